@@ -1,0 +1,15 @@
+//! `config show`
+
+use super::Exit;
+
+/// The effective configuration, with the origin of each value
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: super::ConfigArgs,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    args.config.load()?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,20 @@
+//! `events`
+
+use clap::Subcommand;
+
+use super::Exit;
+
+/// Browse the inbox
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List
+    List,
+    /// Show one
+    Show,
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::List | Command::Show => Ok(Exit::Success),
+    }
+}

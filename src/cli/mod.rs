@@ -1,0 +1,103 @@
+//! The command line: one file per subcommand.
+
+mod check;
+mod config_show;
+mod events;
+mod quarantine;
+mod serve;
+mod sign;
+mod simulate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Problems, Settings};
+
+/// How a command ended, other than by an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0.
+    Success,
+    /// 1: it ran, and found something (a problem, nothing, a refusal).
+    Finding,
+}
+
+#[derive(Parser)]
+#[command(name = "ralio-relay", version = VERSION, about, arg_required_else_help = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RALIO_RELAY_COMMIT"), ")");
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Simulate(simulate::Args),
+    Sign(sign::Args),
+    #[command(subcommand)]
+    Events(events::Command),
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
+    /// The configuration in effect
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    Show(config_show::Args),
+}
+
+/// Where the configuration is; every command that needs one takes it.
+#[derive(clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file; may repeat, later files win. Without it: $RALIO_RELAY_CONFIG, /etc/ralio-relay/relay.toml,
+    /// then what `serve --dev` made in ./.ralio-relay
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The checked settings; every problem at once when there are any.
+    pub(crate) fn load(&self) -> Result<Settings, Problems> {
+        crate::config::load(&self.config)
+    }
+}
+
+/// How lists are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the command that the process was started with. Exit code 0 on success, 1 on a finding or failure, 2 on bad
+/// usage or configuration.
+pub fn main() -> ExitCode {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is installed once, here");
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Sign(args) => sign::run(args),
+        Command::Events(command) => events::run(command),
+        Command::Quarantine(command) => quarantine::run(command),
+        Command::Config(ConfigCommand::Show(args)) => config_show::run(args),
+    };
+    match result {
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Finding) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+        }
+    }
+}

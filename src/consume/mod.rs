@@ -1,0 +1,48 @@
+//! One consumer per sink: cursor, routing, deliveries in flight, parking, dead letters.
+
+use std::time::Duration;
+
+use crate::model::{SinkName, Start};
+use crate::route::Route;
+
+/// The checked settings of one consumer.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The sink's name; the cursor hangs on it.
+    pub name: SinkName,
+    /// What the sink wants.
+    pub route: Route,
+    /// In what order.
+    pub ordering: Ordering,
+    /// Where a new sink begins.
+    pub start: Start,
+    /// Deliveries in flight, 1 to 10,000.
+    pub concurrency: usize,
+    /// After this, a delivery's outcome is unknown and it is made again.
+    pub timeout: Duration,
+    /// When to try again, and when to stop.
+    pub retry: Retry,
+}
+
+/// In what order a sink sees events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ordering {
+    /// Events of one entity key in `seq` order, one at a time; different keys side by side.
+    #[default]
+    Key,
+    /// No order: full parallelism.
+    None,
+}
+
+/// Capped exponential backoff.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Delay after the first failure.
+    pub initial: Duration,
+    /// The longest delay.
+    pub max: Duration,
+    /// Full jitter: each delay is drawn between zero and its bound.
+    pub jitter: bool,
+    /// From an event's first attempt to its becoming a dead letter.
+    pub give_up_after: Duration,
+}

@@ -1,0 +1,156 @@
+//! Events going into the log and coming out of it.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, Seq, SourceName};
+use crate::verify::{Header, Verified};
+
+/// A verified delivery on its way into the log.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// As received.
+    pub delivery: Verified,
+    /// What its body says.
+    pub envelope: Envelope,
+    /// SHA-256 of the body.
+    pub digest: Digest,
+    /// The provider's id, or one derived from the body.
+    pub id: EventId,
+    /// When the request had been read.
+    pub received_at: Timestamp,
+}
+
+impl NewEvent {
+    /// Parses and hashes the body: work for the request's own thread, not for the writer's.
+    pub fn new(delivery: Verified, received_at: Timestamp) -> Self {
+        let envelope = Envelope::parse(delivery.body());
+        let digest = Digest::of(delivery.body());
+        let id = envelope.id.clone().unwrap_or_else(|| EventId::from_digest(&digest));
+        Self { delivery, envelope, digest, id, received_at }
+    }
+}
+
+/// What an append found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendKind {
+    /// Stored as a new event.
+    Fresh,
+    /// The same bytes under the same id are stored already.
+    Duplicate,
+    /// Other bytes under the same id are stored already: this one is stored too, and flagged.
+    Conflict,
+}
+
+/// A durable append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The event's place; for a duplicate, its first copy's.
+    pub seq: Seq,
+    /// What it was.
+    pub kind: AppendKind,
+}
+
+/// An event as consumers read it.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// Place in the log.
+    pub seq: Seq,
+    /// Event id.
+    pub id: EventId,
+    /// Canonical type.
+    pub event_type: EventType,
+    /// Where it came in.
+    pub source: SourceName,
+    /// Entity key; the event id where the event names no entity.
+    pub key: EntityKey,
+    /// The provider's time, where it gave one.
+    pub time: Option<Timestamp>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Arrived after a final state of the same entity.
+    pub stale: bool,
+    /// Another event with this id and other bytes came first.
+    pub conflict: bool,
+    /// Signature as received.
+    pub signature: String,
+    /// `Content-Type` as received.
+    pub content_type: Option<String>,
+    /// The body; `None` once retention has dropped it.
+    pub body: Option<Bytes>,
+}
+
+/// One line of `events list`.
+#[derive(Clone, Debug)]
+pub struct EventSummary {
+    /// Place in the log.
+    pub seq: Seq,
+    /// Event id.
+    pub id: EventId,
+    /// Canonical type.
+    pub event_type: EventType,
+    /// Category.
+    pub category: Category,
+    /// Where it came in.
+    pub source: SourceName,
+    /// Entity key.
+    pub key: EntityKey,
+    /// The state that it reports, where it reports one.
+    pub state: Option<String>,
+    /// The provider's time, where it gave one.
+    pub time: Option<Timestamp>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Body size in bytes.
+    pub size: u64,
+    /// Arrived after a final state of the same entity.
+    pub stale: bool,
+    /// Another event with this id and other bytes came first.
+    pub conflict: bool,
+    /// How often it came in: 1, and one more for each duplicate.
+    pub arrivals: u64,
+    /// SHA-256 of the body.
+    pub body_sha256: Digest,
+}
+
+/// `events show`.
+#[derive(Clone, Debug)]
+pub struct EventDetail {
+    /// What `events list` says.
+    pub summary: EventSummary,
+    /// The body; `None` once retention has dropped it.
+    pub body: Option<Bytes>,
+    /// Signature as received.
+    pub signature: String,
+    /// Which secret signed it.
+    pub secret_slot: u32,
+    /// Headers kept.
+    pub headers: Vec<Header>,
+    /// Every event of the same entity and source, in order, this one included; at most 100.
+    pub lifecycle: Vec<EventSummary>,
+    /// Every attempt, and what became of it at each sink.
+    pub attempts: Vec<super::AttemptRecord>,
+}
+
+/// What `events list` and `events tail` ask for. Every field narrows; the default asks for everything.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Globs over canonical types, in the syntax of `route::Glob`; any may match.
+    pub types: Vec<String>,
+    /// Categories; any may match.
+    pub categories: Vec<Category>,
+    /// Source name.
+    pub source: Option<String>,
+    /// Received at or after.
+    pub since: Option<Timestamp>,
+    /// Received before.
+    pub until: Option<Timestamp>,
+    /// Entity key, exactly.
+    pub key: Option<String>,
+    /// Event id, exactly.
+    pub id: Option<String>,
+    /// State, ignoring case.
+    pub state: Option<String>,
+    /// Text that the body holds, byte for byte.
+    pub search: Option<String>,
+}

@@ -1,0 +1,103 @@
+//! The log: what is stored, in what order, and how far each consumer has come. [`Inbox`] is the daemon's view of it;
+//! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
+
+mod event;
+mod progress;
+mod quarantine;
+pub mod sqlite;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+pub use event::{AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, StoredEvent};
+pub use progress::{Attempt, AttemptRecord, AttemptState, ConsumerState, DeadLetter, Parked, Progress};
+pub use quarantine::{Quarantined, Refused};
+
+use crate::model::{Seq, SinkName, Start};
+
+/// The checked settings of the inbox.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The database file. `-wal` and `-shm` files and `inbox.lock` stand beside it.
+    pub path: PathBuf,
+    /// Bounds of the quarantine.
+    pub quarantine: QuarantineLimits,
+}
+
+/// Bounds of the quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantineLimits {
+    /// Requests kept.
+    pub max_entries: u32,
+    /// Bytes of their bodies.
+    pub max_bytes: u64,
+}
+
+/// Nothing was stored, and it may work later: the sender is answered 503.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Too many appends are waiting.
+    #[error("the inbox has too many writes waiting")]
+    Busy,
+    /// The inbox is shutting down, or has failed for good.
+    #[error("the inbox is closed")]
+    Closed,
+    /// The storage said no: disk full, I/O error, locked.
+    #[error("the inbox could not write: {0}")]
+    Storage(String),
+}
+
+/// The log of events, as the daemon uses it.
+///
+/// Every method is safe to drop at any await: a write that was handed over is carried out (or not) all the same,
+/// and the caller just does not learn which.
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Stores one event and returns once it is durable; for a duplicate, once its first copy is.
+    async fn append(&self, event: NewEvent) -> Result<Appended, Unavailable>;
+
+    /// Notes a refused request, within the quarantine's bounds and rate. Best effort: never waits for storage.
+    fn quarantine(&self, refused: Refused);
+
+    /// The last durable event. A hint: a consumer polls as well.
+    fn head(&self) -> watch::Receiver<Seq>;
+
+    /// Up to `limit` events after `after`, in order, cut off earlier once their bodies pass 8 MiB.
+    async fn read_after(&self, after: Seq, limit: usize) -> Result<Vec<StoredEvent>, Unavailable>;
+
+    /// The given events, in order; those that do not exist are left out.
+    async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable>;
+
+    /// A sink's consumer as it was last recorded; made with its cursor before `start` when the sink is new. `route`
+    /// is stored as the revision that decides from the cursor on.
+    async fn consumer(&self, sink: &SinkName, start: Start, route: String) -> Result<ConsumerState, Unavailable>;
+
+    /// Records attempts, parked events, dead letters and the cursor in one transaction, durably.
+    async fn record(&self, progress: Progress) -> Result<(), Unavailable>;
+
+    /// Why writes fail at the moment, if they do: for readiness.
+    fn trouble(&self) -> Option<String>;
+
+    /// Resolves when the inbox has failed for good (a failed fsync): the process must exit.
+    async fn failed(&self) -> String;
+
+    /// Writes what is waiting and closes. Appends are refused from now on.
+    async fn close(&self);
+}
+
+/// How long a reader may hold its snapshot, so that checkpoints finish.
+pub const MAX_SNAPSHOT: Duration = Duration::from_secs(1);
+
+/// Microseconds since the epoch, as stored.
+pub(crate) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// The stored form of a time; one that is out of range (a damaged row) reads as the epoch.
+pub(crate) fn from_micros(at: i64) -> Timestamp {
+    Timestamp::from_microsecond(at).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,139 @@
+//! Every metric name, once. No label ever holds what a sender chose.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+const SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
+const BATCH: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The daemon's metrics, prefix `ralio_relay_`.
+pub struct Metrics {
+    registry: Registry,
+    /// `requests_total{source,outcome}`: answers on the public listener. `source` is `-` off every configured path.
+    pub requests: IntCounterVec,
+    /// `ack_seconds{source}`: from the request's head to its answer.
+    pub ack_seconds: HistogramVec,
+    /// `events_total{source,category}`: events stored.
+    pub events: IntCounterVec,
+    /// `duplicates_total{source,kind}`: `same` bytes, or a `conflict`.
+    pub duplicates: IntCounterVec,
+    /// `secret_used_total{source,slot}`: which secret signed.
+    pub secret_used: IntCounterVec,
+    /// `inbox_commit_seconds`.
+    pub commit_seconds: Histogram,
+    /// `inbox_batch_events`: events in one commit.
+    pub batch_events: Histogram,
+    /// `inbox_bytes`: size of the database file.
+    pub inbox_bytes: IntGauge,
+    /// `wal_bytes`: size of its write-ahead log.
+    pub wal_bytes: IntGauge,
+    /// `quarantine_entries`.
+    pub quarantine_entries: IntGauge,
+    /// `sink_attempts_total{sink,outcome}`.
+    pub sink_attempts: IntCounterVec,
+    /// `sink_delivery_seconds{sink}`.
+    pub sink_delivery_seconds: HistogramVec,
+    /// `sink_lag_events{sink}`: events after the cursor.
+    pub sink_lag_events: IntGaugeVec,
+    /// `sink_lag_seconds{sink}`: age of the oldest event after the cursor.
+    pub sink_lag_seconds: IntGaugeVec,
+    /// `sink_parked{sink}`.
+    pub sink_parked: IntGaugeVec,
+    /// `dead_letters{sink}`.
+    pub dead_letters: IntGaugeVec,
+    /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
+    pub tls_cert_expiry_seconds: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything in a registry of its own, with the process's metrics and `build_info`.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            requests: counters(&registry, "requests_total", "Answers on the public listener", &["source", "outcome"]),
+            ack_seconds: seconds(&registry, "ack_seconds", "Time to answer a delivery", &["source"]),
+            events: counters(&registry, "events_total", "Events stored", &["source", "category"]),
+            duplicates: counters(&registry, "duplicates_total", "Deliveries under a known id", &["source", "kind"]),
+            secret_used: counters(&registry, "secret_used_total", "Deliveries by secret", &["source", "slot"]),
+            commit_seconds: histogram(&registry, "inbox_commit_seconds", "Time of one commit", &SECONDS),
+            batch_events: histogram(&registry, "inbox_batch_events", "Events in one commit", &BATCH),
+            inbox_bytes: gauge(&registry, "inbox_bytes", "Size of the inbox"),
+            wal_bytes: gauge(&registry, "wal_bytes", "Size of the write-ahead log"),
+            quarantine_entries: gauge(&registry, "quarantine_entries", "Requests in quarantine"),
+            sink_attempts: counters(&registry, "sink_attempts_total", "Delivery attempts", &["sink", "outcome"]),
+            sink_delivery_seconds: seconds(&registry, "sink_delivery_seconds", "Time of one attempt", &["sink"]),
+            sink_lag_events: gauges(&registry, "sink_lag_events", "Events after the cursor"),
+            sink_lag_seconds: gauges(&registry, "sink_lag_seconds", "Age of the oldest event after the cursor"),
+            sink_parked: gauges(&registry, "sink_parked", "Events set aside for a later attempt"),
+            dead_letters: gauges(&registry, "dead_letters", "Events given up"),
+            tls_cert_expiry_seconds: gauge(&registry, "tls_cert_expiry_seconds", "Time left for the certificate"),
+            registry,
+        };
+        let build = Opts::new("ralio_relay_build_info", "Version of the running binary");
+        let build = IntGaugeVec::new(build, &["version", "commit"]).expect("the name and labels are valid");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("RALIO_RELAY_COMMIT")]).set(1);
+        register(&metrics.registry, build);
+        register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
+        metrics
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).expect("names and labels are valid")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A duration in the unit that Prometheus wants.
+pub fn as_seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+fn register<C: prometheus::core::Collector + 'static>(registry: &Registry, collector: C) {
+    registry.register(Box::new(collector)).expect("each name is registered once");
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("ralio_relay")
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(opts(name, help), labels).expect("the name and labels are valid");
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let metric = IntGauge::with_opts(opts(name, help)).expect("the name is valid");
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(opts(name, help), &["sink"]).expect("the name and label are valid");
+    register(registry, metric.clone());
+    metric
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+    let metric = Histogram::with_opts(opts).expect("the name is valid");
+    register(registry, metric.clone());
+    metric
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let opts = HistogramOpts::from(opts(name, help)).buckets(SECONDS.to_vec());
+    let metric = HistogramVec::new(opts, labels).expect("the name and labels are valid");
+    register(registry, metric.clone());
+    metric
+}

@@ -1,0 +1,42 @@
+//! An event on its way to a sink.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Category, EntityKey, EventId, EventType, Seq, SourceName};
+
+/// A stored event as every sink gets it: the CloudEvents 1.0 attributes, and the body as received.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Place in the log (`ralioseq`).
+    pub seq: Seq,
+    /// `id`, and the idempotency key.
+    pub id: EventId,
+    /// `type`, canonical.
+    pub event_type: EventType,
+    /// `raliocategory`.
+    pub category: Category,
+    /// The source's name; the CloudEvents `source` is [`Self::ce_source`].
+    pub source: SourceName,
+    /// `subject`: the entity key.
+    pub key: EntityKey,
+    /// `time`: the provider's, or the time of arrival where the provider gave none.
+    pub time: Timestamp,
+    /// `ralioreceived`.
+    pub received_at: Timestamp,
+    /// `raliostale`: a `processing` that arrived after its `completed` or `failed`.
+    pub stale: bool,
+    /// `X-Signature` exactly as received.
+    pub signature: String,
+    /// `datacontenttype`.
+    pub content_type: String,
+    /// The body exactly as received.
+    pub body: Bytes,
+}
+
+impl Outgoing {
+    /// The CloudEvents `source` attribute: `/ralio/<source name>`.
+    pub fn ce_source(&self) -> String {
+        format!("/ralio/{}", self.source)
+    }
+}

@@ -1,0 +1,15 @@
+//! What the relay talks about: ids, events, their types and views, attempts. Pure: no I/O, no clock, no other room.
+
+mod attempt;
+mod envelope;
+mod event;
+mod event_type;
+mod ids;
+mod start;
+
+pub use attempt::{Outcome, Reason, Receipt};
+pub use envelope::Envelope;
+pub use event::Outgoing;
+pub use event_type::{Category, EventType};
+pub use ids::{Digest, EntityKey, EventId, InvalidName, Seq, SinkName, SourceName};
+pub use start::Start;

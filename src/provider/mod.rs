@@ -1,0 +1,1 @@
+//! Standing in for the provider: realistic deliveries.
