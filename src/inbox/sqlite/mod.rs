@@ -1,1 +1,5 @@
 //! The inbox in one SQLite file.
+
+mod reader;
+
+pub use reader::{Direction, ReadError, Reader};
