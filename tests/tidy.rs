@@ -209,7 +209,8 @@ fn room_problems(files: &[Source], architecture: &str) -> Vec<String> {
     let mut found = Vec::new();
     for room in rooms {
         if !ROOMS.iter().any(|(name, _)| *name == room) {
-            found.push(format!("src/{room}: an unknown room: add it to ROOMS in tests/tidy.rs with what it may import"));
+            found
+                .push(format!("src/{room}: an unknown room: add it to ROOMS in tests/tidy.rs with what it may import"));
         }
         let (folder, file) = (format!("`{room}/`"), format!("`{room}.rs`"));
         if room != "main" && !architecture.contains(&folder) && !architecture.contains(&file) {
