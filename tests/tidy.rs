@@ -60,7 +60,7 @@ const PLACES: [(&str, &[&str]); 10] = [
 ];
 
 /// Words that have no place in code: the word, where it is fine all the same, and what to do instead.
-const FORBIDDEN: [(&str, &[&str], &str); 12] = [
+const FORBIDDEN: [(&str, &[&str], &str); 13] = [
     ("todo!", &[], "write it, or open an issue and leave no trace here"),
     ("unimplemented!", &[], "write it, or make the type rule it out"),
     ("dbg!", &[], "use tracing, or a test"),
@@ -71,8 +71,9 @@ const FORBIDDEN: [(&str, &[&str], &str); 12] = [
     ("tokio::spawn(", &[], "use a TaskTracker or a JoinSet, so that somebody waits for the task"),
     ("thread::sleep", &[], "wait for what you are waiting for: a channel with a timeout, a condition"),
     ("println!", &["src/cli", "src/sink/stdout", "build.rs"], "results are printed in cli/; everything else logs"),
+    ("eprintln!", &["src/cli", "tests"], "log it with tracing: standard error is the log"),
     ("print!", &["src/cli", "src/sink/stdout"], "results are printed in cli/; everything else logs"),
-    ("tokio::signal", &["src/lifecycle"], "signals have one owner: take a CancellationToken from lifecycle"),
+    ("tokio::signal", &["src/lifecycle", "src/cli"], "signals have one owner: take a CancellationToken from lifecycle"),
 ];
 
 /// Words that have no place even in comments. Put together here so that this file may hold them.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::fake_http::FakeHttp;
+use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::process::is_running;
 use crate::harness::{Ack, Builder, Delivery, TestRelay, eventually, keys, signed, text};
 
@@ -54,12 +54,53 @@ async fn outage_then_recovery_forwards_once() {
 }
 
 #[tokio::test]
+async fn nobody_listening_is_an_outage_like_any_other() {
+    let mut app = FakeHttp::answering([200]).await;
+    app.stop().await;
+    let relay = TestRelay::with_sink("app", &app).start().await;
+    let delivery = signed::payin_completed("evt-1");
+    assert_eq!(relay.post(&delivery).await, Ack::FRESH);
+    relay.reaches(1, "sink_parked", &[("sink", "app")]).await;
+    app.start().await;
+    relay.settled().await;
+    assert_eq!(app.accepted_bodies(), [delivery.body]);
+    relay.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_is_sent_for_again() {
+    let app = FakeHttp::answering([Answer::Hang, Answer::from(200)]).await;
+    let relay = TestRelay::builder().http_sink("app", &app, "timeout = \"300ms\"").start().await;
+    let delivery = signed::payin_completed("evt-1");
+    relay.post(&delivery).await;
+    app.requests_reach(2).await;
+    relay.settled().await;
+    assert_eq!(app.accepted_bodies(), [delivery.body]);
+    relay.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_far_side_says_when_to_come_again() {
+    let later = Answer::Status(503, vec![("retry-after", "1".to_owned())]);
+    let app = FakeHttp::answering([later, Answer::from(200)]).await;
+    let retry = "retry = { initial = \"10ms\", max = \"1m\" }";
+    let relay = TestRelay::builder().http_sink("app", &app, retry).start().await;
+    relay.post(&signed::payin_completed("evt-1")).await;
+    app.requests_reach(2).await;
+    relay.settled().await;
+    let shown = relay.event("evt-1").await;
+    let at = |n: usize| text(&shown["attempts"][n], "at").parse::<jiff::Timestamp>().unwrap();
+    assert!(at(1).duration_since(at(0)) >= jiff::SignedDuration::from_millis(900), "{}", shown["attempts"]);
+    relay.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_permanent_failure_is_a_dead_letter_and_the_rest_goes_on() {
     let app = FakeHttp::answering([422, 200]).await;
     let relay = TestRelay::with_sink("app", &app).expect_errors().start().await;
     assert_eq!(relay.post(&signed::payin_completed("evt-1")).await, Ack::FRESH);
     relay.settled().await;
-    assert_eq!(relay.metric("dead_letters", &[("sink", "app")]).await, 1);
+    relay.reaches(1, "dead_letters", &[("sink", "app")]).await;
     let second = signed::payin_completed("evt-2");
     assert_eq!(relay.post(&second).await, Ack::FRESH);
     relay.settled().await;
@@ -74,14 +115,10 @@ async fn a_permanent_failure_is_a_dead_letter_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn an_event_that_fails_for_too_long_is_given_up() {
-    let retry = "retry = { initial = \"20ms\", max = \"50ms\", give_up_after = \"300ms\" }";
+    let retry = "retry = { initial = \"20ms\", max = \"50ms\", give_up_after = \"1s\" }";
     let relay = with_script("exit 75", retry).expect_errors().start().await;
     assert_eq!(relay.post(&signed::payin_completed("evt-1")).await, Ack::FRESH);
-    eventually("the dead letter", async || match relay.metric("dead_letters", &[("sink", "script")]).await {
-        1 => Ok(()),
-        other => Err(other),
-    })
-    .await;
+    relay.reaches(1, "dead_letters", &[("sink", "script")]).await;
     assert!(relay.metric("sink_attempts_total", &[("outcome", "transient")]).await > 1);
     relay.settled().await;
     relay.shutdown().await;
@@ -93,23 +130,12 @@ async fn the_retry_schedule_survives_a_restart() {
     let retry = "retry = { initial = \"1h\", max = \"2h\", jitter = false }";
     let relay = TestRelay::builder().http_sink("app", &app, retry).expect_parked().start().await;
     assert_eq!(relay.post(&signed::payin_completed("evt-1")).await, Ack::FRESH);
-    let is_parked = async |relay: &TestRelay| {
-        eventually("the parked event", async || match relay.metric("sink_parked", &[("sink", "app")]).await {
-            1 => Ok(()),
-            other => Err(other),
-        })
-        .await;
-    };
-    is_parked(&relay).await;
+    relay.reaches(1, "sink_parked", &[("sink", "app")]).await;
     let relay = relay.restart().await;
-    is_parked(&relay).await;
+    relay.reaches(1, "sink_parked", &[("sink", "app")]).await;
     assert_eq!(relay.post(&signed::payin_completed("evt-2")).await, Ack::FRESH);
     relay.settled_or_parked().await;
-    eventually("the second event alone", async || match app.requests().len() {
-        2 => Ok(()),
-        other => Err(other),
-    })
-    .await;
+    app.requests_reach(2).await;
     assert_eq!(relay.metric("sink_parked", &[("sink", "app")]).await, 1, "its hour is not over");
     relay.shutdown().await;
 }
@@ -288,11 +314,7 @@ async fn a_commands_exit_code_decides() {
     for id in ["good", "bad", "later"] {
         relay.post(&signed::payin_completed(id)).await;
     }
-    eventually("the dead letter", async || match relay.metric("dead_letters", &[("sink", "script")]).await {
-        1 => Ok(()),
-        other => Err(other),
-    })
-    .await;
+    relay.reaches(1, "dead_letters", &[("sink", "script")]).await;
     open_gate(&relay);
     relay.settled().await;
     assert_eq!(got(&directory), ["good", "later"]);
@@ -351,7 +373,7 @@ async fn file_and_stdout_get_valid_cloudevents_one_a_line() {
     assert_eq!(text(&file[0], "type"), "payin.completed");
     assert_eq!(text(&file[0], "subject"), "order-of-evt-1");
     assert_eq!(text(&file[0], "raliocategory"), "payin");
-    assert_eq!(text(&file[0], "time"), "2026-02-26T22:02:28.7667797Z");
+    assert!(text(&file[0], "time").starts_with("2026-02-26T22:02:28.766779"), "{}", file[0]);
     relay.shutdown().await;
 }
 
@@ -365,7 +387,8 @@ async fn http_gets_the_untouched_body_or_a_structured_cloudevent() {
     relay.settled().await;
 
     let requests = raw.requests();
-    assert_eq!((requests.len(), &requests[0].body), (1, &delivery.body));
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].body, delivery.body);
     let expected = [
         ("ce-specversion", "1.0"),
         ("ce-id", "evt-1"),
@@ -377,10 +400,11 @@ async fn http_gets_the_untouched_body_or_a_structured_cloudevent() {
         ("x-signature", &delivery.headers[1].1),
     ];
     for (name, value) in expected {
-        assert_eq!(requests[0].header(name), Some(value), "{name}");
+        assert_eq!(requests[0].headers[name], value, "{name}");
     }
     let requests = structured.requests();
-    assert!(requests[0].header("content-type").unwrap().starts_with("application/cloudevents+json"));
+    let content_type = requests[0].headers["content-type"].to_str().unwrap();
+    assert!(content_type.starts_with("application/cloudevents+json"), "{content_type}");
     is_cloud_event(&serde_json::from_slice(&requests[0].body).unwrap(), &delivery);
     relay.shutdown().await;
 }

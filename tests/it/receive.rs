@@ -57,8 +57,8 @@ async fn both_envelopes_and_both_spellings_become_one_canonical_type() {
         for event in pair {
             assert_eq!((text(event, "type"), text(event, "category")), (canonical, category), "{wire}");
         }
-        assert_eq!(text(&pair[0], "time"), "2026-02-26T22:02:28.7667797Z");
-        assert_eq!(text(&pair[1], "time"), "2025-06-19T16:04:13.123Z");
+        assert!(text(&pair[0], "time").starts_with("2026-02-26T22:02:28.766779"), "{wire}: {}", pair[0]);
+        assert!(text(&pair[1], "time").starts_with("2025-06-19T16:04:13.123"), "{wire}: {}", pair[1]);
     }
     relay.shutdown().await;
 }
@@ -174,7 +174,7 @@ async fn a_conflict_is_stored_and_flagged_and_not_delivered() {
     let flags: Vec<_> = events.iter().map(|e| (e["conflict"] == true, text(e, "body_sha256").to_owned())).collect();
     assert_eq!(flags, [(false, first.sha256()), (true, second.sha256())]);
     assert_eq!(relay.metric("duplicates_total", &[("kind", "conflict")]).await, 1);
-    assert_eq!(relay.metric("dead_letters", &[("sink", "out")]).await, 1, "a person decides");
+    relay.reaches(1, "dead_letters", &[("sink", "out")]).await;
     let delivered: Vec<_> =
         relay.lines("out").iter().map(|line| text(&line["data"]["data"], "orderId").to_owned()).collect();
     assert_eq!(delivered, ["order-1"]);
@@ -196,12 +196,11 @@ async fn a_bad_signature_gets_401_and_is_kept_in_quarantine() {
     for (forged, reason) in &refused {
         assert_eq!(relay.post(forged).await, Ack::refused(401), "{reason}");
     }
-    let list = async || match relay.cli(&["quarantine", "list", "--format", "json"]).await.success().json() {
+    let list = eventually("the refused requests in quarantine", async || match relay.quarantine().await {
         list if list.len() == refused.len() => Ok(list),
         list => Err(list),
-    };
-    let mut list = eventually("the refused requests in quarantine", list).await;
-    list.sort_by_key(|entry| entry["id"].as_i64());
+    })
+    .await;
     for (entry, (forged, reason)) in list.iter().zip(&refused) {
         assert_eq!(keys(entry), ["body_sha256", "id", "reason", "received_at", "size", "source"]);
         assert_eq!((text(entry, "reason"), text(entry, "body_sha256")), (*reason, &*forged.sha256()));
@@ -223,9 +222,9 @@ async fn a_bad_signature_gets_503_where_the_source_asks_for_retries() {
     let relay = TestRelay::builder().source("careful", signed::PATH, &[SECRET], retry).start().await;
     let forged = signed::payin_completed("evt-1").signed_with("stale");
     assert_eq!(relay.post(&forged).await, Ack::refused(503));
-    eventually("the request in quarantine", async || {
-        let list = relay.cli(&["quarantine", "list", "--format", "json"]).await.success().json();
-        if list.len() == 1 { Ok(()) } else { Err(list) }
+    eventually("the request in quarantine", async || match relay.quarantine().await {
+        list if list.len() == 1 => Ok(()),
+        list => Err(list),
     })
     .await;
     relay.shutdown().await;

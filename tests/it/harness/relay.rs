@@ -140,6 +140,22 @@ impl TestRelay {
         metrics::sum(&self.metrics().await, name, labels)
     }
 
+    /// The requests in quarantine, oldest first.
+    pub async fn quarantine(&self) -> Vec<Value> {
+        let mut refused = self.cli(&["quarantine", "list", "--format", "json"]).await.found();
+        refused.sort_by_key(|entry| entry["id"].as_i64());
+        refused
+    }
+
+    /// Waits until the metric, summed up like [`Self::metric`], has this value.
+    pub async fn reaches(&self, value: i64, name: &str, labels: &[(&str, &str)]) {
+        eventually(&format!("{name} = {value}"), async || match self.metric(name, labels).await {
+            now if now == value => Ok(()),
+            now => Err(now),
+        })
+        .await;
+    }
+
     /// Waits until every event is final at every sink.
     pub async fn settled(&self) {
         eventually("settled sinks", async || self.unsettled(true).await).await;
@@ -175,7 +191,7 @@ impl TestRelay {
     /// `events list` with these filters, oldest first.
     pub async fn events_where(&self, filters: &[&str]) -> Vec<Value> {
         let args = [&["events", "list", "--format", "json", "--limit", "100000"], filters].concat();
-        let mut events = self.cli(&args).await.success().json();
+        let mut events = self.cli(&args).await.found();
         events.sort_by_key(|event| event["seq"].as_i64());
         events
     }

@@ -106,7 +106,7 @@ impl Builder {
 
     /// An HTTP sink.
     pub fn http_sink(self, name: &str, app: &FakeHttp, rest: &str) -> Self {
-        self.sink(name, "http", &format!("{rest}\nhttp = {{ url = {:?}, allow_private = true }}", app.url()))
+        self.sink(name, "http", &format!("{rest}\nhttp = {{ url = {:?} }}", app.url()))
     }
 
     /// A variable in the daemon's environment.
