@@ -167,10 +167,11 @@ impl Inbox for SqliteInbox {
 
     async fn failed(&self) -> String {
         let mut failure = self.shared.failure();
-        match failure.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            // The sender lives in `shared`, which outlives this call.
-            Err(_) => std::future::pending().await,
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
+            // Its sender lives as long as the inbox.
+            None => std::future::pending().await,
         }
     }
 
