@@ -57,12 +57,7 @@ pub struct SqliteInbox {
 impl SqliteInbox {
     /// Opens the inbox: checkpoints it, brings its schema up to date, loads the newest keys, and starts the writer.
     /// Blocks while it does; what it reads is bounded, whatever the size of the log.
-    pub fn open(
-        config: &Config,
-        lock: Lock,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, OpenError> {
+    pub fn open(config: &Config, lock: Lock, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let sqlite_error = |source| OpenError::Sqlite { path: config.path.clone(), source };
         let connection = open::open_writer(&config.path)?;
         let (commands, receiver): (_, Receiver<Command>) = channel();

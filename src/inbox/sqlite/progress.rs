@@ -65,20 +65,16 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> rusqlite::
         record_attempt(connection, id, attempt)?;
     }
     for event in park {
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                id,
-                event.seq.get(),
-                event.attempts,
-                event.first_attempt.map(micros),
-                micros(event.next_attempt)
-            ])?;
+        connection.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+            id,
+            event.seq.get(),
+            event.attempts,
+            event.first_attempt.map(micros),
+            micros(event.next_attempt)
+        ])?;
     }
     for seq in unpark {
-        connection
-            .prepare_cached("DELETE FROM parked WHERE sink_id = ?1 AND seq = ?2")?
-            .execute([id, seq.get()])?;
+        connection.prepare_cached("DELETE FROM parked WHERE sink_id = ?1 AND seq = ?2")?.execute([id, seq.get()])?;
     }
     for letter in dead {
         connection
@@ -99,9 +95,8 @@ fn record_attempt(connection: &Connection, sink_id: i64, attempt: &Attempt) -> r
         Outcome::Transient { reason, .. } => (AttemptState::Transient, reason.as_str()),
         Outcome::Permanent { reason } => (AttemptState::Permanent, reason.as_str()),
     };
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
+    connection.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+        params![
             sink_id,
             attempt.seq.get(),
             attempt.n,
@@ -109,7 +104,8 @@ fn record_attempt(connection: &Connection, sink_id: i64, attempt: &Attempt) -> r
             i64::try_from(attempt.latency.as_micros()).unwrap_or(i64::MAX),
             outcome_code(state),
             note
-        ])?;
+        ],
+    )?;
     Ok(())
 }
 
@@ -128,9 +124,8 @@ fn first_cursor(connection: &Connection, start: Start) -> rusqlite::Result<i64> 
 }
 
 fn parked(connection: &Connection, sink_id: i64) -> rusqlite::Result<Vec<Parked>> {
-    let mut rows = connection.prepare(
-        "SELECT seq, attempts, first_attempt, next_attempt FROM parked WHERE sink_id = ?1 ORDER BY seq",
-    )?;
+    let mut rows = connection
+        .prepare("SELECT seq, attempts, first_attempt, next_attempt FROM parked WHERE sink_id = ?1 ORDER BY seq")?;
     let rows = rows.query_map([sink_id], |row| {
         Ok(Parked {
             seq: seq(row.get(0)?),

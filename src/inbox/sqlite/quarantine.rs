@@ -28,8 +28,7 @@ pub(super) struct Quarantine {
 impl Quarantine {
     pub(super) fn load(connection: &Connection, limits: QuarantineLimits) -> rusqlite::Result<Self> {
         let mut quarantine = Self { limits, peers: HashMap::new(), total: Usage::default() };
-        let mut rows =
-            connection.prepare("SELECT peer, count(*), sum(length(body)) FROM quarantine GROUP BY peer")?;
+        let mut rows = connection.prepare("SELECT peer, count(*), sum(length(body)) FROM quarantine GROUP BY peer")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let usage = Usage { entries: row.get(1)?, bytes: row.get(2)? };

@@ -134,10 +134,7 @@ impl Reader {
     }
 
     /// Walks over the quarantine, newest first, bodies not loaded.
-    pub fn each_quarantined(
-        &mut self,
-        visit: &mut dyn FnMut(Quarantined) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
+    pub fn each_quarantined(&mut self, visit: &mut dyn FnMut(Quarantined) -> ControlFlow<()>) -> Result<(), ReadError> {
         let mut before = i64::MAX;
         loop {
             let mut rows = self.connection.prepare_cached(&format!(
@@ -156,8 +153,7 @@ impl Reader {
 
     /// One request in quarantine, with its body.
     pub fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, ReadError> {
-        let mut rows =
-            self.connection.prepare(&format!("SELECT {QUARANTINED}, body FROM quarantine WHERE id = ?1"))?;
+        let mut rows = self.connection.prepare(&format!("SELECT {QUARANTINED}, body FROM quarantine WHERE id = ?1"))?;
         Ok(rows.query_map([id], quarantined)?.next().transpose()?)
     }
 
@@ -366,9 +362,8 @@ impl Reader {
             self.connection.prepare_cached("SELECT count(*) FROM sources")?.query_row([], |row| row.get(0))?;
         if count != known {
             let mut rows = self.connection.prepare("SELECT id, name FROM sources")?;
-            let rows = rows.query_map([], |row| {
-                Ok((row.get(0)?, name(SourceName::new(row.get_ref(1)?.as_str()?))?))
-            })?;
+            let rows =
+                rows.query_map([], |row| Ok((row.get(0)?, name(SourceName::new(row.get_ref(1)?.as_str()?))?)))?;
             self.sources = rows.collect::<rusqlite::Result<_>>()?;
         }
         Ok(())
@@ -381,8 +376,7 @@ impl Reader {
 
 const ENTITY_KEY: &str = "coalesce(e.entity_key, e.event_id)";
 
-const QUARANTINED: &str =
-    "id, source, peer, received_at, reason, length(body), body_sha256, signatures, headers";
+const QUARANTINED: &str = "id, source, peer, received_at, reason, length(body), body_sha256, signatures, headers";
 
 fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
     Ok(Quarantined {

@@ -29,8 +29,8 @@ impl Tail {
         let hash = hash(source, key);
         // The tail first: what leaves it is in the index by then.
         self.extend(connection, seq)?;
-        let mut same_entity = connection
-            .prepare_cached("SELECT 1 FROM events WHERE seq = ?1 AND source_id = ?2 AND entity_key = ?3")?;
+        let mut same_entity =
+            connection.prepare_cached("SELECT 1 FROM events WHERE seq = ?1 AND source_id = ?2 AND entity_key = ?3")?;
         for &other in self.finals.get(&hash).into_iter().flatten().filter(|&&other| other < seq) {
             if same_entity.exists(params![other, source_id, key])? {
                 return Ok(true);
