@@ -5,6 +5,8 @@ mod envelope;
 mod event;
 mod event_type;
 mod ids;
+mod json;
+mod phase;
 mod start;
 
 pub use attempt::{Outcome, Reason, Receipt};
@@ -12,4 +14,5 @@ pub use envelope::Envelope;
 pub use event::Outgoing;
 pub use event_type::{Category, EventType};
 pub use ids::{Digest, EntityKey, EventId, InvalidName, Seq, SinkName, SourceName};
+pub use phase::Phase;
 pub use start::Start;
