@@ -5,6 +5,7 @@ mod envelope;
 mod event;
 mod event_type;
 mod ids;
+mod json;
 mod phase;
 mod start;
 
