@@ -53,8 +53,8 @@ pub(super) struct Core {
     config: Config,
     /// The last event read from the log.
     read_to: Seq,
-    /// Events that were final above the cursor when the process started.
-    done_above: BTreeSet<Seq>,
+    /// Events above the cursor that were final or parked when the process started: passed over when they are read.
+    settled: BTreeSet<Seq>,
     /// Every event that is neither final nor unread.
     items: BTreeMap<Seq, Item>,
     lanes: HashMap<LaneKey, BTreeSet<Seq>>,
@@ -83,7 +83,7 @@ impl Core {
         let mut core = Self {
             config,
             read_to: state.cursor,
-            done_above: state.done_above,
+            settled: state.done_above,
             items: BTreeMap::new(),
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
@@ -115,6 +115,10 @@ impl Core {
             };
             core.insert(event.seq, item);
             core.parked += 1;
+            if event.seq > core.read_to {
+                // It may be delivered, and forgotten, before the log has been read that far.
+                core.settled.insert(event.seq);
+            }
         }
         let lanes: Vec<LaneKey> = core.lanes.keys().cloned().collect();
         lanes.iter().for_each(|lane| core.raise_head(lane));
@@ -138,8 +142,7 @@ impl Core {
     }
 
     fn take(&mut self, event: StoredEvent, now: Timestamp) {
-        let known = self.done_above.remove(&event.seq) || self.items.contains_key(&event.seq);
-        if known || !self.config.route.wants(&event.event_type) {
+        if self.settled.remove(&event.seq) || !self.config.route.wants(&event.event_type) {
             return;
         }
         let held_back = if event.conflict {
