@@ -294,6 +294,7 @@ fn a_parked_event_above_the_cursor_is_not_taken_for_a_new_one() {
     world.commit();
     assert_eq!((world.cursor, world.parked.len()), (Seq::ZERO, 1), "the first event is still in flight");
     world.crash();
+    world.now = world.core.next_due().unwrap();
     let parked = world.core.start(world.now);
     assert!(matches!(parked[..], [Start::Parked(at)] if at == seq(2)));
     world.core.finished(seq(2), world.now, Duration::ZERO, Outcome::delivered("ok"), 0.0);
