@@ -68,12 +68,6 @@ impl Envelope {
     }
 }
 
-/// The `data` member of a body; `None` where there is none.
-pub(super) fn data(body: &str) -> Option<&str> {
-    let [data] = members(body, &["data"])?;
-    data
-}
-
 fn canonical(raw: &str) -> Option<EventType> {
     EventType::canonical(&string(raw)?)
 }

@@ -8,6 +8,7 @@ mod ids;
 mod json;
 mod phase;
 mod start;
+pub mod view;
 
 pub use attempt::{Outcome, Reason, Receipt};
 pub use envelope::Envelope;
