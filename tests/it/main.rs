@@ -7,7 +7,6 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod commands;
-mod config;
 mod delivery;
 mod dev;
 mod durability;
