@@ -248,8 +248,7 @@ async fn open_consumers(
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<Consumer>, AppError> {
-    let deps =
-        consume::Deps { inbox: Arc::clone(inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
+    let deps = consume::Deps { inbox: Arc::clone(inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
     let mut consumers = Vec::with_capacity(settings.sinks.len());
     for settings in &settings.sinks {
         let name = settings.consumer.name.to_string();
