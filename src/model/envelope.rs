@@ -1,8 +1,14 @@
 //! The two generations of envelope, read leniently: only what the relay needs, and never a failure.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
-use super::{EntityKey, EventId, EventType};
+use super::json::{decode, is_json, members, members_nested, string, text};
+use super::{Category, EntityKey, EventId, EventType};
+
+/// The longest state that is kept, in bytes.
+const MAX_STATE_BYTES: usize = 64;
 
 /// What the relay reads from a body whose signature holds. Everything else stays in the body, byte for byte.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +27,108 @@ pub struct Envelope {
 
 impl Envelope {
     /// Reads a body. Total: whatever the bytes are, the answer is an envelope.
-    pub fn parse(_body: &[u8]) -> Self {
-        Self { id: None, event_type: EventType::malformed(), time: None, key: None, state: None }
+    ///
+    /// Where both generations' fields are there, the current one's count; a repeated member counts the first time. An
+    /// id may be a number: it is taken as it is written. A field of a wrong type counts as missing. Bytes that are not
+    /// UTF-8 are read as U+FFFD, and a byte order mark is passed over.
+    ///
+    /// ```
+    /// use ralio_relay::model::Envelope;
+    ///
+    /// let envelope = Envelope::parse(
+    ///     br#"{"eventId": "evt-1", "eventType": "payin_completed", "timestamp": "2026-02-26T17:02:28.7667797-05:00",
+    ///          "data": {"orderId": 4711, "status": "COMPLETED"}}"#,
+    /// );
+    /// assert_eq!(envelope.id.unwrap().as_str(), "evt-1");
+    /// assert_eq!(envelope.event_type.as_str(), "payin.completed");
+    /// assert_eq!(envelope.time.unwrap().to_string(), "2026-02-26T22:02:28.7667797Z");
+    /// assert_eq!(envelope.key.unwrap().as_str(), "4711");
+    /// assert_eq!(envelope.state.as_deref(), Some("COMPLETED"));
+    ///
+    /// assert_eq!(Envelope::parse(b"not JSON").event_type.as_str(), "malformed");
+    /// ```
+    pub fn parse(body: &[u8]) -> Self {
+        let json = decode(body);
+        let names = ["eventId", "id", "eventType", "event", "timestamp", "data"];
+        let Some(([event_id, id, event_type, event, timestamp, _], data)) = members_nested(&json, &names, &Data::NAMES)
+        else {
+            let event_type = if is_json(&json) { EventType::unknown() } else { EventType::malformed() };
+            return Self { id: None, event_type, time: None, key: None, state: None };
+        };
+        let data = Data::read(data);
+        let event_type =
+            [event_type, event].into_iter().flatten().find_map(canonical).unwrap_or_else(EventType::unknown);
+        Self {
+            id: [event_id, id].into_iter().flatten().find_map(|raw| EventId::new(&text(raw)?)),
+            time: timestamp.and_then(string).and_then(|time| time.parse().ok()),
+            key: data.key,
+            state: data.state.or_else(|| implied_state(&event_type)),
+            event_type,
+        }
     }
 }
+
+fn canonical(raw: &str) -> Option<EventType> {
+    EventType::canonical(&string(raw)?)
+}
+
+/// A string or a number, where it can name an entity.
+pub(super) fn entity(raw: &str) -> Option<EntityKey> {
+    EntityKey::new(&text(raw)?)
+}
+
+/// A string or a number, where it can be a state.
+pub(super) fn state(raw: &str) -> Option<Cow<'_, str>> {
+    text(raw).filter(|state| is_state(state))
+}
+
+fn is_state(text: &str) -> bool {
+    (1..=MAX_STATE_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// For money the type tells the state where `data` does not.
+fn implied_state(event_type: &EventType) -> Option<String> {
+    match event_type.category() {
+        Category::Payin | Category::Payout | Category::Transfer => {
+            let (_, last) = event_type.as_str().rsplit_once('.')?;
+            is_state(last).then(|| last.to_ascii_uppercase())
+        }
+        Category::Kyc | Category::Account | Category::Other => None,
+    }
+}
+
+struct Data {
+    key: Option<EntityKey>,
+    state: Option<String>,
+}
+
+impl Data {
+    /// Entities in the order in which they name an event, then the states.
+    const NAMES: [&str; 13] = [
+        "orderId",
+        "sessionId",
+        "kycSession",
+        "vibanId",
+        "transferId",
+        "kybId",
+        "kycId",
+        "kyc_id",
+        "accountId",
+        "userId",
+        "user_id",
+        "status",
+        "state",
+    ];
+
+    fn read(members_of_data: [Option<&str>; 13]) -> Self {
+        let [order, session, kyc_session, entities @ .., status, other_state] = members_of_data;
+        let kyc_session = kyc_session.and_then(|raw| members(raw, &["id"])).and_then(|[id]| id);
+        Self {
+            key: [order, session, kyc_session].into_iter().chain(entities).flatten().find_map(entity),
+            state: [status, other_state].into_iter().flatten().find_map(state).map(Cow::into_owned),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,54 @@ impl fmt::Display for EventType {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(raw: &str) -> EventType {
+        EventType::canonical(raw).unwrap()
+    }
+
+    #[test]
+    fn both_spellings_are_one_type_of_one_category() {
+        for (dotted, underscored, category) in [
+            ("payin.completed", "payin_completed", Category::Payin),
+            ("payout.processing", "payout_processing", Category::Payout),
+            ("transfer.completed", "transfer_completed", Category::Transfer),
+            ("kyc.session_manual_review", "kyc_session_manual_review", Category::Kyc),
+            ("kyb.state_updated", "kyb_state_updated", Category::Kyc),
+            ("related_party.kyc_session_created", "related_party_kyc_session_created", Category::Kyc),
+            ("account.activated", "account_activated", Category::Account),
+            ("viban.deactivated", "viban_deactivated", Category::Account),
+            ("card.issued", "card_issued", Category::Other),
+        ] {
+            assert_eq!(canonical(underscored), canonical(dotted));
+            assert_eq!(canonical(dotted).as_str(), dotted);
+            assert_eq!(canonical(dotted).category(), category);
+        }
+    }
+
+    #[test]
+    fn odd_names_are_types_too() {
+        for raw in ["payin", "_", ".", "related_party", "x_", "_x", &"x".repeat(128)] {
+            assert!(EventType::canonical(raw).is_some(), "{raw}");
+        }
+        for raw in ["", "a b", "a\n", "é", "a\0", &"x".repeat(129)] {
+            assert_eq!(EventType::canonical(raw), None, "{raw}");
+        }
+        assert_eq!(EventType::malformed().category(), Category::Other);
+        assert_eq!(EventType::unknown().category(), Category::Other);
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_is_idempotent(raw in "[a-z_.]{0,20}|related_party[a-z_.]{0,9}|\\PC{0,20}") {
+            if let Some(once) = EventType::canonical(&raw) {
+                prop_assert_eq!(EventType::canonical(once.as_str()), Some(once));
+            }
+        }
+    }
+}

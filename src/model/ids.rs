@@ -117,6 +117,12 @@ impl EntityKey {
     }
 }
 
+impl serde::Serialize for EntityKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 impl From<&EventId> for EntityKey {
     /// An event that names no entity is its own.
     fn from(id: &EventId) -> Self {

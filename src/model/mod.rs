@@ -5,11 +5,15 @@ mod envelope;
 mod event;
 mod event_type;
 mod ids;
+mod json;
+mod phase;
 mod start;
+pub mod view;
 
 pub use attempt::{Outcome, Reason, Receipt};
 pub use envelope::Envelope;
 pub use event::Outgoing;
 pub use event_type::{Category, EventType};
 pub use ids::{Digest, EntityKey, EventId, InvalidName, Seq, SinkName, SourceName};
+pub use phase::Phase;
 pub use start::Start;

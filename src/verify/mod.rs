@@ -1,37 +1,20 @@
 //! Signatures: `Unverified -> Verified`, and nothing else makes a [`Verified`]. Pure.
 
+mod keys;
+mod signature;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::model::SourceName;
 
+pub use keys::{Check, Keys, NoSecret, sign};
+
 /// A header that is kept with a delivery, as received.
 pub type Header = (String, String);
-
-/// The secrets of one source, ready for use; the place in the list is the slot.
-#[derive(Clone)]
-pub struct Keys {
-    _slots: Vec<()>,
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").finish_non_exhaustive()
-    }
-}
-
-/// A source without secrets, or an empty secret: HMAC takes an empty key without complaint, and then verifies nothing.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a source needs at least one secret, and none may be empty")]
-pub struct NoSecret;
-
-impl Keys {
-    /// Takes the secrets as they are, newest first.
-    pub fn new<S: AsRef<[u8]>>(_secrets: &[S]) -> Result<Self, NoSecret> {
-        Err(NoSecret)
-    }
-}
 
 /// Why a signature did not hold. The label is stored in the quarantine and counted in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +27,32 @@ pub enum Rejection {
     Undecodable,
     /// Well formed, but made with another secret or for another body.
     Mismatch,
+}
+
+impl Rejection {
+    /// Every rejection.
+    pub const ALL: [Self; 4] = [Self::Missing, Self::Repeated, Self::Undecodable, Self::Mismatch];
+
+    /// The name in the quarantine, in metrics and in JSON.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Repeated => "repeated",
+            Self::Undecodable => "undecodable",
+            Self::Mismatch => "mismatch",
+        }
+    }
+
+    /// The rejection of that [`label`](Self::label).
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rejection| rejection.label() == label)
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
 }
 
 /// A delivery as it came in. Its body is opaque until its signature holds.
@@ -78,10 +87,35 @@ pub struct Rejected {
 }
 
 impl Unverified {
-    /// Checks the signature against every slot, in time that depends on nothing but the length of the body and the
+    /// Checks the signature against every slot, with work that depends on nothing but the length of the body and the
     /// number of slots.
-    pub fn verify(self, _keys: &Keys) -> Result<Verified, Rejected> {
-        Err(Rejected { delivery: self, reason: Rejection::Missing })
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use ralio_relay::model::SourceName;
+    /// use ralio_relay::verify::{Keys, Rejection, Unverified, sign};
+    ///
+    /// let body = Bytes::from_static(br#"{"eventId":"evt-1","eventType":"payin_completed"}"#);
+    /// let mut delivery = Unverified {
+    ///     source: SourceName::new("sandbox")?,
+    ///     signatures: vec![sign(b"secret", &body).into()],
+    ///     content_type: None,
+    ///     headers: Vec::new(),
+    ///     body,
+    /// };
+    /// let keys = Keys::new(&["secret"])?;
+    /// assert!(delivery.clone().verify(&keys).is_ok());
+    /// delivery.body = Bytes::from_static(b"{}");
+    /// assert_eq!(delivery.verify(&keys).unwrap_err().reason, Rejection::Mismatch);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verify(self, keys: &Keys) -> Result<Verified, Rejected> {
+        let mut check = keys.begin();
+        check.update(&self.body);
+        match check.finish(&self.signatures) {
+            Ok(slot) => Ok(Verified { delivery: self, slot }),
+            Err(reason) => Err(Rejected { delivery: self, reason }),
+        }
     }
 }
 

@@ -1,0 +1,112 @@
+//! Secrets in use, and the check of one body against all of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+
+use super::Rejection;
+use super::signature::{Tag, decode};
+
+/// The secrets of one source, ready for use; the place in the list is the slot. Cheap to clone.
+#[derive(Clone)]
+pub struct Keys {
+    slots: Arc<[Hmac<Sha256>]>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+/// A source without secrets, or an empty secret: HMAC takes an empty key without complaint, and then verifies nothing.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a source needs at least one secret, and none may be empty")]
+pub struct NoSecret;
+
+impl Keys {
+    /// Takes the secrets as they are, newest first.
+    pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Self, NoSecret> {
+        if secrets.is_empty() || secrets.iter().any(|secret| secret.as_ref().is_empty()) {
+            return Err(NoSecret);
+        }
+        Ok(Self { slots: secrets.iter().map(|secret| keyed(secret.as_ref())).collect() })
+    }
+
+    /// Begins a check of a body that comes in pieces.
+    ///
+    /// ```
+    /// use ralio_relay::verify::{Keys, sign};
+    /// let keys = Keys::new(&["current", "previous"])?;
+    /// let mut check = keys.begin();
+    /// check.update(br#"{"eventId":"#);
+    /// check.update(br#""evt-1"}"#);
+    /// let signature = sign(b"previous", br#"{"eventId":"evt-1"}"#);
+    /// assert_eq!(check.finish(&[signature.into()]), Ok(1));
+    /// # Ok::<(), ralio_relay::verify::NoSecret>(())
+    /// ```
+    pub fn begin(&self) -> Check {
+        Check { slots: self.slots.to_vec() }
+    }
+}
+
+/// The signature that the provider puts on a body: HMAC-SHA256 (RFC 2104), as 64 lower-case hex digits.
+///
+/// ```
+/// let signature = ralio_relay::verify::sign(b"key", b"The quick brown fox jumps over the lazy dog");
+/// assert_eq!(signature, "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8");
+/// ```
+pub fn sign(secret: &[u8], body: &[u8]) -> String {
+    HEXLOWER.encode(&keyed(secret).chain_update(body).finalize().into_bytes())
+}
+
+fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("HMAC takes keys of any length")
+}
+
+/// A body on its way through every slot of a source's [`Keys`]; holds no part of the body.
+pub struct Check {
+    slots: Vec<Hmac<Sha256>>,
+}
+
+impl Check {
+    /// Takes the next piece of the body.
+    pub fn update(&mut self, piece: &[u8]) {
+        for slot in &mut self.slots {
+            slot.update(piece);
+        }
+    }
+
+    /// The slot that made the signature, given every value of the signature header; the first one where two slots
+    /// hold the same secret. What was wrong with the header is looked at last: every slot is finished and compared
+    /// whatever it holds, so that the time taken tells nothing.
+    pub fn finish(self, signatures: &[Bytes]) -> Result<usize, Rejection> {
+        let (value, problem) = match signatures {
+            [] => (&b""[..], Some(Rejection::Missing)),
+            [value] => (&value[..], None),
+            [value, ..] => (&value[..], Some(Rejection::Repeated)),
+        };
+        let decoded = decode(value);
+        let problem = problem.or(decoded.is_none().then_some(Rejection::Undecodable));
+        let claimed = decoded.unwrap_or_default();
+
+        let mut held = Choice::from(0);
+        let mut slot = 0_u64;
+        for (index, state) in self.slots.into_iter().enumerate().rev() {
+            let tag: Tag = state.finalize().into_bytes().into();
+            let equal = tag.ct_eq(&claimed);
+            slot.conditional_assign(&(index as u64), equal);
+            held |= equal;
+        }
+        match problem {
+            Some(problem) => Err(problem),
+            None if held.into() => Ok(slot as usize),
+            None => Err(Rejection::Mismatch),
+        }
+    }
+}
