@@ -1,1 +1,262 @@
-//! app
+//! The wiring: which room is given what, in which order things start, and in which they stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::admin::{self, Status};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::consume::{self, Consumer};
+use crate::inbox::sqlite::{Lock, OpenError, SqliteInbox};
+use crate::inbox::{Inbox, Unavailable};
+use crate::ingest::{self, Gate, Listener};
+use crate::lifecycle::{Stop, notify};
+use crate::metrics::Metrics;
+use crate::sink;
+
+/// How often a waiting process asks for the inbox.
+const LOCK_POLL: Duration = Duration::from_millis(250);
+/// What is left of the process after a failed fsync: time to answer 503, and no more.
+const FAILED_GRACE: Duration = Duration::from_millis(300);
+
+/// Why the daemon did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address is in use, or not ours.
+    #[error("cannot listen on {addr} for {what}: {source}")]
+    Listen {
+        /// `the public listener` or `the admin listener`.
+        what: &'static str,
+        /// Its address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] ingest::TlsError),
+    /// The inbox could not be opened.
+    #[error("the inbox could not be opened: {0}")]
+    Open(#[from] OpenError),
+    /// A sink could not be made.
+    #[error("sink '{name}': {source}")]
+    Sink {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: sink::BuildError,
+    },
+    /// A consumer could not be registered.
+    #[error("the consumer of sink '{name}' could not be registered: {source}")]
+    Consumer {
+        /// Its sink.
+        name: String,
+        /// Why.
+        source: Unavailable,
+    },
+    /// The inbox failed while running: what it last wrote may not be on disk.
+    #[error("the inbox failed, and is checked at the next start: {0}")]
+    InboxFailed(String),
+    /// A task ended that should not have.
+    #[error("a part of the daemon ended by itself: {0}")]
+    Ended(String),
+}
+
+/// What readiness is made of.
+struct Readiness {
+    gate: watch::Receiver<Gate>,
+    /// What the start is waiting for.
+    waiting_for: Mutex<&'static str>,
+    inbox: Mutex<Option<Arc<dyn Inbox>>>,
+    tls_expiry: Mutex<Option<jiff::Timestamp>>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+}
+
+fn set<T>(place: &Mutex<T>, value: T) {
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+fn get<T: Clone>(place: &Mutex<T>) -> T {
+    place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+impl Status for Readiness {
+    fn reasons_not_ready(&self) -> Vec<String> {
+        let gate = match *self.gate.borrow() {
+            Gate::Starting => Some(format!("starting: {}", get(&self.waiting_for))),
+            Gate::Open => None,
+            Gate::Stopping => Some("stopping".to_owned()),
+        };
+        let inbox = get(&self.inbox).and_then(|inbox| inbox.trouble());
+        gate.into_iter().chain(inbox).collect()
+    }
+
+    fn refresh_metrics(&self) {
+        if let Some(expiry) = get(&self.tls_expiry) {
+            self.metrics.tls_cert_expiry_seconds.set(expiry.duration_since(self.clock.now()).as_secs());
+        }
+    }
+}
+
+/// Runs the daemon until it is asked to stop, or until the inbox fails for good.
+pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
+    let metrics = Arc::new(Metrics::new());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (gate, gate_seen) = watch::channel(Gate::Starting);
+    let readiness = Arc::new(Readiness {
+        gate: gate_seen.clone(),
+        waiting_for: Mutex::new("opening the inbox"),
+        inbox: Mutex::new(None),
+        tls_expiry: Mutex::new(None),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&clock),
+    });
+
+    let tls = settings.ingest.tls.as_ref().map(ingest::load_tls).transpose()?;
+    set(&readiness.tls_expiry, tls.as_ref().map(ingest::ServerTls::not_after));
+    let admin = start_admin(&settings, &metrics, &readiness)?;
+
+    let Some(lock) = take_lock(&settings, &readiness, &stop).await? else { return Ok(()) };
+    let inbox = open_inbox(&settings, lock, &clock, &metrics).await?;
+    set(&readiness.inbox, Some(Arc::clone(&inbox)));
+
+    // The inbox is checkpointed by now: from here on a sender may be answered, though only with 503 until the sinks
+    // have their cursors.
+    set(&readiness.waiting_for, "registering the sinks");
+    let ingest_deps = ingest::Deps {
+        inbox: Arc::clone(&inbox),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&clock),
+        gate: gate_seen,
+    };
+    let public = bind("the public listener", settings.ingest.listen, |listener| {
+        ingest::start(listener, &settings.ingest, tls, ingest_deps)
+    })?;
+    let consumers = open_consumers(&settings, &inbox, &clock, &metrics).await?;
+
+    let mut tasks = JoinSet::new();
+    for consumer in consumers {
+        tasks.spawn(consumer.run(stop.soft.clone()));
+    }
+    gate.send_replace(Gate::Open);
+    tracing::info!(listener = "public", addr = %public.addr(), "listening");
+    notify(NotifyState::Ready);
+
+    let ended = tokio::select! {
+        () = stop.soft.cancelled() => Ok(()),
+        why = inbox.failed() => Err(AppError::InboxFailed(why)),
+        Some(ended) = tasks.join_next() => Err(AppError::Ended(format!("{ended:?}"))),
+    };
+    gate.send_replace(Gate::Stopping);
+    notify(NotifyState::Stopping);
+    let grace = if ended.is_ok() { settings.drain_timeout } else { FAILED_GRACE };
+    stop.soft.cancel();
+    tokio::select! {
+        () = drain(grace, public, tasks, inbox.as_ref()) => {}
+        () = stop.hard.cancelled() => tracing::warn!("stopped without waiting for what is in flight"),
+    }
+    if let Some(admin) = admin {
+        admin.stop(Duration::ZERO).await;
+    }
+    ended
+}
+
+/// Answers who is waiting, finishes what is in flight, writes it down, and closes the inbox; all of it within `grace`.
+async fn drain(grace: Duration, public: Listener, mut consumers: JoinSet<()>, inbox: &dyn Inbox) {
+    let deadline = Instant::now() + grace;
+    let finished = async { while consumers.join_next().await.is_some() {} };
+    let (_, finished) = tokio::join!(public.stop(grace), timeout_at(deadline, finished));
+    if finished.is_err() {
+        tracing::warn!(?grace, "deliveries still in flight are left, and are made again after the next start");
+        consumers.abort_all();
+    }
+    // Committing what is queued takes one transaction: worth it even past the deadline, but not for ever.
+    let closed = tokio::time::timeout(Duration::from_secs(5), inbox.close()).await;
+    match closed {
+        Ok(()) => tracing::info!("stopped"),
+        Err(_) => tracing::error!("the inbox could not be closed in time"),
+    }
+}
+
+fn start_admin(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+) -> Result<Option<Listener>, AppError> {
+    let Some(config) = &settings.admin else { return Ok(None) };
+    let status: Arc<dyn Status> = readiness.clone();
+    let listener = bind("the admin listener", config.listen, |listener| {
+        admin::start(listener, config, Arc::clone(metrics), status)
+    })?;
+    tracing::info!(listener = "admin", addr = %listener.addr(), "listening");
+    Ok(Some(listener))
+}
+
+fn bind(
+    what: &'static str,
+    addr: SocketAddr,
+    start: impl FnOnce(TcpListener) -> io::Result<Listener>,
+) -> Result<Listener, AppError> {
+    TcpListener::bind(addr).and_then(start).map_err(|source| AppError::Listen { what, addr, source })
+}
+
+/// Waits for the inbox while another process has it; `None` when asked to stop first.
+async fn take_lock(settings: &Settings, readiness: &Readiness, stop: &Stop) -> Result<Option<Lock>, AppError> {
+    let mut told = false;
+    loop {
+        if let Some(lock) = Lock::try_take(&settings.inbox.path)? {
+            set(&readiness.waiting_for, "opening the inbox");
+            return Ok(Some(lock));
+        }
+        if !told {
+            tracing::warn!("another process holds the inbox: waiting, unready, until it lets go");
+            set(&readiness.waiting_for, "another process holds the inbox");
+            told = true;
+        }
+        tokio::select! {
+            () = sleep(LOCK_POLL) => {}
+            () = stop.soft.cancelled() => return Ok(None),
+        }
+    }
+}
+
+async fn open_inbox(
+    settings: &Settings,
+    lock: Lock,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Inbox>, AppError> {
+    let (config, clock, metrics) = (settings.inbox.clone(), Arc::clone(clock), Arc::clone(metrics));
+    let opening = tokio::task::spawn_blocking(move || SqliteInbox::open(&config, lock, clock, metrics));
+    let inbox = opening.await.map_err(|error| AppError::Ended(error.to_string()))??;
+    let head = *inbox.head().borrow();
+    tracing::info!(path = %settings.inbox.path.display(), %head, "the inbox is open");
+    Ok(Arc::new(inbox))
+}
+
+async fn open_consumers(
+    settings: &Settings,
+    inbox: &Arc<dyn Inbox>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Consumer>, AppError> {
+    let deps =
+        consume::Deps { inbox: Arc::clone(inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
+    let mut consumers = Vec::with_capacity(settings.sinks.len());
+    for settings in &settings.sinks {
+        let name = settings.consumer.name.to_string();
+        let sink = sink::build(&settings.sink, settings.format).await;
+        let sink = sink.map_err(|source| AppError::Sink { name: name.clone(), source })?;
+        let consumer = Consumer::open(settings.consumer.clone(), sink.into(), deps.clone()).await;
+        consumers.push(consumer.map_err(|source| AppError::Consumer { name, source })?);
+    }
+    Ok(consumers)
+}

@@ -9,6 +9,7 @@ pub mod consume;
 pub mod inbox;
 pub mod ingest;
 pub mod lifecycle;
+pub mod listener;
 pub mod metrics;
 pub mod model;
 pub mod provider;

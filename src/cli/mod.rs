@@ -2,6 +2,7 @@
 
 mod check;
 mod config_show;
+mod dev;
 mod events;
 mod quarantine;
 mod serve;

@@ -1,15 +1,61 @@
 //! `serve`
 
-use super::Exit;
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigArgs, Exit, dev};
+use crate::app;
+use crate::config::{Log, LogFormat, Settings};
+use crate::lifecycle::Stop;
 
 /// Run the daemon
+///
+/// Receives deliveries, stores them, and hands them to every configured sink. SIGTERM or Ctrl-C finishes what is in
+/// flight, within server.drain_timeout; a second one stops at once. Logs go to stderr.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ralio-relay serve --dev                              try it out: no configuration needed
+  ralio-relay serve --config /etc/ralio-relay/relay.toml")]
 pub(crate) struct Args {
     #[command(flatten)]
-    config: super::ConfigArgs,
+    config: ConfigArgs,
+    /// Try it out: a self-signed certificate, a generated secret, an inbox and a configuration to start from, all in
+    /// ./.ralio-relay; events go to stdout
+    #[arg(long, conflicts_with = "config")]
+    dev: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    args.config.load()?;
+    let settings = if args.dev { dev::prepare()? } else { args.config.load()? };
+    init_logging(&settings.log)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(settings))?;
+    // A sink's blocking call that does not end must not hold up the exit: whatever it was doing is unknown.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     Ok(Exit::Success)
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let stop = Stop::default();
+    let mut daemon = std::pin::pin!(app::run(settings, stop.clone()));
+    tokio::select! {
+        result = &mut daemon => return Ok(result?),
+        result = stop.on_signals() => result.context("signals cannot be received")?,
+    }
+    Ok(daemon.await?)
+}
+
+fn init_logging(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.level).context("log.level is not understood")?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+    Ok(())
 }

@@ -1,6 +1,17 @@
 //! One consumer per sink: cursor, routing, deliveries in flight, parking, dead letters.
+//!
+//! [`core`] decides, without I/O, clock or chance; [`Consumer`] does what it says.
+
+mod backoff;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod runner;
 
 use std::time::Duration;
+
+pub use backoff::Retry;
+pub use runner::{Consumer, Deps};
 
 use crate::model::{SinkName, Start};
 use crate::route::Route;
@@ -32,17 +43,4 @@ pub enum Ordering {
     Key,
     /// No order: full parallelism.
     None,
-}
-
-/// Capped exponential backoff.
-#[derive(Clone, Copy, Debug)]
-pub struct Retry {
-    /// Delay after the first failure.
-    pub initial: Duration,
-    /// The longest delay.
-    pub max: Duration,
-    /// Full jitter: each delay is drawn between zero and its bound.
-    pub jitter: bool,
-    /// From an event's first attempt to its becoming a dead letter.
-    pub give_up_after: Duration,
 }

@@ -1,11 +1,58 @@
 //! The public HTTPS listener and the acknowledgement table.
+//!
+//! No answer reaches a sender but those of `answer.rs`: the HTTP server's own 400, 408 and 431 are cut off by the guard
+//! around each connection (`connection.rs`), because the provider never repeats what was answered with a 4xx.
+
+mod answer;
+mod body;
+mod connection;
+mod handler;
+mod serve;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::inbox::Inbox;
+use crate::metrics::Metrics;
 use crate::model::SourceName;
 use crate::verify::Keys;
+
+pub use crate::listener::Listener;
+pub use serve::start;
+pub use tls::{ServerTls, TlsError, load_tls};
+
+/// Whether deliveries are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Not yet: 503.
+    Starting,
+    /// Yes.
+    Open,
+    /// No longer: 503, and the connection is closed after it.
+    Stopping,
+}
+
+/// What the listener works with.
+pub struct Deps {
+    /// Where deliveries go.
+    pub inbox: Arc<dyn Inbox>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time of arrival.
+    pub clock: Arc<dyn Clock>,
+    /// Whether deliveries are taken; looked at once for each request.
+    pub gate: watch::Receiver<Gate>,
+}
 
 /// The checked settings of the public listener.
 #[derive(Clone, Debug)]
@@ -18,7 +65,7 @@ pub struct Config {
     pub ack_deadline: Duration,
     /// Connections at a time.
     pub max_connections: usize,
-    /// A request whose head or body takes longer is closed.
+    /// A request whose head and body take longer is closed; so is a connection whose peer does not take its answer.
     pub read_timeout: Duration,
     /// Certificate and key; `None` = plain HTTP behind a proxy that terminates TLS.
     pub tls: Option<Tls>,

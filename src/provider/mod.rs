@@ -1,1 +1,3 @@
 //! Standing in for the provider: realistic deliveries.
+
+pub mod simulation;

@@ -2,9 +2,13 @@
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+mod cloudevents;
 pub mod exec;
 pub mod file;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
+mod lines;
 pub mod stdout;
 
 use async_trait::async_trait;
@@ -61,15 +65,15 @@ pub enum Config {
 pub struct BuildError(pub String);
 
 /// The one registry: from settings to a sink. Opens files, but waits for no network: a broker that is down at start
-/// is an outage like any other.
+/// is an outage like any other. `format` has no meaning for files and standard output: their lines are always the
+/// structured form.
 pub async fn build(config: &Config, format: Format) -> Result<Box<dyn Sink>, BuildError> {
-    let _ = format;
     Ok(match config {
         #[cfg(feature = "amqp")]
-        Config::Amqp(_) => return Err(BuildError(String::new())),
-        Config::Http(_) => return Err(BuildError(String::new())),
-        Config::Exec(_) => return Err(BuildError(String::new())),
-        Config::File(_) => return Err(BuildError(String::new())),
-        Config::Stdout => return Err(BuildError(String::new())),
+        Config::Amqp(config) => Box::new(amqp::Amqp::new(config, format)?),
+        Config::Http(config) => Box::new(http::Http::new(config, format)?),
+        Config::Exec(config) => Box::new(exec::Exec::new(config, format)?),
+        Config::File(config) => Box::new(file::File::open(config).await?),
+        Config::Stdout => Box::new(stdout::Stdout::new()?),
     })
 }

@@ -1,5 +1,181 @@
-//! The inbox in one SQLite file.
+//! The inbox in one SQLite file: a writer thread ([`writer`]), readers of their own, and an index for exact
+//! deduplication that is kept off the acknowledging commit ([`index`]).
 
+mod append;
+mod filter;
+mod index;
+mod open;
+mod progress;
+mod quarantine;
 mod reader;
+mod rows;
+mod shared;
+mod stale;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+
+pub use open::{Lock, OpenError};
 pub use reader::{Direction, ReadError, Reader};
+
+use self::append::Append;
+use self::shared::Shared;
+use self::writer::{Command, Writer};
+use super::{Appended, Config, ConsumerState, Inbox, NewEvent, Progress, Refused, StoredEvent, Unavailable};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::model::{Seq, SinkName, Start};
+
+/// Appends handed over and not yet taken by the writer: four full batches. Beyond, senders are told to come back.
+const MAX_WAITING: usize = 2048;
+/// Bytes of refused requests waiting to be written; what goes beyond is counted in metrics, but not kept.
+const MAX_REFUSED_BYTES: usize = 8 << 20;
+/// What a refused request weighs besides its body.
+const REFUSED_OVERHEAD: usize = 4096;
+/// Connections kept for reading.
+const MAX_IDLE_READERS: usize = 4;
+
+/// The inbox of the process that holds its lock.
+pub struct SqliteInbox {
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    path: PathBuf,
+    readers: Arc<Mutex<Vec<Reader>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    _lock: Lock,
+}
+
+impl SqliteInbox {
+    /// Opens the inbox: checkpoints it, brings its schema up to date, loads the newest keys, and starts the writer.
+    /// Blocks while it does; what it reads is bounded, whatever the size of the log.
+    pub fn open(config: &Config, lock: Lock, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let sqlite_error = |source| OpenError::Sqlite { path: config.path.clone(), source };
+        let connection = open::open_writer(&config.path)?;
+        let (commands, receiver): (_, Receiver<Command>) = channel();
+        let shared = Arc::new(Shared::new());
+        let writer = Writer::new(config, connection, clock, metrics, Arc::clone(&shared), commands.clone())
+            .map_err(sqlite_error)?;
+        let thread = std::thread::Builder::new()
+            .name("inbox-writer".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|source| OpenError::Io { path: config.path.clone(), source })?;
+        Ok(Self {
+            commands,
+            shared,
+            path: config.path.clone(),
+            readers: Arc::default(),
+            writer: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
+    }
+
+    fn send(&self, command: Command) -> Result<(), Unavailable> {
+        if self.shared.is_closed() {
+            return Err(Unavailable::Closed);
+        }
+        self.commands.send(command).map_err(|_| Unavailable::Closed)
+    }
+
+    async fn with_reader<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (readers, path) = (Arc::clone(&self.readers), self.path.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut reader = match idle {
+                Some(reader) => reader,
+                None => Reader::open_path(&path)?,
+            };
+            let result = read(&mut reader)?;
+            let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < MAX_IDLE_READERS {
+                readers.push(reader);
+            }
+            Ok(result)
+        });
+        match reading.await {
+            Ok(result) => result.map_err(|error: rusqlite::Error| Unavailable::Storage(error.to_string())),
+            Err(_) => Err(Unavailable::Closed),
+        }
+    }
+}
+
+#[async_trait]
+impl Inbox for SqliteInbox {
+    async fn append(&self, event: NewEvent) -> Result<Appended, Unavailable> {
+        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Unavailable::Busy);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Append(Box::new(Append::new(event, reply))))?;
+        answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
+    fn quarantine(&self, refused: Refused) {
+        let bytes = refused.rejected.delivery.body.len() + REFUSED_OVERHEAD;
+        if self.shared.quarantine_bytes.fetch_add(bytes, Ordering::Relaxed) >= MAX_REFUSED_BYTES {
+            self.shared.quarantine_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            tracing::debug!(source = %refused.rejected.delivery.source, "the quarantine takes no more for now");
+            return;
+        }
+        _ = self.send(Command::Quarantine(Box::new(refused)));
+    }
+
+    fn head(&self) -> watch::Receiver<Seq> {
+        self.shared.head.subscribe()
+    }
+
+    async fn read_after(&self, after: Seq, limit: usize) -> Result<Vec<StoredEvent>, Unavailable> {
+        self.with_reader(move |reader| reader.read_after(after, limit)).await
+    }
+
+    async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
+        self.with_reader(move |reader| reader.read(&seqs)).await
+    }
+
+    async fn consumer(&self, sink: &SinkName, start: Start, route: String) -> Result<ConsumerState, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Consumer { sink: sink.clone(), start, route, reply })?;
+        answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
+    async fn record(&self, progress: Progress) -> Result<(), Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Record { progress, reply })?;
+        answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.shared.trouble()
+    }
+
+    async fn failed(&self) -> String {
+        let mut failure = self.shared.failure();
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
+            // Its sender lives as long as the inbox.
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(&self) {
+        _ = self.send(Command::Close);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        }
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

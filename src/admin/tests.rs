@@ -1,0 +1,123 @@
+//! The admin listener over real sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::*;
+
+#[derive(Default)]
+struct FakeStatus {
+    reasons: Vec<String>,
+    refreshed: AtomicUsize,
+}
+
+impl Status for FakeStatus {
+    fn reasons_not_ready(&self) -> Vec<String> {
+        self.reasons.clone()
+    }
+
+    fn refresh_metrics(&self) {
+        self.refreshed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>) -> Listener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = listener.local_addr().unwrap();
+    let config = Config { listen, token: token.map(|token| token.to_owned().into()), open_metrics };
+    start(listener, &config, Arc::new(Metrics::new()), status.clone()).unwrap()
+}
+
+/// Status code and everything that was sent.
+fn ask(listener: &Listener, request_line: &str, headers: &[&str]) -> (u16, String) {
+    let mut socket = TcpStream::connect(listener.addr()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    socket.write_all(format!("{request_line} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    (answer[9..12].parse().unwrap(), answer)
+}
+
+const LOCAL: &str = "Host: localhost";
+
+#[test]
+fn healthy_while_alive_and_ready_while_there_is_no_reason_not_to_be() {
+    let listener = start_with(None, false, &Arc::default());
+    assert_eq!(ask(&listener, "GET /healthz", &[LOCAL]).0, 200);
+    let (status, answer) = ask(&listener, "GET /readyz", &[LOCAL]);
+    assert_eq!(status, 200);
+    assert!(answer.ends_with(r#"{"ready":true}"#), "{answer}");
+
+    let troubled = Arc::new(FakeStatus { reasons: vec!["the disk is full".to_owned()], ..FakeStatus::default() });
+    let listener = start_with(None, false, &troubled);
+    assert_eq!(ask(&listener, "GET /healthz", &[LOCAL]).0, 200);
+    let (status, answer) = ask(&listener, "GET /readyz", &[LOCAL]);
+    assert_eq!(status, 503);
+    assert!(answer.ends_with(r#"{"ready":false,"reasons":["the disk is full"]}"#), "{answer}");
+}
+
+#[test]
+fn metrics_need_the_token_and_are_refreshed_first() {
+    let status = Arc::new(FakeStatus::default());
+    let listener = start_with(Some("s3cret"), false, &status);
+    for wrong in ["X-No: token", "Authorization: Bearer wrong", "Authorization: Basic s3cret", "Authorization: s3cret"] {
+        let (code, answer) = ask(&listener, "GET /metrics", &[LOCAL, wrong]);
+        assert_eq!(code, 401, "{wrong}");
+        assert!(answer.to_ascii_lowercase().contains("www-authenticate: bearer") && !answer.contains("s3cret"), "{answer}");
+    }
+    assert_eq!(status.refreshed.load(Ordering::SeqCst), 0);
+    let (code, answer) = ask(&listener, "GET /metrics", &[LOCAL, "authorization: bearer s3cret"]);
+    assert_eq!(code, 200);
+    assert!(answer.contains("ralio_relay_build_info{"), "{answer}");
+    assert_eq!(status.refreshed.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn without_a_token_metrics_are_refused_unless_they_are_open() {
+    let (code, answer) = ask(&start_with(None, false, &Arc::default()), "GET /metrics", &[LOCAL]);
+    assert_eq!(code, 403);
+    assert!(answer.contains("admin.token") && answer.contains("admin.open_metrics"), "{answer}");
+    assert_eq!(ask(&start_with(None, true, &Arc::default()), "GET /metrics", &[LOCAL]).0, 200);
+    assert_eq!(ask(&start_with(Some("s3cret"), true, &Arc::default()), "GET /metrics", &[LOCAL]).0, 200);
+}
+
+#[test]
+fn a_foreign_host_is_refused() {
+    let listener = start_with(None, true, &Arc::default());
+    for path in ["/healthz", "/readyz", "/metrics", "/"] {
+        assert_eq!(ask(&listener, &format!("GET {path}"), &["Host: evil.example"]).0, 403, "{path}");
+    }
+    let port = listener.addr().port();
+    for ours in ["localhost".to_owned(), format!("127.0.0.1:{port}"), "[::1]:8081".to_owned(), "LocalHost:1".to_owned()] {
+        assert_eq!(ask(&listener, "GET /healthz", &[&format!("Host: {ours}")]).0, 200, "{ours}");
+    }
+    for foreign in ["127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"] {
+        assert_eq!(ask(&listener, "GET /healthz", &[&format!("Host: {foreign}")]).0, 403, "{foreign}");
+    }
+}
+
+#[test]
+fn there_is_nothing_else() {
+    let listener = start_with(Some("s3cret"), true, &Arc::default());
+    for path in ["/", "/metrics/", "/healthz/x", "/webhooks/ralio", "/debug"] {
+        assert_eq!(ask(&listener, &format!("GET {path}"), &[LOCAL]).0, 404, "{path}");
+    }
+    assert_eq!(ask(&listener, "POST /metrics", &[LOCAL]).0, 405);
+    assert_eq!(ask(&listener, "HEAD /healthz", &[LOCAL]).0, 200);
+}
+
+#[tokio::test]
+async fn stops_with_an_idle_connection_open() {
+    let listener = start_with(None, false, &Arc::default());
+    let addr = listener.addr();
+    let mut idle = TcpStream::connect(addr).unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    idle.read_exact(&mut first).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), listener.stop(Duration::from_secs(60))).await.unwrap();
+    idle.read_to_end(&mut Vec::new()).unwrap();
+    assert!(TcpStream::connect(addr).is_err());
+}

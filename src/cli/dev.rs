@@ -1,0 +1,113 @@
+//! What `serve --dev` makes in `./.ralio-relay`: a certificate, a secret, and a configuration that can be edited.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use uuid::Uuid;
+
+use crate::config::Settings;
+
+const DIR: &str = ".ralio-relay";
+
+const RELAY_TOML: &str = r#"# Made by `ralio-relay serve --dev`. Edit it, and start again: it is not written over.
+[server]
+listen = "127.0.0.1:8443"
+
+[server.tls]
+cert = "./.ralio-relay/tls.crt"
+key = "./.ralio-relay/tls.key"
+
+[[sources]]
+name = "dev"
+path = "/webhooks/ralio"
+secrets = [{ file = "./.ralio-relay/secret" }]
+
+[inbox]
+url = "sqlite://./.ralio-relay/inbox.db"
+
+[[sinks]]
+name = "stdout"
+type = "stdout"
+
+[admin]
+listen = "127.0.0.1:8081"
+open_metrics = true
+
+[log]
+format = "text"
+"#;
+
+/// Makes what is missing, says where everything is, and loads the configuration.
+pub(super) fn prepare() -> anyhow::Result<Settings> {
+    let dir = Path::new(DIR);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make ./{DIR}"))?;
+    let secret = dir.join("secret");
+    make(&secret, || Ok(format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())))?;
+    make_certificate(dir)?;
+    let config = dir.join("relay.toml");
+    make(&config, || Ok(RELAY_TOML.to_owned()))?;
+    let settings = crate::config::load(&[config])?;
+    introduce(&settings, &secret);
+    Ok(settings)
+}
+
+fn introduce(settings: &Settings, secret: &Path) {
+    let path = settings.ingest.sources.first().map_or("/", |source| source.path.as_str());
+    let url = format!("https://{}{path}", settings.ingest.listen);
+    let program = std::env::args().next().unwrap_or_else(|| "ralio-relay".to_owned());
+    eprintln!(
+        "ralio-relay, for trying out. Everything is in ./{DIR}: edit relay.toml there to go on from here.
+
+  endpoint   {url}
+  secret     {secret}
+  events     on stdout below, and: {program} events list
+
+Send it every type of event, in both envelopes, with duplicates and forged ones, from another terminal:
+
+  {program} simulate --url {url} --secret-file {secret} --ca ./{DIR}/tls.crt --duplicates 20 --bad-signature 10
+",
+        secret = secret.display(),
+    );
+    if let Some(admin) = &settings.admin {
+        eprintln!("Health and metrics: http://{0}/readyz and http://{0}/metrics\n", admin.listen);
+    }
+}
+
+/// A certificate and its key belong together: both are made when either is missing.
+fn make_certificate(dir: &Path) -> anyhow::Result<()> {
+    let (cert, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+    if cert.exists() && key.exists() {
+        return Ok(());
+    }
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
+    for (path, text) in [(cert, made.cert.pem()), (key, made.signing_key.serialize_pem())] {
+        remove(&path)?;
+        make(&path, || Ok(text.clone()))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot replace {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes a file for the owner alone, unless it is there.
+fn make(path: &PathBuf, content: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match file {
+        Ok(mut file) => {
+            file.write_all(content()?.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot make {}", path.display())),
+    }
+}

@@ -1,0 +1,96 @@
+//! How values stand in rows, and how rows become values again.
+
+use rusqlite::Row;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+
+use crate::inbox::AttemptState;
+use crate::model::{Category, Digest, EntityKey, EventId, EventType, Phase};
+use crate::verify::Header;
+
+/// `events.verdict`: the signature held when the delivery came in.
+pub(super) const VERIFIED: i64 = 1;
+
+pub(super) fn category_code(category: Category) -> i64 {
+    match category {
+        Category::Payin => 1,
+        Category::Payout => 2,
+        Category::Transfer => 3,
+        Category::Kyc => 4,
+        Category::Account => 5,
+        Category::Other => 0,
+    }
+}
+
+pub(super) fn phase_code(phase: Phase) -> i64 {
+    match phase {
+        Phase::None => 0,
+        Phase::Open => 1,
+        Phase::Final => FINAL,
+    }
+}
+
+/// `events.phase` of an event that ends its entity's lifecycle.
+pub(super) const FINAL: i64 = 2;
+/// `events.phase` of an event that is stale when it comes after a final one.
+pub(super) const OPEN: i64 = 1;
+
+pub(super) fn outcome_code(state: AttemptState) -> i64 {
+    match state {
+        AttemptState::Delivered => DELIVERED,
+        AttemptState::Transient => 2,
+        AttemptState::Permanent => 3,
+    }
+}
+
+/// `attempts.outcome` of a delivery.
+pub(super) const DELIVERED: i64 = 1;
+
+pub(super) fn headers_json(headers: &[Header]) -> String {
+    serde_json::to_string(headers).expect("text is always JSON")
+}
+
+/// What a row should hold and does not is damage, told as such.
+fn damaged<T>(value: Option<T>) -> FromSqlResult<T> {
+    value.ok_or(FromSqlError::InvalidType)
+}
+
+pub(super) struct Stored<T>(pub(super) T);
+
+impl FromSql for Stored<EventId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        damaged(EventId::new(value.as_str()?)).map(Stored)
+    }
+}
+
+impl FromSql for Stored<EntityKey> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        damaged(EntityKey::new(value.as_str()?)).map(Stored)
+    }
+}
+
+impl FromSql for Stored<EventType> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        damaged(EventType::canonical(value.as_str()?)).map(Stored)
+    }
+}
+
+impl FromSql for Stored<Digest> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let bytes: [u8; 32] = damaged(value.as_blob()?.try_into().ok())?;
+        Ok(Self(Digest::from_bytes(bytes)))
+    }
+}
+
+impl FromSql for Stored<AttemptState> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let states = [AttemptState::Delivered, AttemptState::Transient, AttemptState::Permanent];
+        let code = value.as_i64()?;
+        damaged(states.into_iter().find(|&state| outcome_code(state) == code)).map(Stored)
+    }
+}
+
+/// A JSON column, such as `headers`.
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into()))
+}

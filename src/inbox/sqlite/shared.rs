@@ -1,0 +1,69 @@
+//! What the writer's thread and its callers share.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::model::Seq;
+
+pub(super) struct Shared {
+    /// Appends handed over and not yet taken.
+    pub(super) waiting: AtomicUsize,
+    /// Bytes of refused requests handed over and not yet written.
+    pub(super) quarantine_bytes: AtomicUsize,
+    pub(super) closed: AtomicBool,
+    pub(super) head: watch::Sender<Seq>,
+    failed: watch::Sender<Option<String>>,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            quarantine_bytes: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            head: watch::Sender::new(Seq::ZERO),
+            failed: watch::Sender::new(None),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The storage failed for good: the process must exit.
+    pub(super) fn fail(&self, why: &str) {
+        self.set_trouble(Some(why.to_owned()));
+        self.failed.send_replace(Some(why.to_owned()));
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.borrow().is_some()
+    }
+
+    pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that writes fail, or that they work again; logs when that changes.
+    pub(super) fn set_trouble(&self, why: Option<String>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*trouble, &why) {
+            (None, Some(why)) => tracing::error!(why, "the inbox cannot write: senders are answered 503"),
+            (Some(_), None) => tracing::info!("the inbox can write again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        *trouble = why;
+    }
+}

@@ -1,0 +1,342 @@
+//! The inbox against real files.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::{Direction, Lock, Reader, SqliteInbox};
+use crate::clock::SystemClock;
+use crate::inbox::{
+    AppendKind, Appended, Attempt, Config, EventFilter, EventSummary, Inbox, NewEvent, Parked, Progress,
+    QuarantineLimits, Quarantined, Refused, Unavailable,
+};
+use crate::metrics::Metrics;
+use crate::model::{Outcome, Seq, SinkName, SourceName, Start};
+use crate::verify::{Keys, Unverified, sign};
+
+const SECRET: &[u8] = b"secret";
+
+fn config(dir: &Path) -> Config {
+    let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
+    Config { path: dir.join("data/inbox.db"), quarantine }
+}
+
+fn open(config: &Config) -> SqliteInbox {
+    let lock = Lock::try_take(&config.path).unwrap().expect("nobody else has it");
+    SqliteInbox::open(config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap()
+}
+
+fn delivery(source: &str, body: &str, signature: String) -> Unverified {
+    Unverified {
+        source: SourceName::new(source).unwrap(),
+        signatures: vec![Bytes::from(signature)],
+        content_type: Some("application/json".to_owned()),
+        headers: vec![("user-agent".to_owned(), "test".to_owned())],
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+fn new_event(source: &str, body: &str) -> NewEvent {
+    let keys = Keys::new(&[SECRET]).unwrap();
+    let verified = delivery(source, body, sign(SECRET, body.as_bytes())).verify(&keys).unwrap();
+    NewEvent::new(verified, Timestamp::now())
+}
+
+fn payin(id: &str, order: &str, state: &str) -> String {
+    let event_type = state.to_lowercase();
+    format!(
+        r#"{{"eventId":"{id}","eventType":"payin_{event_type}","data":{{"orderId":"{order}","status":"{state}"}}}}"#
+    )
+}
+
+async fn append(inbox: &SqliteInbox, source: &str, body: &str) -> Appended {
+    inbox.append(new_event(source, body)).await.unwrap()
+}
+
+fn list(config: &Config, filter: &EventFilter) -> Vec<EventSummary> {
+    let mut events = Vec::new();
+    let mut reader = Reader::open(config).unwrap();
+    let visit = &mut |event| {
+        events.push(event);
+        ControlFlow::Continue(())
+    };
+    reader.each_event(filter, Direction::Forward, None, visit).unwrap();
+    events
+}
+
+fn kinds(appended: &[Appended]) -> Vec<(i64, AppendKind)> {
+    appended.iter().map(|appended| (appended.seq.get(), appended.kind)).collect()
+}
+
+#[tokio::test]
+async fn duplicates_and_conflicts_are_told_apart_across_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let bodies = [payin("a", "o", "PROCESSING"), payin("a", "o", "COMPLETED"), payin("b", "o", "COMPLETED")];
+    for round in 0..3 {
+        let inbox = open(&config);
+        let mut appended = Vec::new();
+        for (source, body) in [("one", &bodies[0]), ("one", &bodies[1]), ("one", &bodies[2]), ("two", &bodies[0])] {
+            appended.push(append(&inbox, source, body).await);
+        }
+        let expected = if round == 0 {
+            [AppendKind::Fresh, AppendKind::Conflict, AppendKind::Fresh, AppendKind::Fresh]
+        } else {
+            [AppendKind::Duplicate; 4]
+        };
+        assert_eq!(kinds(&appended), (1..).zip(expected).collect::<Vec<_>>());
+        inbox.close().await;
+    }
+    let events = list(&config, &EventFilter::default());
+    assert_eq!(events.iter().map(|event| event.arrivals).collect::<Vec<_>>(), [3, 3, 3, 3]);
+    assert_eq!(events.iter().map(|event| event.conflict).collect::<Vec<_>>(), [false, true, false, false]);
+}
+
+/// In tests a set is sealed every 64 keys, so that this goes through sealed, half written and indexed sets.
+#[tokio::test]
+async fn deduplication_is_exact_through_the_index_and_across_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let mut expected = Vec::new();
+    for round in 0..4 {
+        let inbox = open(&config);
+        for n in round * 150..(round + 1) * 150 {
+            let id = format!("evt-{n}");
+            let fresh = append(&inbox, "one", &payin(&id, &id, "COMPLETED")).await;
+            assert_eq!(fresh.kind, AppendKind::Fresh, "{id}");
+            expected.push((id, fresh.seq));
+        }
+        for (id, seq) in &expected {
+            let again = append(&inbox, "one", &payin(id, id, "COMPLETED")).await;
+            assert_eq!((again.kind, again.seq), (AppendKind::Duplicate, *seq), "{id}");
+        }
+        let other = append(&inbox, "one", &payin("evt-0", &format!("other-{round}"), "COMPLETED")).await;
+        assert_eq!(other.kind, AppendKind::Conflict);
+        inbox.close().await;
+    }
+    let raw = Connection::open(&config.path).unwrap();
+    let watermark: i64 = raw.query_row("SELECT watermark FROM index_state", [], |row| row.get(0)).unwrap();
+    assert!(watermark > 300, "the index was used: {watermark}");
+    assert!(watermark < 604, "and so was memory: {watermark}");
+    for (id, seq) in expected {
+        let found = Reader::open(&config).unwrap().event(&id).unwrap();
+        assert!(found.iter().any(|event| event.summary.seq == seq), "{id}");
+        assert!(found.iter().all(|event| event.summary.id.as_str() == id), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn one_event_at_once_many_times_is_stored_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let body = payin("a", "o", "COMPLETED");
+    let appends = futures_util::future::join_all((0..1000).map(|_| inbox.append(new_event("one", &body)))).await;
+    let fresh = appends.iter().filter(|done| done.as_ref().unwrap().kind == AppendKind::Fresh).count();
+    assert_eq!((fresh, *inbox.head().borrow()), (1, Seq::new(1).unwrap()));
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn a_processing_after_its_completed_is_stale() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    append(&inbox, "one", &payin("1", "order", "PROCESSING")).await;
+    append(&inbox, "one", &payin("2", "order", "COMPLETED")).await;
+    append(&inbox, "one", &payin("3", "order", "PROCESSING")).await;
+    append(&inbox, "one", &payin("4", "other", "PROCESSING")).await;
+    append(&inbox, "two", &payin("5", "order", "PROCESSING")).await;
+    let stale = |events: Vec<EventSummary>| events.iter().map(|event| event.stale).collect::<Vec<_>>();
+    assert_eq!(stale(list(&config, &EventFilter::default())), [false, false, true, false, false]);
+    // The same when the order's end is in the index, and no longer in memory.
+    for n in 0..400 {
+        append(&inbox, "one", &payin(&format!("f-{n}"), &format!("f-{n}"), "COMPLETED")).await;
+    }
+    append(&inbox, "one", &payin("6", "order", "PROCESSING")).await;
+    let late = inbox.read_after(Seq::new(400).unwrap(), 1000).await.unwrap();
+    assert_eq!(late.iter().filter(|event| event.stale).map(|event| event.id.as_str()).collect::<Vec<_>>(), ["6"]);
+    let by_key = EventFilter { key: Some("order".to_owned()), ..EventFilter::default() };
+    assert_eq!(stale(list(&config, &by_key)), [false, false, true, false, true]);
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_commit_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    append(&inbox, "one", &payin("a", "o", "COMPLETED")).await;
+    // Another process that holds the write lock for longer than the writer waits for it.
+    let other = Connection::open(&config.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = inbox.append(new_event("one", &payin("b", "o", "COMPLETED"))).await;
+    assert!(matches!(refused, Err(Unavailable::Storage(_))), "{refused:?}");
+    assert!(inbox.trouble().is_some());
+    other.execute_batch("ROLLBACK").unwrap();
+    let stored = append(&inbox, "one", &payin("b", "o", "COMPLETED")).await;
+    assert_eq!((stored.seq.get(), stored.kind), (2, AppendKind::Fresh), "it is not taken for a duplicate");
+    assert_eq!(inbox.trouble(), None);
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    assert!(Lock::try_take(&config.path).unwrap().is_none());
+    inbox.close().await;
+    drop(inbox);
+    assert!(Lock::try_take(&config.path).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_politely() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    open(&config).close().await;
+    Connection::open(&config.path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    let lock = Lock::try_take(&config.path).unwrap().unwrap();
+    let refused = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new()));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("newer ralio-relay"), "{message}");
+}
+
+#[tokio::test]
+async fn a_consumer_is_read_back_as_it_was_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    for n in 1..=5 {
+        append(&inbox, "one", &payin(&n.to_string(), "o", "COMPLETED")).await;
+    }
+    let sink = SinkName::new("bus").unwrap();
+    let seq = |n| Seq::new(n).unwrap();
+    let state = inbox.consumer(&sink, Start::Earliest, "*".to_owned()).await.unwrap();
+    assert_eq!(state.cursor, Seq::ZERO);
+    let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap();
+    let attempt = |at, outcome| Attempt { seq: seq(at), n: 1, at: now, latency: Duration::from_millis(3), outcome };
+    let parked = Parked { seq: seq(2), attempts: 1, first_attempt: Some(now), next_attempt: now };
+    let progress = Progress {
+        sink: sink.clone(),
+        cursor: seq(2),
+        attempts: vec![
+            attempt(1, Outcome::delivered("confirm 1")),
+            attempt(2, Outcome::transient("down")),
+            attempt(4, Outcome::delivered("confirm 2")),
+        ],
+        park: vec![parked.clone()],
+        unpark: vec![],
+        dead: vec![],
+    };
+    inbox.record(progress).await.unwrap();
+    inbox.close().await;
+    drop(inbox);
+
+    let inbox = open(&config);
+    let state = inbox.consumer(&sink, Start::Now, "*".to_owned()).await.unwrap();
+    assert_eq!((state.cursor, state.parked), (seq(2), vec![parked]));
+    assert_eq!(state.done_above.into_iter().collect::<Vec<_>>(), [seq(4)]);
+    let late = inbox.consumer(&SinkName::new("late").unwrap(), Start::Now, "*".to_owned()).await.unwrap();
+    assert_eq!(late.cursor, seq(5));
+    let detail = Reader::open(&config).unwrap().event("4").unwrap();
+    assert_eq!(detail[0].attempts[0].note, "confirm 2");
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn a_consumers_mistake_costs_no_sender_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let nobody = Progress {
+        sink: SinkName::new("nobody").unwrap(),
+        cursor: Seq::ZERO,
+        attempts: vec![],
+        park: vec![],
+        unpark: vec![],
+        dead: vec![],
+    };
+    let body = payin("a", "o", "COMPLETED");
+    let (refused, stored) = tokio::join!(inbox.record(nobody), inbox.append(new_event("one", &body)));
+    assert!(refused.is_err());
+    assert_eq!(stored.unwrap().kind, AppendKind::Fresh);
+    assert_eq!(inbox.trouble(), None);
+    inbox.close().await;
+}
+
+fn refused(peer: &str, body: &str) -> Refused {
+    let keys = Keys::new(&[SECRET]).unwrap();
+    let rejected = delivery("one", body, "00".repeat(32)).verify(&keys).unwrap_err();
+    Refused { rejected, peer: peer.parse::<IpAddr>().unwrap(), received_at: Timestamp::now() }
+}
+
+fn quarantined(config: &Config) -> Vec<Quarantined> {
+    let mut kept = Vec::new();
+    let mut reader = Reader::open(config).unwrap();
+    reader
+        .each_quarantined(&mut |request| {
+            kept.push(request);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    kept
+}
+
+#[tokio::test]
+async fn a_flood_evicts_only_its_own_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    inbox.quarantine(refused("192.0.2.1", "genuine"));
+    inbox.quarantine(refused("192.0.2.1", "genuine"));
+    for n in 0..100 {
+        inbox.quarantine(refused("192.0.2.66", &format!("flood {n}")));
+        // An attacker with a whole network is one peer.
+        inbox.quarantine(refused(&format!("2001:db8::{n:x}"), &format!("flood 6 {n}")));
+    }
+    inbox.close().await;
+    let kept = quarantined(&config);
+    assert_eq!(kept.len(), 10);
+    let count = |peer: &str| kept.iter().filter(|request| request.peer == peer).count();
+    assert_eq!(count("192.0.2.1"), 1, "a retry is kept once, and nobody else evicts it");
+    assert!(count("192.0.2.66") <= 5 && count("2001:db8::/64") <= 5);
+    let last = Reader::open(&config).unwrap().quarantined(kept[0].id).unwrap().unwrap();
+    assert_eq!(last.body.as_deref(), Some(&b"flood 6 99"[..]));
+}
+
+#[tokio::test]
+async fn filters_narrow_and_walks_go_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    for n in 0..1200 {
+        let state = if n % 2 == 0 { "COMPLETED" } else { "FAILED" };
+        append(&inbox, "one", &payin(&format!("e{n}"), &format!("o{n}"), state)).await;
+    }
+    append(&inbox, "two", "not json").await;
+    let count = |filter: EventFilter| list(&config, &filter).len();
+    assert_eq!(count(EventFilter::default()), 1201);
+    assert_eq!(count(EventFilter { types: vec!["payin.f*".to_owned()], ..EventFilter::default() }), 600);
+    assert_eq!(count(EventFilter { types: vec!["[p]ayin.*".to_owned()], ..EventFilter::default() }), 0);
+    assert_eq!(count(EventFilter { state: Some("completed".to_owned()), ..EventFilter::default() }), 600);
+    assert_eq!(count(EventFilter { source: Some("two".to_owned()), ..EventFilter::default() }), 1);
+    assert_eq!(count(EventFilter { search: Some("\"o77\"".to_owned()), ..EventFilter::default() }), 1);
+    assert_eq!(count(EventFilter { id: Some("e77".to_owned()), ..EventFilter::default() }), 1);
+    let mut newest = Vec::new();
+    let mut reader = Reader::open(&config).unwrap();
+    let visit = &mut |event: EventSummary| {
+        newest.push(event.seq.get());
+        if newest.len() < 1100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    reader.each_event(&EventFilter::default(), Direction::Backward, None, visit).unwrap();
+    assert_eq!(newest, (102..=1201).rev().collect::<Vec<_>>());
+    inbox.close().await;
+}

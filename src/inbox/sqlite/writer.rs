@@ -1,0 +1,372 @@
+//! The one writer: a thread that takes what is waiting, writes it in one transaction with one fsync, and only then
+//! answers everyone.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::append::{Append, Names, append};
+use super::filter::{self, Loaded};
+use super::index::{Index, Portion};
+use super::progress;
+use super::quarantine::Quarantine;
+use super::shared::Shared;
+use crate::clock::Clock;
+use crate::inbox::{AppendKind, Appended, Config, ConsumerState, Progress, Refused, Unavailable, micros};
+use crate::metrics::Metrics;
+use crate::model::{Seq, SinkName, Start};
+
+/// Writes in one transaction, and bytes of their bodies: what fits well within a second on a slow disk.
+const MAX_BATCH: usize = 512;
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// The write-ahead log is written back when it holds this many pages (8 MiB).
+const CHECKPOINT_PAGES: u64 = 1024;
+/// How often the work behind the acknowledgement is done: arrivals, quarantine, gauges, a try after trouble.
+const TICK: Duration = Duration::from_millis(250);
+/// Arrivals waiting to be written; more are written at once.
+const MAX_ARRIVALS: usize = 10_000;
+
+/// What the writer is asked to do.
+pub(super) enum Command {
+    Append(Box<Append>),
+    Record { progress: Progress, reply: oneshot::Sender<Result<(), Unavailable>> },
+    Consumer { sink: SinkName, start: Start, route: String, reply: oneshot::Sender<Result<ConsumerState, Unavailable>> },
+    Quarantine(Box<Refused>),
+    FilterLoaded(Option<Loaded>),
+    Close,
+}
+
+/// What a write came to, to be answered after the commit.
+enum Written {
+    Append(Appended),
+    Record(Result<(), Unavailable>),
+    Consumer(ConsumerState),
+}
+
+pub(super) struct Writer {
+    path: PathBuf,
+    connection: Connection,
+    index: Index,
+    names: Names,
+    quarantine: Quarantine,
+    refused: Vec<Refused>,
+    /// Duplicates by the seq of their first copy: how many, and when last.
+    arrivals: HashMap<i64, (i64, i64)>,
+    last_seq: i64,
+    ticked: Instant,
+    limits: crate::inbox::QuarantineLimits,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    /// For the filter's loader to answer to.
+    commands: Sender<Command>,
+}
+
+impl Writer {
+    /// Reads what the writer must know: the last seq, the keys above the watermark, the quarantine's sizes.
+    pub(super) fn new(
+        config: &Config,
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        shared: Arc<Shared>,
+        commands: Sender<Command>,
+    ) -> rusqlite::Result<Self> {
+        let last_seq = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
+        let writer = Self {
+            path: config.path.clone(),
+            index: Index::load(&connection)?,
+            names: Names::default(),
+            quarantine: Quarantine::load(&connection, config.quarantine)?,
+            refused: Vec::new(),
+            arrivals: HashMap::new(),
+            last_seq,
+            ticked: Instant::now(),
+            limits: config.quarantine,
+            clock,
+            metrics,
+            shared,
+            commands,
+            connection,
+        };
+        writer.publish_head();
+        Ok(writer)
+    }
+
+    /// Works until told to close, or until the storage fails for good.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        let mut batch = Vec::new();
+        loop {
+            self.load_filter_if_needed();
+            let closing = match commands.recv_timeout(TICK) {
+                Ok(first) => self.gather(first, commands, &mut batch),
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if !batch.is_empty() {
+                self.commit(&mut batch);
+                self.checkpoint_if_due();
+            }
+            if closing || self.ticked.elapsed() >= TICK || self.arrivals.len() > MAX_ARRIVALS {
+                self.housekeep();
+            }
+            if closing || self.shared.has_failed() {
+                break;
+            }
+        }
+        self.shared.close();
+        // Whoever is still waiting learns at once: the replies are dropped with their commands.
+        while commands.try_recv().is_ok() {}
+    }
+
+    /// Takes what is waiting, up to a batch; true when told to close.
+    fn gather(&mut self, first: Command, commands: &Receiver<Command>, batch: &mut Vec<Command>) -> bool {
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Append(append) => {
+                    self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                    bytes += append.event.delivery.body().len();
+                    batch.push(Command::Append(append));
+                }
+                Command::Record { .. } | Command::Consumer { .. } => batch.push(command),
+                Command::Quarantine(refused) => self.refused.push(*refused),
+                Command::FilterLoaded(loaded) => self.index.filter.install(loaded),
+                Command::Close => return true,
+            }
+            let full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
+            next = if full { None } else { commands.try_recv().ok() };
+        }
+        false
+    }
+
+    /// One transaction, one fsync, then the answers. On failure nothing of it stays, in the file or in memory,
+    /// before anyone is answered.
+    fn commit(&mut self, batch: &mut Vec<Command>) {
+        let started = Instant::now();
+        let committed_seq = self.last_seq;
+        match self.transact(batch) {
+            Ok((written, portion)) => {
+                self.index.committed(portion);
+                let new_events = self.last_seq - committed_seq;
+                if new_events > 0 {
+                    self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+                    self.metrics.batch_events.observe(f64::from(u32::try_from(new_events).unwrap_or(u32::MAX)));
+                    self.publish_head();
+                }
+                self.shared.set_trouble(None);
+                batch.drain(..).zip(written).for_each(|(command, written)| self.answer(command, written));
+            }
+            Err(error) => {
+                self.roll_back(committed_seq);
+                let unavailable = self.note_failure("a batch could not be committed", &error);
+                batch.drain(..).for_each(|command| refuse(command, &unavailable));
+            }
+        }
+    }
+
+    fn transact(&mut self, batch: &[Command]) -> rusqlite::Result<(Vec<Written>, Portion)> {
+        self.execute("BEGIN IMMEDIATE")?;
+        let before = self.last_seq;
+        let written = batch.iter().map(|command| self.write(command)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let new_events = usize::try_from(self.last_seq - before).unwrap_or_default();
+        let portion = self.index.write_portion(&self.connection, new_events)?;
+        self.execute("COMMIT")?;
+        Ok((written, portion))
+    }
+
+    fn write(&mut self, command: &Command) -> rusqlite::Result<Written> {
+        match command {
+            Command::Append(new) => {
+                let appended = append(&self.connection, &mut self.index, &mut self.names, new, self.last_seq + 1)?;
+                if appended.kind != AppendKind::Duplicate {
+                    self.last_seq += 1;
+                }
+                Ok(Written::Append(appended))
+            }
+            Command::Record { progress, .. } => self.record(progress).map(Written::Record),
+            Command::Consumer { sink, start, route, .. } => {
+                progress::consumer(&self.connection, sink, *start, route, self.clock.now()).map(Written::Consumer)
+            }
+            Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {
+                unreachable!("these are taken out when a batch is gathered")
+            }
+        }
+    }
+
+    /// A consumer's mistake must not cost the senders whose events are in the same transaction: what SQLite refuses
+    /// for its content fails alone.
+    fn record(&self, progress: &Progress) -> rusqlite::Result<Result<(), Unavailable>> {
+        self.execute("SAVEPOINT record")?;
+        let recorded = match progress::record(&self.connection, progress) {
+            Ok(()) => Ok(()),
+            Err(error @ rusqlite::Error::QueryReturnedNoRows) => Err(error),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Err(error),
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = &recorded {
+            tracing::error!(sink = %progress.sink, %error, "a consumer's progress was refused");
+            self.execute("ROLLBACK TO record")?;
+        }
+        self.execute("RELEASE record")?;
+        Ok(recorded.map_err(|error| Unavailable::Storage(error.to_string())))
+    }
+
+    fn answer(&mut self, command: Command, written: Written) {
+        // Nobody may be waiting any more: a sender past its deadline, a consumer that was stopped.
+        match (command, written) {
+            (Command::Append(append), Written::Append(appended)) => {
+                if appended.kind == AppendKind::Duplicate {
+                    let arrival = self.arrivals.entry(appended.seq.get()).or_default();
+                    *arrival = (arrival.0 + 1, micros(append.event.received_at));
+                }
+                _ = append.reply.send(Ok(appended));
+            }
+            (Command::Record { reply, .. }, Written::Record(result)) => _ = reply.send(result),
+            (Command::Consumer { reply, .. }, Written::Consumer(state)) => _ = reply.send(Ok(state)),
+            _ => unreachable!("answers stand in the order of their commands"),
+        }
+    }
+
+    fn roll_back(&mut self, committed_seq: i64) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            self.shared.fail(&format!("a failed transaction could not be rolled back: {error}"));
+        }
+        self.index.forget_after(committed_seq);
+        self.names.clear();
+        self.last_seq = committed_seq;
+    }
+
+    /// Logs a failure once, and decides whether it is for good: what a failed fsync left behind cannot be trusted
+    /// until the next start has checkpointed it.
+    fn note_failure(&self, what: &str, error: &rusqlite::Error) -> Unavailable {
+        if is_fatal(error) {
+            self.shared.fail(&format!("{what}: {error}"));
+            Unavailable::Closed
+        } else {
+            self.shared.set_trouble(Some(format!("{what}: {error}")));
+            Unavailable::Storage(error.to_string())
+        }
+    }
+
+    fn checkpoint_if_due(&self) {
+        let checkpoint = |mode: &str| -> rusqlite::Result<u64> {
+            self.connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| row.get(1))
+        };
+        let result = match checkpoint("NOOP") {
+            Ok(pages) if pages >= CHECKPOINT_PAGES => checkpoint("PASSIVE").map(drop),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            _ = self.note_failure("the write-ahead log could not be written back", &error);
+        }
+    }
+
+    /// Arrivals, quarantine and gauges, in a transaction of their own. After trouble this is also the try that tells
+    /// whether it is over, so that the relay gets ready again without traffic.
+    fn housekeep(&mut self) {
+        self.ticked = Instant::now();
+        if !self.arrivals.is_empty() || !self.refused.is_empty() || self.shared.trouble().is_some() {
+            match self.write_behind() {
+                Ok(()) => {
+                    self.arrivals.clear();
+                    self.refused.clear();
+                    self.shared.quarantine_bytes.store(0, Ordering::Relaxed);
+                    self.shared.set_trouble(None);
+                }
+                Err(error) => self.housekeeping_failed(&error),
+            }
+        }
+        self.metrics.quarantine_entries.set(i64::try_from(self.quarantine.entries()).unwrap_or(i64::MAX));
+        self.metrics.inbox_bytes.set(file_bytes(&self.path));
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        self.metrics.wal_bytes.set(file_bytes(&PathBuf::from(wal)));
+    }
+
+    fn write_behind(&mut self) -> rusqlite::Result<()> {
+        self.execute("BEGIN IMMEDIATE")?;
+        for (&seq, &(again, last_at)) in &self.arrivals {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO arrivals VALUES (?1, ?2, ?3) ON CONFLICT (seq)
+                     DO UPDATE SET again = again + excluded.again, last_at = excluded.last_at",
+                )?
+                .execute([seq, again, last_at])?;
+        }
+        for refused in &self.refused {
+            self.quarantine.keep(&self.connection, refused)?;
+        }
+        self.execute("UPDATE index_state SET watermark = watermark")?;
+        self.execute("COMMIT")
+    }
+
+    fn housekeeping_failed(&mut self, error: &rusqlite::Error) {
+        self.roll_back(self.last_seq);
+        _ = self.note_failure("arrivals and quarantine could not be written", error);
+        match Quarantine::load(&self.connection, self.limits) {
+            Ok(quarantine) => self.quarantine = quarantine,
+            Err(error) => _ = self.note_failure("the quarantine could not be read", &error),
+        }
+    }
+
+    fn load_filter_if_needed(&mut self) {
+        if !self.index.filter.begin_load() {
+            return;
+        }
+        let (path, shared, commands) = (self.path.clone(), Arc::clone(&self.shared), self.commands.clone());
+        let loader = std::thread::Builder::new().name("dedup-filter".to_owned()).spawn(move || {
+            let loaded = filter::load(&path, &shared.closed).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the dedup filter could not be loaded: every id is looked up until it is");
+                None
+            });
+            _ = commands.send(Command::FilterLoaded(loaded));
+        });
+        if let Err(error) = loader {
+            tracing::warn!(%error, "the dedup filter's thread could not be started");
+            self.index.filter.install(None);
+        }
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn publish_head(&self) {
+        self.shared.head.send_replace(Seq::new(self.last_seq).expect("places in the log are positive"));
+    }
+}
+
+fn refuse(command: Command, why: &Unavailable) {
+    match command {
+        Command::Append(append) => _ = append.reply.send(Err(why.clone())),
+        Command::Record { reply, .. } => _ = reply.send(Err(why.clone())),
+        Command::Consumer { reply, .. } => _ = reply.send(Err(why.clone())),
+        Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {}
+    }
+}
+
+/// A failed fsync (the pages that it was for may be gone), or a file that is no longer a sound database.
+fn is_fatal(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error() {
+        Some(error) => {
+            matches!(error.extended_code, rusqlite::ffi::SQLITE_IOERR_FSYNC | rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC)
+                || matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        }
+        None => false,
+    }
+}
+
+fn file_bytes(path: &std::path::Path) -> i64 {
+    std::fs::metadata(path).map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,148 @@
+//! Reading a delivery's body within bounds of size and memory. Its time is bounded by the connection.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::verify::{Check, Keys};
+
+/// How far over the limit a body is still read, to learn whether it is genuine: enough for a limit that is a little too
+/// low, too little to be worth an attack.
+const CHECKED_FACTOR: u64 = 16;
+
+/// What a declared length may make us allocate before the bytes are here.
+const MAX_ADVANCE: usize = 64 * 1024;
+
+/// What came of reading a body.
+pub(super) enum Body<'a> {
+    /// The whole body, and its share of the memory for bodies.
+    Whole(Bytes, Option<SemaphorePermit<'a>>),
+    /// Over the limit; read to its end but not kept. The check has seen all of it.
+    Oversize(Check),
+    /// So far over the limit that nobody knows whether it is genuine.
+    Endless,
+    /// There is no memory left for bodies.
+    NoRoom,
+    /// It ended early, or its framing is broken.
+    Broken,
+}
+
+/// What applies to a body.
+pub(super) struct Limits<'a> {
+    /// The largest body that is kept.
+    pub(super) max: usize,
+    /// Bytes of bodies that may be in memory, over all connections.
+    pub(super) memory: &'a Semaphore,
+    /// What an oversize body is checked with.
+    pub(super) keys: &'a Keys,
+}
+
+/// A body as a stream of pieces. Generic over its error: any error means that the body is broken.
+pub(super) trait Pieces<E>: futures_util::Stream<Item = Result<Bytes, E>> + Unpin {}
+impl<E, T: futures_util::Stream<Item = Result<Bytes, E>> + Unpin> Pieces<E> for T {}
+
+/// Reads a body; `declared` is its `Content-Length`. Memory is taken for what has arrived, not for what is promised.
+pub(super) async fn read<'a, E>(
+    pieces: &mut impl Pieces<E>,
+    declared: Option<u64>,
+    limits: &Limits<'a>,
+) -> Body<'a> {
+    let max = limits.max as u64;
+    if declared.is_some_and(|length| length > max * CHECKED_FACTOR) {
+        return Body::Endless;
+    }
+    let mut kept = Kept::new(declared);
+    if declared.is_some_and(|length| length > max) {
+        return read_oversize(pieces, kept, limits).await;
+    }
+    while let Some(piece) = pieces.next().await {
+        let Ok(piece) = piece else { return Body::Broken };
+        let oversize = kept.len() + piece.len() > limits.max;
+        let room = oversize || kept.make_room(piece.len(), limits.memory);
+        if !room {
+            return if discard(pieces, limits.max).await { Body::NoRoom } else { Body::Broken };
+        }
+        kept.push(piece);
+        if oversize {
+            return read_oversize(pieces, kept, limits).await;
+        }
+    }
+    Body::Whole(kept.body(), kept.permit)
+}
+
+/// Goes on with a body that is over the limit, hashing instead of keeping it.
+async fn read_oversize<'a, E>(pieces: &mut impl Pieces<E>, mut kept: Kept<'_>, limits: &Limits<'a>) -> Body<'a> {
+    let mut check = limits.keys.begin();
+    let mut length = kept.len() as u64;
+    check.update(&kept.body());
+    while let Some(piece) = pieces.next().await {
+        let Ok(piece) = piece else { return Body::Broken };
+        length += piece.len() as u64;
+        if length > limits.max as u64 * CHECKED_FACTOR {
+            return Body::Endless;
+        }
+        check.update(&piece);
+    }
+    Body::Oversize(check)
+}
+
+/// Reads up to `limit` bytes for nothing, so that an early answer is not lost with a connection that had to be reset
+/// for what was still under way. False when the body is broken.
+pub(super) async fn discard<E>(pieces: &mut impl Pieces<E>, limit: usize) -> bool {
+    let mut read = 0;
+    while read <= limit {
+        match pieces.next().await {
+            Some(Ok(piece)) => read += piece.len(),
+            Some(Err(_)) => return false,
+            None => return true,
+        }
+    }
+    true
+}
+
+/// The part of a body that has arrived. One that came in a single piece, as nearly all do, is not copied.
+struct Kept<'a> {
+    first: Bytes,
+    all: BytesMut,
+    advance: usize,
+    permit: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(declared: Option<u64>) -> Self {
+        let advance = declared.map_or(0, |length| usize::try_from(length).unwrap_or(MAX_ADVANCE).min(MAX_ADVANCE));
+        Self { first: Bytes::new(), all: BytesMut::new(), advance, permit: None }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    /// False when there is no room.
+    fn make_room(&mut self, bytes: usize, memory: &'a Semaphore) -> bool {
+        let more = u32::try_from(bytes).ok().and_then(|bytes| memory.try_acquire_many(bytes).ok());
+        let Some(more) = more else { return false };
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        true
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.reserve(self.advance.max(self.first.len() + piece.len()));
+            self.all.extend_from_slice(&self.first);
+            self.first = Bytes::new();
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn body(&mut self) -> Bytes {
+        if self.all.is_empty() { self.first.clone() } else { self.all.split().freeze() }
+    }
+}

@@ -1,0 +1,319 @@
+//! One request, from its head to its answer.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tracing::{debug, error, info, warn};
+
+use super::answer::{Answer, Outcome};
+use super::body::{self, Body, Limits};
+use super::connection::Conn;
+use super::shared::{Endpoint, Outcomes, Shared};
+use super::Gate;
+use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
+use crate::model::Category;
+use crate::verify::{Check, Header, Rejected, Unverified};
+
+/// Headers that are kept with a delivery, besides its signature and content type, which have places of their own.
+static KEPT: [HeaderName; 5] = [
+    header::USER_AGENT,
+    header::DATE,
+    header::CONTENT_ENCODING,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("traceparent"),
+];
+const MAX_HEADERS: usize = 16;
+const MAX_VALUE_BYTES: usize = 1024;
+/// Values of the signature header that are kept: two are one too many already.
+const MAX_SIGNATURES: usize = 4;
+
+/// Answers any request, and counts it.
+pub(super) async fn handle(shared: web::Data<Shared>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let started = Instant::now();
+    let conn = request.conn_data::<Rc<Conn>>().expect("every connection is made with its state");
+    conn.head_read();
+    let route = Route::of(&shared, &request);
+    let tally = Tally { outcomes: route.outcomes(&shared), done: false };
+    let answered = AssertUnwindSafe(answer(&shared, &route, &request, payload, conn, started)).catch_unwind().await;
+    let answer = answered.unwrap_or_else(|_| {
+        error!(source = route.source(), "a request made the receiver panic; the sender is answered 500");
+        Answer::Refused(Outcome::Error)
+    });
+    conn.answered();
+    let outcome = answer.outcome();
+    if outcome == Outcome::Aborted {
+        conn.close();
+    } else if let Route::Delivery(endpoint) = route {
+        endpoint.counters.ack_seconds.observe(started.elapsed().as_secs_f64());
+    }
+    tally.count(outcome);
+    answer.into_response()
+}
+
+/// Counts a request once; as aborted when the connection ends before there is an answer.
+struct Tally<'a> {
+    outcomes: &'a Outcomes,
+    done: bool,
+}
+
+impl Tally<'_> {
+    fn count(mut self, outcome: Outcome) {
+        self.done = true;
+        self.outcomes.get(outcome).inc();
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.outcomes.get(Outcome::Aborted).inc();
+        }
+    }
+}
+
+/// What a request is for.
+enum Route<'a> {
+    Delivery(&'a Endpoint),
+    WrongMethod(&'a Endpoint),
+    /// Signed, on an unknown path.
+    Misdirected,
+    Unknown,
+}
+
+impl<'a> Route<'a> {
+    fn of(shared: &'a Shared, request: &HttpRequest) -> Self {
+        let post = request.method() == Method::POST;
+        match shared.endpoint(request.uri().path()) {
+            Some(endpoint) if post => Self::Delivery(endpoint),
+            Some(endpoint) => Self::WrongMethod(endpoint),
+            None if post && shared.has_signature(request.headers()) => Self::Misdirected,
+            None => Self::Unknown,
+        }
+    }
+
+    fn outcomes(&self, shared: &'a Shared) -> &'a Outcomes {
+        match self {
+            Self::Delivery(endpoint) | Self::WrongMethod(endpoint) => &endpoint.counters.outcomes,
+            Self::Misdirected | Self::Unknown => &shared.elsewhere,
+        }
+    }
+
+    fn source(&self) -> Option<&str> {
+        match self {
+            Self::Delivery(endpoint) | Self::WrongMethod(endpoint) => Some(endpoint.name.as_str()),
+            Self::Misdirected | Self::Unknown => None,
+        }
+    }
+}
+
+async fn answer(
+    shared: &Shared,
+    route: &Route<'_>,
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    conn: &Conn,
+    started: Instant,
+) -> Answer {
+    let gate = *shared.gate.borrow();
+    let outcome = match (route, gate) {
+        (Route::Delivery(endpoint), Gate::Open) => {
+            let delivery = Delivery { shared, endpoint, request, conn };
+            return delivery.take_in_time(payload, started).await;
+        }
+        (Route::Delivery(_), Gate::Starting) => Outcome::Starting,
+        (Route::Delivery(_), Gate::Stopping) => Outcome::Stopping,
+        (Route::WrongMethod(_), _) => Outcome::MethodNotAllowed,
+        (Route::Misdirected, _) => {
+            alert_misdirected(shared, request);
+            Outcome::Misdirected
+        }
+        (Route::Unknown, _) => Outcome::NotFound,
+    };
+    let whole = body::discard(&mut payload, shared.max_body).await;
+    Answer::Refused(if whole { outcome } else { Outcome::Aborted })
+}
+
+fn alert_misdirected(shared: &Shared, request: &HttpRequest) {
+    if let Some(suppressed) = shared.alerts.admit(Instant::now()) {
+        let path: String = request.uri().path().chars().take(200).collect();
+        error!(
+            path,
+            peer = %peer(request),
+            suppressed,
+            "a signed delivery came to a path that is not configured; answered 503: correct the URL in the provider's portal"
+        );
+    }
+}
+
+/// A delivery to a known source, while the gate is open.
+struct Delivery<'a> {
+    shared: &'a Shared,
+    endpoint: &'a Endpoint,
+    request: &'a HttpRequest,
+    conn: &'a Conn,
+}
+
+impl Delivery<'_> {
+    async fn take_in_time(&self, payload: web::Payload, started: Instant) -> Answer {
+        let deadline = (started + self.shared.ack_deadline).into();
+        let Ok(answer) = tokio::time::timeout_at(deadline, self.take(payload)).await else {
+            if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+                warn!(source = self.source(), suppressed, "a delivery could not be stored in time; answered 503");
+            }
+            return Answer::Refused(Outcome::Deadline);
+        };
+        answer
+    }
+
+    async fn take(&self, mut payload: web::Payload) -> Answer {
+        let headers = self.request.headers();
+        let signatures: Vec<Bytes> = headers
+            .get_all(&self.endpoint.signature_header)
+            .take(MAX_SIGNATURES)
+            .map(|value| Bytes::copy_from_slice(cut(value.as_bytes())))
+            .collect();
+        let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+        let limits = Limits {
+            max: self.shared.max_body,
+            memory: &self.shared.body_memory,
+            keys: &self.endpoint.keys,
+        };
+        let body = body::read(&mut payload, declared, &limits).await;
+        self.conn.body_read();
+        match body {
+            // The permit is held until the answer: the inbox holds the body that long.
+            Body::Whole(body, _permit) => self.store(signatures, body).await,
+            Body::Oversize(check) => self.oversize(check, &signatures),
+            Body::NoRoom => self.overloaded(),
+            Body::Endless => {
+                if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+                    warn!(source = self.source(), peer = %peer(self.request), declared, suppressed,
+                        "closed the connection of a body too large to be checked");
+                }
+                Answer::Refused(Outcome::Aborted)
+            }
+            Body::Broken => Answer::Refused(Outcome::Aborted),
+        }
+    }
+
+    async fn store(&self, signatures: Vec<Bytes>, body: Bytes) -> Answer {
+        let received_at = self.shared.clock.now();
+        let headers = self.request.headers();
+        let delivery = Unverified {
+            source: self.endpoint.name.clone(),
+            signatures,
+            content_type: headers.get(header::CONTENT_TYPE).and_then(|value| Some(cut_text(value.to_str().ok()?))),
+            headers: kept_headers(headers),
+            body,
+        };
+        let verified = match delivery.verify(&self.endpoint.keys) {
+            Ok(verified) => verified,
+            Err(rejected) => return self.refuse(rejected, received_at),
+        };
+        self.endpoint.counters.secret_used(verified.slot());
+        let event = NewEvent::new(verified, received_at);
+        let (id, event_type) = (event.id.clone(), event.envelope.event_type.clone());
+        match self.shared.inbox.append(event).await {
+            Ok(Appended { seq, kind }) => {
+                debug!(source = self.source(), event_id = %id, seq = seq.get(), r#type = %event_type, ?kind, "stored");
+                self.count(kind, event_type.category());
+                if kind == AppendKind::Conflict {
+                    warn!(source = self.source(), event_id = %id, seq = seq.get(),
+                        "an event came with the id of another one and with other bytes; both are kept");
+                }
+                Answer::Stored(id, kind)
+            }
+            Err(error) => self.unavailable(&error),
+        }
+    }
+
+    fn count(&self, kind: AppendKind, category: Category) {
+        let counters = &self.endpoint.counters;
+        match kind {
+            AppendKind::Fresh => counters.event(category).inc(),
+            AppendKind::Duplicate => counters.same.inc(),
+            AppendKind::Conflict => {
+                counters.event(category).inc();
+                counters.conflicts.inc();
+            }
+        }
+    }
+
+    fn refuse(&self, rejected: Rejected, received_at: jiff::Timestamp) -> Answer {
+        let (peer, reason) = (peer(self.request), rejected.reason.label());
+        if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+            let size = rejected.delivery.body.len();
+            warn!(source = self.source(), %peer, reason, size, suppressed, "refused a delivery for its signature");
+        }
+        self.shared.inbox.quarantine(Refused { rejected, peer, received_at });
+        Answer::Refused(self.endpoint.bad_signature)
+    }
+
+    fn oversize(&self, check: Check, signatures: &[Bytes]) -> Answer {
+        match check.finish(signatures) {
+            Ok(_) => {
+                if let Some(suppressed) = self.shared.alerts.admit(Instant::now()) {
+                    error!(source = self.source(), max_body = self.shared.max_body, suppressed,
+                        "a genuine delivery is larger than server.max_body; answered 503: raise the limit before it is lost");
+                }
+                Answer::Refused(Outcome::TooLargeGenuine)
+            }
+            Err(reason) => {
+                if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+                    let reason = reason.label();
+                    info!(source = self.source(), peer = %peer(self.request), reason, suppressed, "refused an oversize body");
+                }
+                Answer::Refused(Outcome::TooLarge)
+            }
+        }
+    }
+
+    fn overloaded(&self) -> Answer {
+        if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+            warn!(source = self.source(), suppressed, "no memory left for bodies; answered 503");
+        }
+        Answer::Refused(Outcome::Overloaded)
+    }
+
+    fn unavailable(&self, error: &Unavailable) -> Answer {
+        if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+            warn!(source = self.source(), %error, suppressed, "a delivery could not be stored; answered 503");
+        }
+        Answer::Refused(match error {
+            Unavailable::Busy => Outcome::Overloaded,
+            Unavailable::Closed | Unavailable::Storage(_) => Outcome::Unavailable,
+        })
+    }
+
+    fn source(&self) -> &str {
+        self.endpoint.name.as_str()
+    }
+}
+
+fn kept_headers(headers: &HeaderMap) -> Vec<Header> {
+    let values = KEPT.iter().flat_map(|name| headers.get_all(name).map(move |value| (name, value)));
+    values.take(MAX_HEADERS).map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+fn text(value: &HeaderValue) -> String {
+    cut_text(&String::from_utf8_lossy(cut(value.as_bytes())))
+}
+
+fn cut(value: &[u8]) -> &[u8] {
+    &value[..value.len().min(MAX_VALUE_BYTES)]
+}
+
+fn cut_text(value: &str) -> String {
+    value[..value.floor_char_boundary(MAX_VALUE_BYTES)].to_owned()
+}
+
+fn peer(request: &HttpRequest) -> IpAddr {
+    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip().to_canonical())
+}

@@ -1,0 +1,174 @@
+//! What every request needs: the sources by path, with their counters looked up once, and the limits.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderMap, HeaderName};
+use prometheus::{Histogram, IntCounter};
+use tokio::sync::{Semaphore, watch};
+
+use super::answer::Outcome;
+use super::throttle::Throttle;
+use super::{Config, Deps, Gate, Source};
+use crate::clock::Clock;
+use crate::inbox::Inbox;
+use crate::metrics::Metrics;
+use crate::model::{Category, SourceName};
+use crate::verify::Keys;
+
+/// Bytes of bodies in memory, over all connections: 64 of the default maximum size, or some 50,000 of the usual one. With
+/// the read buffers of all connections it stays well within the memory of a small machine.
+const BODY_MEMORY: usize = 64 * 1024 * 1024;
+
+/// Secrets whose counters are looked up once; any more are looked up each time.
+const SLOTS: usize = 8;
+
+/// The label `source` of what belongs to no source.
+const NO_SOURCE: &str = "-";
+
+/// The state of the listener; one for all workers.
+pub(super) struct Shared {
+    pub(super) inbox: Arc<dyn Inbox>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) gate: watch::Receiver<Gate>,
+    pub(super) max_body: usize,
+    pub(super) ack_deadline: Duration,
+    pub(super) body_memory: Semaphore,
+    /// For what anyone can provoke.
+    pub(super) refusals: Throttle,
+    /// For what an operator must see: not to be drowned by the other.
+    pub(super) alerts: Throttle,
+    /// Counts what belongs to no source.
+    pub(super) elsewhere: Outcomes,
+    sources: HashMap<String, Endpoint>,
+    signature_headers: Vec<HeaderName>,
+}
+
+/// A source, ready for requests.
+pub(super) struct Endpoint {
+    pub(super) name: SourceName,
+    pub(super) keys: Keys,
+    pub(super) signature_header: HeaderName,
+    pub(super) bad_signature: Outcome,
+    pub(super) counters: Counters,
+}
+
+/// The counters of a source.
+pub(super) struct Counters {
+    pub(super) outcomes: Outcomes,
+    pub(super) ack_seconds: Histogram,
+    pub(super) same: IntCounter,
+    pub(super) conflicts: IntCounter,
+    events: [IntCounter; Category::ALL.len()],
+    slots: [OnceLock<IntCounter>; SLOTS],
+    name: SourceName,
+    metrics: Arc<Metrics>,
+}
+
+/// `requests_total` of one source.
+pub(super) struct Outcomes([IntCounter; Outcome::ALL.len()]);
+
+impl Outcomes {
+    fn new(metrics: &Metrics, source: &str) -> Self {
+        Self(Outcome::ALL.map(|outcome| metrics.requests.with_label_values(&[source, outcome.label()])))
+    }
+
+    pub(super) fn get(&self, outcome: Outcome) -> &IntCounter {
+        &self.0[outcome as usize]
+    }
+}
+
+impl Counters {
+    fn new(metrics: &Arc<Metrics>, name: &SourceName) -> Self {
+        let source = name.as_str();
+        Self {
+            outcomes: Outcomes::new(metrics, source),
+            ack_seconds: metrics.ack_seconds.with_label_values(&[source]),
+            same: metrics.duplicates.with_label_values(&[source, "same"]),
+            conflicts: metrics.duplicates.with_label_values(&[source, "conflict"]),
+            events: Category::ALL.map(|category| metrics.events.with_label_values(&[source, category.as_str()])),
+            slots: [const { OnceLock::new() }; SLOTS],
+            name: name.clone(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    pub(super) fn event(&self, category: Category) -> &IntCounter {
+        &self.events[category as usize]
+    }
+
+    pub(super) fn secret_used(&self, slot: usize) {
+        let look_up =
+            || self.metrics.secret_used.with_label_values(&[self.name.as_str(), slot.to_string().as_str()]);
+        match self.slots.get(slot) {
+            Some(counter) => counter.get_or_init(look_up).inc(),
+            None => look_up().inc(),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(config: &Config, deps: Deps) -> io::Result<Self> {
+        let mut sources = HashMap::new();
+        let mut signature_headers = Vec::new();
+        for source in &config.sources {
+            let endpoint = endpoint(source, &deps.metrics)?;
+            if !signature_headers.contains(&endpoint.signature_header) {
+                signature_headers.push(endpoint.signature_header.clone());
+            }
+            sources.insert(source.path.clone(), endpoint);
+        }
+        Ok(Self {
+            elsewhere: Outcomes::new(&deps.metrics, NO_SOURCE),
+            inbox: deps.inbox,
+            clock: deps.clock,
+            gate: deps.gate,
+            max_body: config.max_body,
+            ack_deadline: config.ack_deadline,
+            body_memory: Semaphore::new(BODY_MEMORY.max(config.max_body)),
+            refusals: Throttle::default(),
+            alerts: Throttle::default(),
+            sources,
+            signature_headers,
+        })
+    }
+
+    /// The source of a path; a trailing slash makes no difference.
+    pub(super) fn endpoint(&self, path: &str) -> Option<&Endpoint> {
+        let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
+        self.sources.get(path)
+    }
+
+    /// Whether a request carries what some source would take for a signature.
+    pub(super) fn has_signature(&self, headers: &HeaderMap) -> bool {
+        self.signature_headers.iter().any(|name| headers.contains_key(name))
+    }
+}
+
+fn endpoint(source: &Source, metrics: &Arc<Metrics>) -> io::Result<Endpoint> {
+    let signature_header = HeaderName::from_bytes(source.signature_header.as_bytes()).map_err(|_| {
+        let text = format!("source {}: `{}` cannot be the name of a header", source.name, source.signature_header);
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })?;
+    Ok(Endpoint {
+        name: source.name.clone(),
+        keys: source.keys.clone(),
+        signature_header,
+        bad_signature: source.on_bad_signature.into(),
+        counters: Counters::new(metrics, &source.name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn categories_are_in_the_order_of_the_enum() {
+        for (index, category) in Category::ALL.into_iter().enumerate() {
+            assert_eq!(category as usize, index, "{category}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The certificate and key of the public listener.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use super::Tls;
+
+/// A certificate that is ready to serve: read, parsed, and matched with its key.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    config: Arc<rustls::ServerConfig>,
+    not_after: Timestamp,
+}
+
+impl ServerTls {
+    /// The end of the certificate's validity.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    pub(super) fn config(&self) -> Arc<rustls::ServerConfig> {
+        self.config.clone()
+    }
+}
+
+/// Why a certificate cannot be used. Each says which file is meant, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: check that the file exists and that this user may read it", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not PEM.
+    #[error("{} is not valid PEM: write the file again, from its -----BEGIN to its -----END line", file.display())]
+    NotPem {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// A file holds no certificate.
+    #[error("{} holds no certificate: it needs -----BEGIN CERTIFICATE----- blocks, the server's own first", file.display())]
+    NoCertificate {
+        /// Which.
+        file: PathBuf,
+    },
+    /// A file holds no private key.
+    #[error("{} holds no private key: it needs a -----BEGIN PRIVATE KEY----- block, not encrypted", file.display())]
+    NoKey {
+        /// Which.
+        file: PathBuf,
+    },
+    /// A certificate cannot be parsed.
+    #[error("certificate {position} in {} cannot be parsed: get the file again from whoever issued it", file.display())]
+    BadCertificate {
+        /// Which file.
+        file: PathBuf,
+        /// Which certificate in it, from 1.
+        position: usize,
+    },
+    /// The key is of a kind that is not supported, or belongs to another certificate.
+    #[error(
+        "the key in {} does not fit the first certificate in {}: put the server's own certificate first, and use \
+         the RSA, ECDSA or Ed25519 key that it was made with",
+        key.display(),
+        cert.display()
+    )]
+    BadKey {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        cert: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// This build cannot do TLS 1.2 and 1.3.
+    #[error("the TLS library refused its own defaults")]
+    Unsupported(#[source] rustls::Error),
+}
+
+/// Reads and checks the certificate chain and its key. An expired certificate is no error here: [`super::start`] warns of
+/// it, and not to listen at all would mend nothing.
+pub fn load_tls(files: &Tls) -> Result<ServerTls, TlsError> {
+    let chain = read_chain(&files.cert)?;
+    let not_after = check_chain(&files.cert, &chain)?;
+    let key = match PrivateKeyDer::from_pem_slice(&read(&files.key)?) {
+        Ok(key) => key,
+        Err(pem::Error::NoItemsFound) => return Err(TlsError::NoKey { file: files.key.clone() }),
+        Err(source) => return Err(TlsError::NotPem { file: files.key.clone(), source }),
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::BadKey {
+        key: files.key.clone(),
+        cert: files.cert.clone(),
+        source,
+    })?;
+    let config = server_config(provider, certified).map_err(TlsError::Unsupported)?;
+    Ok(ServerTls { config: Arc::new(config), not_after })
+}
+
+fn server_config(provider: Arc<CryptoProvider>, certified: CertifiedKey) -> Result<rustls::ServerConfig, rustls::Error> {
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    // HTTP/2 is not spoken here; a peer that offers nothing else learns it in the handshake.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(file).map_err(|source| TlsError::Read { file: file.to_owned(), source })
+}
+
+fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(&read(file)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::NotPem { file: file.to_owned(), source })?;
+    if chain.is_empty() { Err(TlsError::NoCertificate { file: file.to_owned() }) } else { Ok(chain) }
+}
+
+/// Parses every certificate; the answer is the end of the chain's validity, which is that of its shortest-lived one.
+fn check_chain(file: &Path, chain: &[CertificateDer<'_>]) -> Result<Timestamp, TlsError> {
+    let mut not_after = Timestamp::MAX;
+    for (index, certificate) in chain.iter().enumerate() {
+        let bad = || TlsError::BadCertificate { file: file.to_owned(), position: index + 1 };
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| bad())?;
+        let end = Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|_| bad())?;
+        not_after = not_after.min(end);
+    }
+    Ok(not_after)
+}

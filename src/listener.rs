@@ -1,0 +1,112 @@
+//! An HTTP listener on threads of its own, and its orderly end: what `ingest` and `admin` share of actix.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use actix_server::{Server, ServerHandle};
+use actix_service::ServiceFactory;
+use futures_util::FutureExt as _;
+use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// A running listener. Dropping it closes every connection at once; [`Self::stop`] is the orderly end.
+#[derive(Debug)]
+pub struct Listener {
+    addr: SocketAddr,
+    server: ServerHandle,
+    connections: Connections,
+}
+
+/// What the connections of one listener have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections {
+    open: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Connections {
+    /// Counts as an open connection until it is dropped.
+    pub(crate) fn open(&self) -> TaskTrackerToken {
+        self.open.token()
+    }
+
+    /// Resolves when the listener stops: finish the request in hand, and close.
+    pub(crate) fn stopping(&self) -> WaitForCancellationFutureOwned {
+        // A child each, because every poll takes the lock of the token that is waited for.
+        self.stopping.child_token().cancelled_owned()
+    }
+}
+
+/// Serves `listener` with `workers` threads, each with at most `per_worker` connections; more wait in the backlog.
+/// Callable from any thread, in a runtime or not. `service` is called once per worker.
+pub(crate) fn run<F, S>(
+    listener: TcpListener,
+    name: &'static str,
+    workers: usize,
+    per_worker: usize,
+    service: F,
+) -> io::Result<Listener>
+where
+    F: Fn(Connections) -> S + Send + Clone + 'static,
+    S: ServiceFactory<TcpStream, Config = ()> + 'static,
+{
+    let addr = listener.local_addr()?;
+    let connections = Connections::default();
+    let shared = connections.clone();
+    let server = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(per_worker)
+        .disable_signals()
+        .listen(name, listener, move || service(shared.clone()))?
+        .run();
+    let handle = server.handle();
+    let (started, outcome) = mpsc::channel();
+    thread::Builder::new().name(name.to_owned()).spawn(move || drive(server, &started))?;
+    outcome.recv().map_err(io::Error::other)??;
+    Ok(Listener { addr, server: handle, connections })
+}
+
+/// Drives the server to its end, and says first whether it could start.
+fn drive(mut server: Server, started: &mpsc::Sender<io::Result<()>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    // The first poll starts the workers; only a failure to do so ends the server this early.
+    let early = runtime.block_on(async { (&mut server).now_or_never() });
+    let ended = early.is_some();
+    drop(started.send(early.unwrap_or(Ok(()))));
+    if !ended && let Err(error) = runtime.block_on(server) {
+        tracing::error!(%error, "a listener has failed");
+    }
+}
+
+impl Listener {
+    /// Where it listens; the port is the real one when 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops accepting, closes idle connections, lets requests in hand finish for up to `grace`, then closes the rest.
+    pub async fn stop(self, grace: Duration) {
+        self.server.pause().await;
+        self.connections.stopping.cancel();
+        self.connections.open.close();
+        if tokio::time::timeout(grace, self.connections.open.wait()).await.is_err() {
+            tracing::warn!(addr = %self.addr, connections = self.connections.open.len(), "closing busy connections");
+        }
+        self.server.stop(false).await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The command is sent by the call; after `stop` there is nobody left to receive it.
+        drop(self.server.stop(false));
+    }
+}

@@ -1,0 +1,165 @@
+//! One connection with one channel, ready to publish.
+
+use std::future::Future;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::types::{FieldTable, ShortString};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+/// For everything from the TCP handshake to the declared topology.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For saying goodbye; a broker that does not answer is left without.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where to publish.
+pub(super) struct Broker {
+    pub(super) uri: AMQPUri,
+    pub(super) exchange: ShortString,
+    pub(super) declare: bool,
+    pub(super) queue: Option<ShortString>,
+}
+
+impl Broker {
+    /// Host and port: all of the URL that may be shown.
+    fn address(&self) -> String {
+        format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
+    }
+}
+
+/// An open connection. Dropping it cuts the TCP connection.
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    pub(super) channel: Channel,
+    _socket: Arc<Socket>,
+}
+
+impl Open {
+    /// Closes channel and connection politely, as far as the broker takes part.
+    pub(super) async fn close(self) {
+        let goodbye = async {
+            // An error means that the connection is closed already.
+            let _ = self.connection.close(200, "OK".into()).await;
+        };
+        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    }
+}
+
+/// Connects, and makes exchange and queue where that is asked for; otherwise makes sure that the exchange is there.
+pub(super) async fn open(broker: &Broker) -> Result<Open, String> {
+    bounded(broker, async {
+        let open = connect(broker).await?;
+        open.channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        if broker.declare {
+            declare(broker, &open.channel).await?;
+        } else {
+            find_exchange(broker, &open.channel).await?;
+        }
+        Ok(open)
+    })
+    .await
+}
+
+/// As [`open`], but makes nothing.
+pub(super) async fn probe(broker: &Broker) -> Result<(), String> {
+    let open = bounded(broker, async {
+        let open = connect(broker).await?;
+        if !broker.declare {
+            find_exchange(broker, &open.channel).await?;
+        }
+        Ok(open)
+    })
+    .await?;
+    open.close().await;
+    Ok(())
+}
+
+async fn bounded(broker: &Broker, opening: impl Future<Output = lapin::Result<Open>>) -> Result<Open, String> {
+    let failure = match timeout(OPEN_TIMEOUT, opening).await {
+        Ok(Ok(open)) => return Ok(open),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", OPEN_TIMEOUT.as_secs()),
+    };
+    Err(format!("cannot connect to {}: {failure}", broker.address()))
+}
+
+async fn connect(broker: &Broker) -> lapin::Result<Open> {
+    let socket = Arc::new(Socket(OnceLock::new()));
+    let guard = Arc::downgrade(&socket);
+    let properties = ConnectionProperties::default().with_connection_name("ralio-relay".into());
+    let runtime = lapin::runtime::default_runtime()?;
+    let connection = Connection::connector(
+        broker.uri.clone(),
+        runtime,
+        async move |uri: AMQPUri, runtime| {
+            let addresses = lookup_host((uri.authority.host.as_str(), uri.authority.port)).await?;
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            let stream = timeout(OPEN_TIMEOUT, AsyncTcpStream::connect(&runtime, addresses.as_slice()))
+                .await
+                .map_err(std::io::Error::from)??;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                Socket::keep(&guard, plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
+            }
+            Ok(match uri.scheme {
+                AMQPScheme::AMQP => stream,
+                AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, TLSConfig::default()).await?,
+            })
+        },
+        properties,
+    )
+    .await?;
+    let channel = connection.create_channel().await?;
+    Ok(Open { connection, channel, _socket: socket })
+}
+
+async fn declare(broker: &Broker, channel: &Channel) -> lapin::Result<()> {
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let none = FieldTable::default;
+    channel.exchange_declare(broker.exchange.clone(), ExchangeKind::Topic, durable, none()).await?;
+    if let Some(queue) = &broker.queue {
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.clone(), durable, none()).await?;
+        let exchange = broker.exchange.clone();
+        channel.queue_bind(queue.clone(), exchange, "#".into(), QueueBindOptions::default(), none()).await?;
+    }
+    Ok(())
+}
+
+async fn find_exchange(broker: &Broker, channel: &Channel) -> lapin::Result<()> {
+    if broker.exchange.as_str().is_empty() {
+        // The default exchange is always there, and may not be asked for.
+        return Ok(());
+    }
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(broker.exchange.clone(), ExchangeKind::Topic, passive, FieldTable::default()).await
+}
+
+/// The TCP connection under a connection. lapin's thread lives until the connection ends, so one that is given up
+/// halfway (a broker that never answers the handshake, or one that blocks publishers) would stay for ever: cutting the
+/// TCP connection ends it whatever the broker does.
+struct Socket(OnceLock<TcpStream>);
+
+impl Socket {
+    fn keep(socket: &Weak<Self>, stream: TcpStream) -> std::io::Result<()> {
+        // Given up before TCP was connected: an error ends the thread.
+        let socket = socket.upgrade().ok_or(std::io::ErrorKind::ConnectionAborted)?;
+        socket.0.set(stream).map_err(|_| std::io::ErrorKind::AlreadyExists.into())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0.get() {
+            // An error means that it is cut already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! CloudEvents 1.0: the attributes that every sink hands on, and the structured JSON form.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+use data_encoding::BASE64;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::value::RawValue;
+
+use crate::model::Outgoing;
+
+/// The media type of the structured form.
+pub const STRUCTURED: &str = "application/cloudevents+json";
+
+/// The attribute that bindings express in a way of their own, such as HTTP's `Content-Type`.
+const CONTENT_TYPE: &str = "datacontenttype";
+
+/// The attribute that holds the place in the log.
+pub const SEQ: &str = "ralioseq";
+
+/// AMQP short strings hold no more, and no honest media type comes near.
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// The value of an attribute. `Display` is the canonical text form of CloudEvents 1.0, section 3.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// String, URI reference or timestamp.
+    Text(Cow<'a, str>),
+    /// A number. (CloudEvents' own Integer ends at 2^31: an inbox of that many events is beyond one machine.)
+    Number(i64),
+    /// A truth value.
+    Flag(bool),
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Number(number) => serializer.serialize_i64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+        }
+    }
+}
+
+/// An event as CloudEvents sees it.
+#[derive(Debug)]
+pub struct CloudEvent<'a> {
+    attributes: [(&'static str, Value<'a>); 11],
+    content_type: &'a str,
+    body: &'a [u8],
+}
+
+impl<'a> CloudEvent<'a> {
+    /// Names the attributes of an event; the only place where they are named.
+    pub fn new(event: &'a Outgoing) -> Self {
+        let text = |text: &'a str| Value::Text(Cow::Borrowed(text));
+        let owned = |text: String| Value::Text(Cow::Owned(text));
+        let content_type = content_type(event);
+        Self {
+            attributes: [
+                ("specversion", text("1.0")),
+                ("id", text(event.id.as_str())),
+                ("source", owned(event.ce_source())),
+                ("type", text(event.event_type.as_str())),
+                ("subject", text(event.key.as_str())),
+                ("time", owned(event.time.to_string())),
+                (CONTENT_TYPE, text(content_type)),
+                (SEQ, Value::Number(event.seq.get())),
+                ("raliocategory", text(event.category.as_str())),
+                ("ralioreceived", owned(event.received_at.to_string())),
+                ("raliostale", Value::Flag(event.stale)),
+            ],
+            content_type,
+            body: &event.body,
+        }
+    }
+
+    /// Every attribute, `datacontenttype` included.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &Value<'a>)> {
+        self.attributes.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// The attributes as headers of a binary mode: `ce-` and the name. `datacontenttype` is not among them: there it
+    /// is the message's own content type.
+    pub fn headers(&self) -> impl Iterator<Item = (String, &Value<'a>)> {
+        self.attributes().filter(|(name, _)| *name != CONTENT_TYPE).map(|(name, value)| (format!("ce-{name}"), value))
+    }
+
+    /// `datacontenttype`: a legal header value of at most 255 bytes.
+    pub fn content_type(&self) -> &'a str {
+        self.content_type
+    }
+
+    /// The structured JSON form. `data` holds a JSON body exactly as received: no number, escape or duplicate key is
+    /// touched. A body that is not JSON goes into `data_base64`.
+    pub fn to_json(&self) -> Vec<u8> {
+        self.encode(|json| Cow::Borrowed(json))
+    }
+
+    /// As [`Self::to_json`], on one line and with its newline: whitespace between the tokens of a JSON body that
+    /// spans lines is left out, the tokens stay as they are.
+    pub fn to_line(&self) -> Vec<u8> {
+        let mut line = self.encode(one_line);
+        line.push(b'\n');
+        line
+    }
+
+    fn encode(&self, layout: impl FnOnce(&'a RawValue) -> Cow<'a, RawValue>) -> Vec<u8> {
+        let data = match serde_json::from_slice::<&RawValue>(self.body) {
+            Ok(json) => Data::Json(layout(json)),
+            Err(_) => Data::Bytes(self.body),
+        };
+        serde_json::to_vec(&Structured { event: self, data }).expect("text keys and plain values always serialize")
+    }
+}
+
+enum Data<'a> {
+    Json(Cow<'a, RawValue>),
+    Bytes(&'a [u8]),
+}
+
+struct Structured<'a> {
+    event: &'a CloudEvent<'a>,
+    data: Data<'a>,
+}
+
+impl Serialize for Structured<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.event.attributes() {
+            map.serialize_entry(name, value)?;
+        }
+        match &self.data {
+            Data::Json(json) => map.serialize_entry("data", json.as_ref())?,
+            Data::Bytes(bytes) => map.serialize_entry("data_base64", &BASE64.encode(bytes))?,
+        }
+        map.end()
+    }
+}
+
+/// The content type as received where it can be passed on as a header, else a guess by the body.
+fn content_type(event: &Outgoing) -> &str {
+    let received = event.content_type.trim();
+    let usable = received.contains('/')
+        && received.len() <= MAX_CONTENT_TYPE_BYTES
+        && received.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if usable {
+        received
+    } else if serde_json::from_slice::<&RawValue>(&event.body).is_ok() {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    }
+}
+
+/// JSON without its line breaks. A line break can only be whitespace between tokens: inside a string it is an escape.
+fn one_line(json: &RawValue) -> Cow<'_, RawValue> {
+    let text = json.get();
+    if !text.contains(['\n', '\r']) {
+        return Cow::Borrowed(json);
+    }
+    let (mut in_string, mut escaped) = (false, false);
+    let stripped = text
+        .chars()
+        .filter(|&c| {
+            let keep = in_string || !matches!(c, ' ' | '\t' | '\n' | '\r');
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_string = !in_string,
+                _ => {}
+            }
+            keep
+        })
+        .collect();
+    Cow::Owned(RawValue::from_string(stripped).expect("JSON without whitespace between its tokens is JSON"))
+}
+
+/// The value of a header, percent-encoded as section 3.1.3.2 of the HTTP binding says: spaces, `"`, `%` and whatever
+/// is not printable ASCII.
+pub fn header_value(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%') {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("writing to a String cannot fail");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::fixtures::event;
+    use proptest::prelude::*;
+
+    fn json(event: &Outgoing) -> serde_json::Value {
+        serde_json::from_slice(&CloudEvent::new(event).to_json()).unwrap()
+    }
+
+    #[test]
+    fn structured_form_has_every_attribute_and_the_body_verbatim() {
+        let body = r#"{ "amount": 1.10, "big": 12345678901234567890123, "a": 1, "a": 2 }"#;
+        let text = String::from_utf8(CloudEvent::new(&event(body)).to_json()).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                r#"{{"specversion":"1.0","id":"evt-1","source":"/ralio/production","type":"payin.completed",{}{}{}}}"#,
+                r#""subject":"order-1","time":"2026-02-26T22:02:28.7667797Z","datacontenttype":"application/json","#,
+                r#""ralioseq":17,"raliocategory":"payin","ralioreceived":"2026-02-26T22:02:29Z","raliostale":false,"data":"#,
+                body
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_goes_as_base64() {
+        for body in [&b""[..], b"\xff\x00", b"{\"a\":", b"\"\xff\"", b"{} {}", b"\xef\xbb\xbf{}", b"NaN"] {
+            let mut event = event("");
+            event.body = bytes::Bytes::copy_from_slice(body);
+            let value = json(&event);
+            assert_eq!(value["data_base64"], BASE64.encode(body), "{body:?}");
+            assert!(value.get("data").is_none());
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        let body = "\r\n{\n \"a b\" : 1.10 ,\r\n\t\"s\": \"x  \\\" \\\\\" , \"n\": \"\\n\" }\n";
+        let line = String::from_utf8(CloudEvent::new(&event(body)).to_line()).unwrap();
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.ends_with("\"data\":{\"a b\":1.10,\"s\":\"x  \\\" \\\\\",\"n\":\"\\n\"}}\n"), "{line}");
+    }
+
+    #[test]
+    fn content_type_falls_back() {
+        let typed = |content_type: &str, body: &str| {
+            let mut event = event(body);
+            event.content_type = content_type.to_owned();
+            super::content_type(&event).to_owned()
+        };
+        assert_eq!(typed("text/plain; charset=utf-8", "{}"), "text/plain; charset=utf-8");
+        assert_eq!(typed("", "{}"), "application/json");
+        assert_eq!(typed(" ", "{"), "application/octet-stream");
+        assert_eq!(typed("a/b\r\nx: y", "{}"), "application/json");
+        assert_eq!(typed(&format!("a/{}", "b".repeat(254)), "{}"), "application/json");
+    }
+
+    #[test]
+    fn header_values_are_encoded_as_the_binding_says() {
+        // The example of the HTTP binding.
+        assert_eq!(header_value("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
+        assert_eq!(header_value("100% \"x\""), "100%25%20%22x%22");
+        assert_eq!(header_value("/ralio/a-b~"), "/ralio/a-b~");
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_survives(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut event = event("");
+            event.body = body.clone().into();
+            let line = CloudEvent::new(&event).to_line();
+            prop_assert_eq!(line.iter().filter(|&&b| b == b'\n').count(), 1);
+            let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            match value.get("data_base64") {
+                Some(text) => prop_assert_eq!(BASE64.decode(text.as_str().unwrap().as_bytes()).unwrap(), body),
+                None => prop_assert_eq!(&value["data"], &serde_json::from_slice::<serde_json::Value>(&body).unwrap()),
+            }
+        }
+
+        #[test]
+        fn pretty_json_keeps_its_meaning(text in "[ -~\n\"\\\\]{0,40}", number in any::<i64>()) {
+            let value = serde_json::json!({ "k \\": [text.clone(), { text: number }] });
+            let mut event = event("");
+            event.body = serde_json::to_vec_pretty(&value).unwrap().into();
+            let line: serde_json::Value = serde_json::from_slice(&CloudEvent::new(&event).to_line()).unwrap();
+            prop_assert_eq!(&line["data"], &value);
+        }
+    }
+}

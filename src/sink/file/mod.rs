@@ -1,0 +1,73 @@
+//! JSON lines in a file.
+
+mod log;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::spawn_blocking;
+
+use crate::model::{Outcome, Outgoing};
+
+use super::lines::LineWriter;
+use super::{BuildError, Sink};
+use log::Log;
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that is appended to.
+    pub path: PathBuf,
+    /// Rotate before the file would hold more than this many bytes.
+    pub rotate_size: Option<u64>,
+    /// Rotate when the file is this old, counted from its creation (on a file system that does not tell, from when
+    /// the relay opened it), with the first line after that.
+    pub rotate_every: Option<Duration>,
+}
+
+/// One CloudEvents JSON object a line. `Delivered` means that the line is fsynced; lines that wait at the same time
+/// share one fsync.
+pub struct File {
+    config: Config,
+    writer: LineWriter,
+}
+
+impl File {
+    /// Opens the file, or creates it with mode 0600. Its directory must be there.
+    pub async fn open(config: &Config) -> Result<Self, BuildError> {
+        let log = blocking({
+            let config = config.clone();
+            move || Log::open(config)
+        })
+        .await
+        .map_err(|error| BuildError(refusal(config, &error)))?;
+        let writer = LineWriter::start(log, config.path.display().to_string(), "synced")?;
+        Ok(Self { config: config.clone(), writer })
+    }
+}
+
+fn refusal(config: &Config, error: &std::io::Error) -> String {
+    let path = config.path.display();
+    format!("cannot append to {path}: {error}; create its directory, or give the relay's user the right to write there")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+#[async_trait]
+impl Sink for File {
+    async fn deliver(&self, event: &Outgoing) -> Outcome {
+        self.writer.deliver(event).await
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        let path = self.config.path.clone();
+        blocking(move || log::check(&path)).await.map_err(|error| refusal(&self.config, &error))
+    }
+
+    async fn close(&self) {
+        self.writer.close().await;
+    }
+}

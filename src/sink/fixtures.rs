@@ -1,0 +1,23 @@
+//! What the unit tests of the sinks share.
+
+use bytes::Bytes;
+
+use crate::model::{Category, EntityKey, EventId, EventType, Outgoing, Seq, SourceName};
+
+/// An ordinary event with the given body.
+pub fn event(body: &str) -> Outgoing {
+    Outgoing {
+        seq: Seq::new(17).unwrap(),
+        id: EventId::new("evt-1").unwrap(),
+        event_type: EventType::canonical("payin_completed").unwrap(),
+        category: Category::Payin,
+        source: SourceName::new("production").unwrap(),
+        key: EntityKey::new("order-1").unwrap(),
+        time: "2026-02-26T17:02:28.7667797-05:00".parse().unwrap(),
+        received_at: "2026-02-26T22:02:29Z".parse().unwrap(),
+        stale: false,
+        signature: "sha256=00ff".to_owned(),
+        content_type: "application/json".to_owned(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}

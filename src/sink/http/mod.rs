@@ -1,0 +1,233 @@
+//! HTTP POST.
+
+mod answer;
+mod signing;
+
+use std::error::Error as _;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, Url};
+use secrecy::SecretString;
+
+use crate::model::{Outcome, Outgoing};
+
+use super::cloudevents::{CloudEvent, STRUCTURED, header_value};
+use super::{BuildError, Format, Sink};
+use signing::Signer;
+
+/// The provider's signature of the body, passed on as received.
+const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+
+/// A server that takes longer to accept a connection is down. Well inside the usual delivery timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Idle connections go before the usual keep-alive of servers and load balancers ends.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An answer's body is read, up to these bounds, only so that the connection can be used again.
+const DRAIN_BYTES: usize = 64 << 10;
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to POST.
+    pub url: Url,
+    /// Sent with every request; values are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Signs every request the Standard Webhooks way: `whsec_` and base64, or plain text.
+    pub signing_secret: Option<SecretString>,
+}
+
+/// POSTs each event. `Delivered` means a 2xx; no redirect is followed.
+pub struct Http {
+    client: Client,
+    url: Url,
+    signer: Option<Signer>,
+    format: Format,
+}
+
+impl Http {
+    /// Makes the client; connects to nothing yet.
+    pub fn new(config: &Config, format: Format) -> Result<Self, BuildError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            headers.append(name, value.clone());
+        }
+        let client = Client::builder()
+            .user_agent(concat!("ralio-relay/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .build()
+            .map_err(|error| BuildError(format!("cannot make an HTTP client: {}", explain(error))))?;
+        let signer = config.signing_secret.as_ref().map(Signer::new).transpose().map_err(BuildError)?;
+        Ok(Self { client, url: config.url.clone(), signer, format })
+    }
+
+    fn request(&self, event: &Outgoing, now: Timestamp) -> (HeaderMap, Bytes) {
+        let attributes = CloudEvent::new(event);
+        let mut headers = HeaderMap::new();
+        let body = match self.format {
+            Format::Raw => {
+                for (name, value) in attributes.headers() {
+                    let name = HeaderName::try_from(name).expect("attribute names are lower case ASCII letters");
+                    headers.insert(name, legal(&header_value(&value.to_string())));
+                }
+                headers.insert(CONTENT_TYPE, legal(attributes.content_type()));
+                // A signature that held is hex or base64; anything else could not be a header.
+                if let Ok(signature) = HeaderValue::from_str(&event.signature) {
+                    headers.insert(SIGNATURE, signature);
+                }
+                event.body.clone()
+            }
+            Format::CloudEvents => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED));
+                attributes.to_json().into()
+            }
+        };
+        if let Some(signer) = &self.signer {
+            let id = header_value(event.id.as_str());
+            for (name, value) in signer.sign(&id, now.as_second(), &body) {
+                headers.insert(HeaderName::from_static(name), legal(&value));
+            }
+        }
+        (headers, body)
+    }
+}
+
+fn legal(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).expect("printable ASCII is a legal header value")
+}
+
+#[async_trait]
+impl Sink for Http {
+    async fn deliver(&self, event: &Outgoing) -> Outcome {
+        let (headers, body) = self.request(event, Timestamp::now());
+        match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
+            Ok(response) => {
+                let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let retry_after = wish.and_then(|wish| answer::retry_after(wish, SystemTime::now()));
+                let outcome = answer::classify(response.status(), retry_after);
+                drain(response).await;
+                outcome
+            }
+            Err(error) => Outcome::transient(explain(error)),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        self.client.head(self.url.clone()).send().await.map(|_| ()).map_err(explain)
+    }
+
+    async fn close(&self) {
+        // Idle connections close when the client is dropped; nothing is buffered.
+    }
+}
+
+/// Reads what is left of a small answer. The status has decided already: a slow or broken body changes nothing.
+async fn drain(mut response: Response) {
+    let read = async {
+        let mut bytes = 0;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            bytes += chunk.len();
+            if bytes > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    // Running out of time means only that this connection is not used again.
+    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+}
+
+/// The whole chain of causes, without the URL: it may hold credentials.
+fn explain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EventId;
+    use crate::sink::fixtures::event;
+
+    fn http(format: Format, signing_secret: Option<&str>) -> Http {
+        let config = Config {
+            url: "http://user:secret@127.0.0.1:1/hook?token=secret".parse().unwrap(),
+            headers: Vec::new(),
+            signing_secret: signing_secret.map(Into::into),
+        };
+        Http::new(&config, format).unwrap()
+    }
+
+    #[test]
+    fn binary_mode_has_the_untouched_body_and_every_attribute() {
+        let event = event("{ }\n");
+        let (headers, body) = http(Format::Raw, None).request(&event, Timestamp::UNIX_EPOCH);
+        assert_eq!(body, event.body);
+        let mut lines: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "ce-id: evt-1",
+                "ce-raliocategory: payin",
+                "ce-ralioreceived: 2026-02-26T22:02:29Z",
+                "ce-ralioseq: 17",
+                "ce-raliostale: false",
+                "ce-source: /ralio/production",
+                "ce-specversion: 1.0",
+                "ce-subject: order-1",
+                "ce-time: 2026-02-26T22:02:28.7667797Z",
+                "ce-type: payin.completed",
+                "content-type: application/json",
+                "x-signature: sha256=00ff",
+            ]
+        );
+    }
+
+    #[test]
+    fn structured_mode_is_one_json_object() {
+        let (headers, body) = http(Format::CloudEvents, None).request(&event("{}"), Timestamp::UNIX_EPOCH);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["content-type"], "application/cloudevents+json");
+        assert!(body.starts_with(b"{\"specversion\":\"1.0\""));
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_signed() {
+        let mut event = event("{\"a\":1.10}");
+        event.id = EventId::new("évt 1").unwrap();
+        for format in [Format::Raw, Format::CloudEvents] {
+            let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+            let (headers, body) = http(format, Some(secret)).request(&event, Timestamp::now());
+            assert_eq!(headers["webhook-id"], "%C3%A9vt%201");
+            standardwebhooks::Webhook::new(secret).unwrap().verify(&body, &headers).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn reasons_hold_no_part_of_the_url() {
+        let Outcome::Transient { reason, .. } = http(Format::Raw, None).deliver(&event("{}")).await else {
+            panic!("delivered to nobody")
+        };
+        assert!(reason.as_str().contains("refused"), "{reason}");
+        for part in ["secret", "token", "hook", "user"] {
+            assert!(!reason.as_str().contains(part), "{reason}");
+        }
+    }
+}

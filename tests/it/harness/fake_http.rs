@@ -1,0 +1,161 @@
+//! An HTTP server that answers by script and remembers every request.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderMap;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// One step of the script.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// This status with these headers.
+    Status(u16, Vec<(&'static str, String)>),
+    /// None, for as long as the client waits.
+    Hang,
+}
+
+impl From<u16> for Answer {
+    fn from(status: u16) -> Self {
+        Self::Status(status, Vec::new())
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub method: Method,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// What it was answered with; `None` = left hanging.
+    pub status: Option<u16>,
+}
+
+/// Listens on a loopback port of its own until dropped.
+pub struct FakeHttp {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Option<JoinSet<()>>,
+}
+
+struct Shared {
+    /// What comes next; the last one is repeated.
+    script: Mutex<Vec<Answer>>,
+    requests: watch::Sender<Vec<Recorded>>,
+}
+
+impl FakeHttp {
+    /// Answers with these in turn, then with the last one for ever.
+    pub async fn answering<A: Into<Answer>>(answers: impl IntoIterator<Item = A>) -> Self {
+        let shared = Shared { script: Mutex::default(), requests: watch::Sender::default() };
+        let mut this = Self { address: ([127, 0, 0, 1], 0).into(), shared: Arc::new(shared), server: None };
+        this.answer(answers);
+        this.start().await;
+        this
+    }
+
+    /// Replaces the rest of the script.
+    pub fn answer<A: Into<Answer>>(&self, answers: impl IntoIterator<Item = A>) {
+        let answers: Vec<_> = answers.into_iter().map(Into::into).collect();
+        assert!(!answers.is_empty(), "a script has at least one answer");
+        *self.shared.script.lock().unwrap() = answers;
+    }
+
+    /// Closes the port and every connection.
+    pub async fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.shutdown().await;
+        }
+    }
+
+    /// Listens again, on the same port as before.
+    pub async fn start(&mut self) {
+        if self.server.is_some() {
+            return;
+        }
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, Arc::clone(&self.shared)));
+        self.server = Some(server);
+    }
+
+    /// `http://127.0.0.1:<port>/hook`.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests.borrow().clone()
+    }
+
+    /// The bodies that were answered with a 2xx, in the order of the answers.
+    pub fn accepted_bodies(&self) -> Vec<Bytes> {
+        self.accepted().into_iter().map(|request| request.body).collect()
+    }
+
+    /// The POST requests that were answered with a 2xx, in the order of the answers.
+    pub fn accepted(&self) -> Vec<Recorded> {
+        let accepted = |request: &Recorded| request.status.is_some_and(|status| status / 100 == 2);
+        self.requests().into_iter().filter(|request| request.method == Method::POST && accepted(request)).collect()
+    }
+
+    /// Waits until this many requests have come.
+    pub async fn requests_reach(&self, count: usize) {
+        let mut requests = self.shared.requests.subscribe();
+        requests.wait_for(|requests| requests.len() >= count).await.unwrap();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with this task, and every connection with it.
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+            // An error is a client that went away, which is its right.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let answer = {
+        let mut script = shared.script.lock().unwrap();
+        if script.len() > 1 { script.remove(0) } else { script[0].clone() }
+    };
+    let status = match &answer {
+        Answer::Status(status, _) => Some(*status),
+        Answer::Hang => None,
+    };
+    let path = head.uri.path().to_owned();
+    let recorded = Recorded { method: head.method, path, headers: head.headers, body, status };
+    shared.requests.send_modify(|requests| requests.push(recorded));
+    match answer {
+        Answer::Status(status, headers) => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(Full::default()).unwrap())
+        }
+        Answer::Hang => {
+            let never: Infallible = std::future::pending().await;
+            match never {}
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `http`, against a scripted server.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ralio_relay::model::Outcome;
+use ralio_relay::sink::{self, Config, Format, Sink};
+use reqwest::header::{HeaderName, HeaderValue};
+
+use super::{Bench, Received, deliver, event, parse_line};
+use crate::harness::fake_http::{Answer, FakeHttp, Recorded};
+
+pub struct Endpoint {
+    server: FakeHttp,
+}
+
+impl Endpoint {
+    fn config(&self) -> sink::http::Config {
+        let headers = vec![(HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer t"))];
+        sink::http::Config { url: self.server.url().parse().unwrap(), headers, signing_secret: None }
+    }
+
+    async fn sink_as(&self, format: Format) -> Box<dyn Sink> {
+        sink::build(&Config::Http(self.config()), format).await.unwrap()
+    }
+}
+
+fn parse(request: &Recorded) -> Received {
+    let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+    let names = request.headers.keys().filter_map(|name| name.as_str().strip_prefix("ce-"));
+    let mut attributes: std::collections::BTreeMap<_, _> =
+        names.map(|name| (name.to_owned(), percent_decode(&header(&format!("ce-{name}"))))).collect();
+    attributes.insert("datacontenttype".to_owned(), header("content-type"));
+    Received { attributes, data: request.body.to_vec(), signature: Some(header("x-signature")) }
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let digits = |rest: &mut std::str::Bytes<'_>| [rest.next().unwrap(), rest.next().unwrap()];
+        match byte {
+            b'%' => bytes.extend(data_encoding::HEXUPPER.decode(&digits(&mut rest)).unwrap()),
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+#[async_trait]
+impl Bench for Endpoint {
+    async fn new(_breakable: bool) -> Option<Self> {
+        Some(Self { server: FakeHttp::answering([200]).await })
+    }
+
+    async fn sink(&self) -> Box<dyn Sink> {
+        self.sink_as(Format::Raw).await
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.server.accepted().iter().map(parse).collect()
+    }
+
+    async fn break_it(&mut self) {
+        self.server.stop().await;
+    }
+
+    async fn mend(&mut self) {
+        self.server.answer([200]);
+        self.server.start().await;
+    }
+
+    async fn refuse(&mut self) -> bool {
+        self.server.answer([422]);
+        true
+    }
+
+    async fn stall(&mut self) {
+        self.server.answer([Answer::Hang]);
+    }
+}
+
+/// The configured headers go along, and structured mode is one object.
+#[tokio::test]
+async fn structured_mode() {
+    let endpoint = Endpoint::new(false).await.unwrap();
+    let sink = endpoint.sink_as(Format::CloudEvents).await;
+    let body = b"{\n \"fx\": 1.10 }";
+    assert_eq!(deliver(&*sink, &event(1, body)).await, Outcome::delivered("HTTP 200"));
+    let [request] = &endpoint.server.requests()[..] else { panic!("not one request") };
+    assert_eq!(request.headers["content-type"], "application/cloudevents+json");
+    assert_eq!(request.headers["authorization"], "Bearer t");
+    let received = parse_line(std::str::from_utf8(&request.body).unwrap());
+    assert_eq!(received.attributes, super::attributes(1));
+    assert_eq!(received.data, body);
+}
+
+/// The server's own wish is passed on; a redirect is not followed.
+#[tokio::test]
+async fn answers_that_mean_later() {
+    let endpoint = Endpoint::new(false).await.unwrap();
+    let sink = endpoint.sink().await;
+    let elsewhere = FakeHttp::answering([200]).await;
+    endpoint.server.answer([
+        Answer::Status(503, vec![("retry-after", "7".to_owned())]),
+        Answer::Status(307, vec![("location", elsewhere.url())]),
+    ]);
+    let Outcome::Transient { retry_after, .. } = deliver(&*sink, &event(1, b"{}")).await else { panic!("not later") };
+    assert_eq!(retry_after, Some(Duration::from_secs(7)));
+    assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::transient("HTTP 307"));
+    assert!(elsewhere.requests().is_empty());
+    endpoint.server.requests_reach(2).await;
+}
+
+/// Script order, and the bodies that were taken.
+#[tokio::test]
+async fn a_retry_is_accepted_once() {
+    let endpoint = Endpoint { server: FakeHttp::answering([503, 200]).await };
+    let sink = endpoint.sink().await;
+    assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::transient("HTTP 503"));
+    assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::delivered("HTTP 200"));
+    assert_eq!(endpoint.server.accepted_bodies(), ["{}"]);
+    assert!(endpoint.server.requests().iter().all(|request| request.path == "/hook"));
+}
