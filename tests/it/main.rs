@@ -1,4 +1,15 @@
-//! Integration tests: one binary, so that they link once and share one broker.
+//! Integration tests: the built binary, as its users and its neighbours meet it. One binary, so that they link once and
+//! run side by side; each relay has its own process, ports and directory.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod harness;
+
+#[cfg(feature = "amqp")]
+mod amqp;
+mod commands;
+mod delivery;
+mod dev;
+mod durability;
+mod observe;
+mod receive;
 mod sink_contract;

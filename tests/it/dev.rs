@@ -1,0 +1,100 @@
+//! The first five minutes.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::commands::TYPES;
+use crate::harness::process::Process;
+use crate::harness::{eventually, run_in, text};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ralio-relay");
+
+/// `serve --dev` in this directory, on ports that nobody else has.
+fn serve(directory: &Path) -> Process {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--dev"]).current_dir(directory);
+    command.env("RALIO_RELAY__SERVER__LISTEN", "127.0.0.1:0").env("RALIO_RELAY__ADMIN__LISTEN", "127.0.0.1:0");
+    Process::spawn(&mut command)
+}
+
+/// The line to paste, once it is printed.
+async fn printed_line(serve: &mut Process) -> String {
+    eventually("a line to paste", async || {
+        let printed = [serve.stderr.all(), serve.stdout.all()].concat();
+        assert!(serve.ended().is_none(), "{}", printed.join("\n"));
+        let line = printed.iter().map(|line| line.trim().trim_start_matches("$ "));
+        let line = line.into_iter().find(|line| line.contains("ralio-relay simulate "));
+        line.map(str::to_owned).ok_or_else(|| printed.clone())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_printed_line_fills_the_inbox() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serve = serve(directory.path());
+    let line = printed_line(&mut serve).await;
+    assert!(line.contains("--url https://127.0.0.1:") || line.contains("--url https://localhost:"), "{line}");
+    assert!(!line.contains(":0/"), "the port that it really has: {line}");
+
+    let mut paste = Command::new("sh");
+    let mut paste = Process::spawn(paste.args(["-c", &line]).current_dir(directory.path()));
+    let status = paste.end().await;
+    assert_eq!(status.code(), Some(0), "{line}\n{}", paste.stderr.all().join("\n"));
+
+    let list = ["events", "list", "--format", "json", "--limit", "100000"];
+    let events = run_in(directory.path(), &list, b"").await.success().json();
+    let ids: BTreeSet<_> = events.iter().map(|event| text(event, "id")).collect();
+    assert_eq!(ids.len(), events.len(), "each event once");
+    let types: BTreeSet<_> = events.iter().map(|event| text(event, "type")).collect();
+    assert_eq!(TYPES.iter().filter(|&&name| !types.contains(name)).collect::<Vec<_>>(), [&""; 0]);
+
+    let printed = eventually("every event on standard output", async || {
+        let lines: Vec<Value> = serve.stdout.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let events_printed: Vec<_> = lines.into_iter().filter(|line| line.get("specversion").is_some()).collect();
+        if events_printed.len() == events.len() { Ok(events_printed) } else { Err(events_printed.len()) }
+    })
+    .await;
+    let with = |member: &str| printed.iter().filter(|line| line["data"].get(member).is_some()).count();
+    assert!(with("eventId") > 0 && with("event") > 0, "both envelopes");
+
+    eventually("a counted duplicate, and the forged one in quarantine", async || {
+        let events = run_in(directory.path(), &list, b"").await.success().json();
+        let quarantine = ["quarantine", "list", "--format", "json"];
+        let refused = run_in(directory.path(), &quarantine, b"").await.found().len();
+        let repeated = events.iter().filter(|event| event["arrivals"].as_u64() > Some(1)).count();
+        if repeated > 0 && refused > 0 { Ok(()) } else { Err((repeated, refused)) }
+    })
+    .await;
+    serve.signal("TERM");
+    assert_eq!(serve.end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_start_keeps_secret_certificate_and_inbox() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = serve(directory.path());
+    printed_line(&mut first).await;
+    let made = |directory: &Path| {
+        let home = directory.join(".ralio-relay");
+        let mode = std::fs::metadata(&home).unwrap().permissions().mode() & 0o777;
+        assert_eq!(format!("{mode:o}"), "700");
+        let mut files: Vec<_> = std::fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| !file.to_string_lossy().contains("inbox"));
+        files.sort();
+        files.into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect::<Vec<_>>()
+    };
+    let before = made(directory.path());
+    assert!(before.len() >= 3, "a secret, a certificate and its key: {before:?}");
+    first.signal("TERM");
+    assert_eq!(first.end().await.code(), Some(0));
+    let mut second = serve(directory.path());
+    printed_line(&mut second).await;
+    assert_eq!(made(directory.path()), before);
+    second.signal("TERM");
+    assert_eq!(second.end().await.code(), Some(0));
+}

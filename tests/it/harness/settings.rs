@@ -1,0 +1,197 @@
+//! What a test relay is started with: a directory of its own, a configuration, a certificate, secrets.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::fake_http::FakeHttp;
+use super::process::Process;
+use super::{SECRET, TestRelay, signed};
+
+/// The bearer token of the admin listener.
+pub const TOKEN: &str = "canary-77b0-admin-token";
+
+/// A relay that is not running: to be started, or to be started again.
+#[derive(Clone)]
+pub struct Builder {
+    directory: Arc<TempDir>,
+    server: String,
+    sources: String,
+    sinks: Vec<(String, String)>,
+    wrapper: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Parked events at the end are no failure.
+    pub(super) parked_is_fine: bool,
+    /// Lines at level ERROR are no failure.
+    pub(super) errors_are_fine: bool,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        write_certificate(directory.path());
+        write_secret(&directory.path().join("admin-token"), TOKEN);
+        Self {
+            directory,
+            server: String::new(),
+            sources: String::new(),
+            sinks: Vec::new(),
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+            parked_is_fine: false,
+            errors_are_fine: false,
+        }
+    }
+
+    /// The relay's directory, gone when the last user of it is.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The database file; its directory does not exist before the first start.
+    pub fn inbox(&self) -> PathBuf {
+        self.directory().join("inbox/inbox.db")
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory().join("relay.toml")
+    }
+
+    /// Where a file sink of this name writes.
+    pub fn sink_file(&self, name: &str) -> PathBuf {
+        self.directory().join(format!("{name}.jsonl"))
+    }
+
+    /// The names of its sinks.
+    pub fn sinks(&self) -> impl Iterator<Item = &str> {
+        self.sinks.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// A line more in `[server]`.
+    pub fn server(mut self, line: &str) -> Self {
+        writeln!(self.server, "{line}").unwrap();
+        self
+    }
+
+    /// A source; without any there is one, `test`, at [`signed::PATH`] with [`SECRET`].
+    pub fn source(mut self, name: &str, path: &str, secrets: &[&str], more: &str) -> Self {
+        let files = secrets.iter().enumerate().map(|(slot, secret)| {
+            let file = self.directory().join(format!("secret-{name}-{slot}"));
+            write_secret(&file, secret);
+            format!("{{ file = {file:?} }}")
+        });
+        let secrets = files.collect::<Vec<_>>().join(", ");
+        writeln!(self.sources, "[[sources]]\nname = {name:?}\npath = {path:?}\nsecrets = [{secrets}]\n{more}").unwrap();
+        self
+    }
+
+    /// A sink: its type and the rest of its table. Retries are quick unless the rest says otherwise.
+    pub fn sink(mut self, name: &str, kind: &str, rest: &str) -> Self {
+        let retry = if rest.contains("retry") { "" } else { "retry = { initial = \"50ms\", max = \"500ms\" }\n" };
+        let table = format!("[[sinks]]\nname = {name:?}\ntype = {kind:?}\n{retry}{rest}\n");
+        self.sinks.push((name.to_owned(), table));
+        self
+    }
+
+    /// A file sink; see [`TestRelay::lines`].
+    pub fn file_sink(self, name: &str, rest: &str) -> Self {
+        let path = self.sink_file(name);
+        self.sink(name, "file", &format!("{rest}\nfile = {{ path = {path:?} }}"))
+    }
+
+    /// An HTTP sink.
+    pub fn http_sink(self, name: &str, app: &FakeHttp, rest: &str) -> Self {
+        self.sink(name, "http", &format!("{rest}\nhttp = {{ url = {:?} }}", app.url()))
+    }
+
+    /// A variable in the daemon's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the daemon through this command, which must `exec` it.
+    pub fn wrapped(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Parked events at the end are part of the test.
+    pub fn expect_parked(mut self) -> Self {
+        self.parked_is_fine = true;
+        self
+    }
+
+    /// Lines at level ERROR are part of the test.
+    pub fn expect_errors(mut self) -> Self {
+        self.errors_are_fine = true;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> TestRelay {
+        let mut relay = self.launch().await;
+        relay.ready().await;
+        relay
+    }
+
+    /// Starts it and waits until its admin listener answers, ready or not.
+    pub async fn launch(self) -> TestRelay {
+        let process = self.spawn();
+        TestRelay::over(self, process).await
+    }
+
+    /// Starts it, and no more: for a relay that will not come up.
+    pub fn spawn(&self) -> Process {
+        self.write_config();
+        let binary = env!("CARGO_BIN_EXE_ralio-relay").to_owned();
+        let words: Vec<&String> = self.wrapper.iter().chain([&binary]).collect();
+        let mut command = Command::new(words[0]);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RALIO_RELAY")) {
+            command.env_remove(name);
+        }
+        command.env_remove("NOTIFY_SOCKET").envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(&words[1..]).args(["serve", "--config"]).arg(self.config_file()).current_dir(self.directory());
+        Process::spawn(&mut command)
+    }
+
+    /// Writes the configuration; `spawn` does it too.
+    pub fn write_config(&self) {
+        let (dir, inbox) = (self.directory().display(), self.inbox());
+        let settings = match self.sources.as_str() {
+            "" => self.clone().source("test", signed::PATH, &[SECRET], ""),
+            _ => self.clone(),
+        };
+        let sinks: String = self.sinks.iter().map(|(_, table)| table.as_str()).collect();
+        let toml = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}\
+             [server.tls]\ncert = \"{dir}/tls.crt\"\nkey = \"{dir}/tls.key\"\n\
+             [inbox]\nurl = \"sqlite://{}\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\ntoken = {{ file = \"{dir}/admin-token\" }}\n\
+             [log]\nformat = \"json\"\nlevel = \"info\"\n\
+             {}{sinks}",
+            self.server,
+            inbox.display(),
+            settings.sources
+        );
+        std::fs::write(self.config_file(), toml).unwrap();
+    }
+}
+
+/// Writes `tls.crt` and `tls.key`, good for loopback.
+pub fn write_certificate(directory: &Path) {
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let certified = rcgen::generate_simple_self_signed(names).unwrap();
+    std::fs::write(directory.join("tls.crt"), certified.cert.pem()).unwrap();
+    write_secret(&directory.join("tls.key"), &certified.signing_key.serialize_pem());
+}
+
+fn write_secret(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
