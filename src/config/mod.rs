@@ -1,6 +1,36 @@
 //! From files and environment to checked settings.
+//!
+//! Files are read in order, later ones win, and the environment (`RALIO_RELAY__SECTION__KEY`) wins over them all. Lists
+//! of tables (`[[sources]]`, `[[sinks]]`) are replaced as a whole by a later file; the environment reaches into them by
+//! place: `RALIO_RELAY__SINKS__0__TIMEOUT`. A relative path in a value starts in the current directory of the daemon,
+//! wherever the configuration file is.
+//!
+//! Two steps: `layers` merges (with the `config` crate) and keeps where each value came from; the readers, one file for
+//! each part, ask for keys with [`section`], which collects every problem instead of stopping at the first.
 
+mod effective;
+mod layers;
+mod parse;
+mod planned;
+mod problem;
+mod secret;
+mod section;
+mod server;
+mod sinks;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ::config::Value;
+
+pub use effective::{DEFAULT, Effective, REDACTED, Shown};
+pub use layers::Env;
+pub(crate) use parse::instant;
+pub use problem::{Problem, Problems};
+use section::{Report, Section};
 
 use crate::{admin, consume, inbox, ingest, sink};
 
@@ -19,6 +49,8 @@ pub struct Settings {
     pub admin: Option<admin::Config>,
     /// Logging.
     pub log: Log,
+    /// What works, but should not stay so: a secret in the configuration itself, a key that everybody can read.
+    pub warnings: Vec<String>,
 }
 
 /// One `[[sinks]]` table.
@@ -33,7 +65,7 @@ pub struct SinkSettings {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Machine-readable lines, or lines for people.
     pub format: LogFormat,
@@ -51,12 +83,130 @@ pub enum LogFormat {
     Text,
 }
 
-/// Everything that is wrong with a configuration, at once.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct Problems(pub Vec<String>);
+/// A configuration as read: settings or problems, and what every known key amounts to.
+#[derive(Debug)]
+pub struct Reading {
+    /// What the daemon runs with, or why it cannot.
+    pub settings: Result<Settings, Problems>,
+    /// Every key that was asked for; empty where the files could not be read at all.
+    pub effective: Effective,
+}
 
-/// Reads and checks the configuration from the given files (or the default place) and the environment.
-pub fn load(_files: &[std::path::PathBuf]) -> Result<Settings, Problems> {
-    Err(Problems(Vec::new()))
+/// Reads and checks the configuration from the given files (or the default place) and the process's environment.
+/// Touches the world as far as secrets and certificates have to be readable, and no further.
+pub fn load(files: &[PathBuf]) -> Result<Settings, Problems> {
+    read(files, &Env::of_process()).settings
+}
+
+/// [`load`] with the environment as a value, and with what `config show` needs.
+pub fn read(files: &[PathBuf], env: &Env) -> Reading {
+    let report = Report::new(env);
+    let (files, table) = match merged(files, env) {
+        Ok(merged) => merged,
+        Err(problems) => return Reading { settings: Err(problems), effective: Effective::default() },
+    };
+    let (settings, effective) = section::root(&report, Some(files), table, settings);
+    let (problems, warnings) = report.into_parts();
+    let settings = match settings {
+        Some(settings) if problems.is_empty() => Ok(Settings { warnings, ..settings }),
+        _ => Err(Problems(problems)),
+    };
+    Reading { settings, effective }
+}
+
+/// Reads `[inbox]` only: browsing needs no secret, and works where the daemon's are not readable.
+pub fn load_inbox(files: &[PathBuf]) -> Result<inbox::Config, Problems> {
+    let env = Env::of_process();
+    let report = Report::new(&env);
+    let (files, mut table) = merged(files, &env)?;
+    table.retain(|key, _| key == "inbox");
+    let (inbox, _) = section::root(&report, Some(files), table, inbox);
+    let (problems, _) = report.into_parts();
+    inbox.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
+/// The names of the files, and the merged tree.
+fn merged(files: &[PathBuf], env: &Env) -> Result<(String, HashMap<String, Value>), Problems> {
+    let places = [Path::new("/etc/ralio-relay/relay.toml"), Path::new("./.ralio-relay/relay.toml")];
+    let files = layers::discover(files, env, &places).map_err(|problem| Problems(vec![problem]))?;
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let table = layers::merge(&files, env).map_err(Problems)?;
+    Ok((names.join(", "), table))
+}
+
+fn settings(root: &mut Section<'_>) -> Option<Settings> {
+    let server = server::server(root);
+    let sources = server::sources(root);
+    let inbox = inbox(root);
+    let sinks = sinks::sinks(root);
+    let admin = admin(root);
+    let log = log(root);
+    if let (Some((server, _)), Some(Some(admin))) = (&server, &admin) {
+        check_listeners(root, server.listen, admin.listen);
+    }
+    if let (Some((server, _)), Some(inbox)) = (&server, &inbox)
+        && inbox.quarantine.max_bytes < server.max_body as u64
+    {
+        let hint = "make inbox.quarantine.max_bytes at least as large as server.max_body";
+        root.wrong("inbox.quarantine.max_bytes", "is too small to hold one body", hint);
+    }
+    let (ingest, drain_timeout) = server?;
+    Some(Settings {
+        ingest: ingest::Config { sources: sources?, ..ingest },
+        drain_timeout,
+        inbox: inbox?,
+        sinks: sinks?,
+        admin: admin?,
+        log: log?,
+        warnings: Vec::new(),
+    })
+}
+
+/// Two listeners on one port fail at start, the second one with an error that does not name the first.
+fn check_listeners(root: &Section<'_>, public: std::net::SocketAddr, admin: std::net::SocketAddr) {
+    let same_address = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
+    if public.port() == admin.port() && public.port() != 0 && same_address {
+        let hint = format!("give admin another port, such as \"{}:8081\"", admin.ip());
+        root.wrong("admin.listen", format!("{admin} is taken by server.listen ({public})"), hint);
+    }
+}
+
+fn inbox(root: &mut Section<'_>) -> Option<inbox::Config> {
+    root.section("inbox", |s| {
+        let path = s.text("url", Some("sqlite:///var/lib/ralio-relay/inbox.db"), parse::sqlite);
+        let quarantine = s.section("quarantine", |s| {
+            let max_entries = s.integer("max_entries", 10_000, [1, 10_000_000]);
+            let max_bytes = s.size("max_bytes", Some("64MiB"), ["1KiB", "1TiB"]);
+            Some(inbox::QuarantineLimits { max_entries: max_entries?, max_bytes: max_bytes? })
+        });
+        Some(inbox::Config { path: path?, quarantine: quarantine? })
+    })
+}
+
+/// `Some(None)` where there is to be no admin listener.
+fn admin(root: &mut Section<'_>) -> Option<Option<admin::Config>> {
+    root.section("admin", |s| {
+        let listen = s.text("listen", Some("127.0.0.1:8081"), |text| match text {
+            "off" => Ok(None),
+            _ => parse::address(text).map(Some),
+        });
+        let had_token = s.has("token");
+        let token = s.secret("token");
+        let open_metrics = s.bool("open_metrics", false);
+        let Some(listen) = listen? else { return Some(None) };
+        if !listen.ip().is_loopback() && !had_token {
+            let hint = "write admin.token = { file = \"/run/secrets/ralio-relay-admin\" }, or listen on 127.0.0.1";
+            s.wrong("listen", format!("{listen} can be reached from other machines, and there is no token"), hint);
+        }
+        Some(Some(admin::Config { listen, token, open_metrics: open_metrics? }))
+    })
+}
+
+fn log(root: &mut Section<'_>) -> Option<Log> {
+    root.section("log", |s| {
+        let words = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+        let format = s.word("format", Some("json"), &words, &[]);
+        let level = s.text("level", Some("info"), parse::log_level);
+        Some(Log { format: format?, level: level? })
+    })
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::json::{decode, is_json, members, members_nested, string, text};
+use super::json::{Found, decode, is_json, members, members_nested, string, text};
 use super::{Category, EntityKey, EventId, EventType};
 
 /// The longest state that is kept, in bytes.
@@ -120,7 +120,7 @@ impl Data {
         "state",
     ];
 
-    fn read(members_of_data: [Option<&str>; 13]) -> Self {
+    fn read(members_of_data: Found<'_, 13>) -> Self {
         let [order, session, kyc_session, entities @ .., status, other_state] = members_of_data;
         let kyc_session = kyc_session.and_then(|raw| members(raw, &["id"])).and_then(|[id]| id);
         Self {

@@ -18,10 +18,13 @@ pub(super) fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
+/// Members of an object as they are written, in the order of the names asked for.
+pub(super) type Found<'a, const N: usize> = [Option<&'a str>; N];
+
 /// The named members of an object, each as it is written, in the order of `names`; of a repeated member the first.
 /// `None` unless the text is one JSON object. One pass, nothing copied, no recursion; what the members hold is checked
 /// for grammar only, so that no value (a huge number, an unpaired surrogate) can spoil the others.
-pub(super) fn members<'a, const N: usize>(text: &'a str, names: &[&str; N]) -> Option<[Option<&'a str>; N]> {
+pub(super) fn members<'a, const N: usize>(text: &'a str, names: &[&str; N]) -> Option<Found<'a, N>> {
     object(text, Members { names })
 }
 
@@ -31,7 +34,7 @@ pub(super) fn members_nested<'a, const N: usize, const M: usize>(
     text: &'a str,
     names: &[&str; N],
     inner_names: &[&str; M],
-) -> Option<([Option<&'a str>; N], [Option<&'a str>; M])> {
+) -> Option<(Found<'a, N>, Found<'a, M>)> {
     object(text, Nested { names, inner_names }).or_else(|| {
         let mut outer = members(text, names)?;
         let inner = outer.last_mut().and_then(Option::take).and_then(|raw| members(raw, inner_names));
@@ -51,7 +54,7 @@ struct Members<'n, const N: usize> {
 }
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de str>; N];
+    type Value = Found<'de, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -70,7 +73,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
-    type Value = [Option<&'de str>; N];
+    type Value = Found<'de, N>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -83,7 +86,7 @@ struct Nested<'n, const N: usize, const M: usize> {
 }
 
 impl<'de, const N: usize, const M: usize> Visitor<'de> for Nested<'_, N, M> {
-    type Value = ([Option<&'de str>; N], [Option<&'de str>; M]);
+    type Value = (Found<'de, N>, Found<'de, M>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn nested_members_are_found_in_objects() {
-        fn nested(text: &str) -> Option<([Option<&str>; 2], [Option<&str>; 1])> {
+        fn nested(text: &str) -> Option<(Found<'_, 2>, Found<'_, 1>)> {
             members_nested(text, &["a", "data"], &["b"])
         }
         assert_eq!(nested(r#"{"data": {"b": 2, "a": 3}, "a": 1}"#), Some(([Some("1"), None], [Some("2")])));

@@ -109,6 +109,7 @@ impl Unverified {
     /// assert_eq!(delivery.verify(&keys).unwrap_err().reason, Rejection::Mismatch);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[expect(clippy::result_large_err, reason = "either way the whole delivery is given back")]
     pub fn verify(self, keys: &Keys) -> Result<Verified, Rejected> {
         let mut check = keys.begin();
         check.update(&self.body);

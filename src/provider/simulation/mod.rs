@@ -58,6 +58,11 @@ pub struct Delivery {
 #[error("'{0}' is not a documented event type")]
 pub struct UndocumentedType(pub EventType);
 
+/// Every documented type, canonical.
+pub fn types() -> impl Iterator<Item = &'static str> {
+    CATALOGUE.iter().map(|step| step.event_type)
+}
+
 /// An endless iterator of deliveries: passes over a selection of types or a flow, each pass about new users, accounts
 /// and orders. Within a pass, events of one entity agree with each other.
 ///

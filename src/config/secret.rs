@@ -1,0 +1,222 @@
+//! Secrets: `{ env = "NAME" }`, `{ file = "PATH" }`, or the text itself. They pass through no type guessing, and
+//! nothing that is said about them quotes them.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use ::config::{Value, ValueKind};
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::effective::REDACTED;
+use super::layers::is_from_environment;
+use super::parse::{self, Wrong};
+use super::section::{Report, Section, described, origin_of};
+
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+const FORMS: &str = "write { file = \"/path\" } or { env = \"NAME\" }";
+
+/// A secret, read.
+struct Secret {
+    text: SecretString,
+    /// `literal`, `environment`, `env NAME` or `file PATH`.
+    kind: String,
+    /// Written into a configuration file as it is.
+    is_literal: bool,
+}
+
+impl Section<'_> {
+    /// A secret.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        let Some((value, origin)) = self.take(key) else {
+            self.show(key, None, super::effective::DEFAULT, None);
+            return None;
+        };
+        let secret = read(self.report, &self.path(key), &value, &origin)?;
+        warn_of_literal(self.report, &self.path(key), &origin, &secret);
+        self.show(key, Some(REDACTED.into()), &origin, Some(secret.kind));
+        Some(secret.text)
+    }
+
+    /// A list of secrets.
+    pub(super) fn secrets(&mut self, key: &'static str) -> Option<Vec<SecretString>> {
+        let path = self.path(key);
+        let (value, origin) = self.take(key)?;
+        let items = match value.kind {
+            ValueKind::Array(items) => items,
+            ValueKind::String(_) if is_from_environment(&origin) => vec![value],
+            _ => {
+                let hint = format!("write {key} = [{{ file = \"/path\" }}]: several can be valid at a time");
+                self.report.problem(Some(&origin), &path, Wrong::new("is not a list of secrets", hint));
+                return None;
+            }
+        };
+        let (mut secrets, mut kinds) = (Vec::new(), Vec::new());
+        let wanted = items.len();
+        for (index, item) in items.iter().enumerate() {
+            let (path, origin) = (format!("{path}[{index}]"), origin_of(item).unwrap_or(&origin));
+            if let Some(secret) = read(self.report, &path, item, origin) {
+                warn_of_literal(self.report, &path, origin, &secret);
+                kinds.push(secret.kind);
+                secrets.push(secret.text);
+            }
+        }
+        self.show(key, Some(vec![REDACTED; wanted].into()), &origin, Some(kinds.join(", ")));
+        (secrets.len() == wanted).then_some(secrets)
+    }
+
+    /// A URL, which is a secret too where it holds a password: checked, and as written.
+    pub(super) fn secret_url(
+        &mut self,
+        key: &'static str,
+        schemes: &[&str],
+        example: &str,
+    ) -> Option<(Url, SecretString)> {
+        self.require(key, &format!("{example:?}, or {{ env = \"NAME\" }}"));
+        let path = self.path(key);
+        let (value, origin) = self.take(key)?;
+        let secret = read(self.report, &path, &value, &origin)?;
+        let url = parse::url(secret.text.expose_secret(), schemes, example);
+        let harmless = |url: &Url| url.password().is_none() && url.query().is_none();
+        let (shown, kind) = match &url {
+            Ok(url) if harmless(url) && secret.is_literal => (url.as_str(), None),
+            _ => (REDACTED, Some(secret.kind.clone())),
+        };
+        self.show(key, Some(shown.into()), &origin, kind);
+        match url {
+            Ok(url) => {
+                if url.password().is_some() {
+                    warn_of_literal(self.report, &path, &origin, &secret);
+                }
+                Some((url, secret.text))
+            }
+            Err(wrong) => {
+                self.report.problem(Some(&origin), &path, wrong);
+                None
+            }
+        }
+    }
+
+    /// A table of HTTP headers, whose values may all be secrets.
+    pub(super) fn headers(&mut self, key: &'static str) -> Vec<(HeaderName, HeaderValue)> {
+        self.section(key, |section| {
+            let rest = section.take_rest();
+            rest.into_iter().filter_map(|(name, value)| section.header(&name, &value)).collect()
+        })
+    }
+
+    fn header(&mut self, name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
+        let (path, origin) = (self.path(name), origin_of(value).unwrap_or_default());
+        let secret = read(self.report, &path, value, origin)?;
+        let header = header(name, secret.text.expose_secret());
+        if let Err(wrong) = &header {
+            self.report.problem(Some(origin), &path, wrong.clone());
+        }
+        if names_a_secret(name) {
+            warn_of_literal(self.report, &path, origin, &secret);
+        }
+        self.show(name, Some(REDACTED.into()), origin, Some(secret.kind));
+        header.ok()
+    }
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Wrong> {
+    let lower = name.to_ascii_lowercase();
+    let own = ["content-type", "content-length", "transfer-encoding", "connection", "host", "x-signature"];
+    if own.contains(&lower.as_str()) || lower.starts_with("ce-") || lower.starts_with("webhook-") {
+        return Err(Wrong::new("is a header that the relay sets itself", "take it out"));
+    }
+    let name = HeaderName::from_bytes(lower.as_bytes())
+        .map_err(|_| Wrong::new("is not the name of an HTTP header", "use letters, digits and '-'"))?;
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| Wrong::new("is not the value of an HTTP header", "use visible ASCII characters"))?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "token", "key", "secret", "cookie", "password"].iter().any(|word| name.contains(word))
+}
+
+fn warn_of_literal(report: &Report<'_>, path: &str, origin: &str, secret: &Secret) {
+    if secret.is_literal {
+        report.warn(format!("{origin}: {path}: a secret is written into the configuration itself; better: {FORMS}"));
+    }
+}
+
+fn read(report: &Report<'_>, path: &str, value: &Value, origin: &str) -> Option<Secret> {
+    resolve(report, path, value, origin).map_err(|wrong| report.problem(Some(origin), path, wrong)).ok()
+}
+
+fn resolve(report: &Report<'_>, path: &str, value: &Value, origin: &str) -> Result<Secret, Wrong> {
+    let (text, kind) = match &value.kind {
+        ValueKind::String(text) if is_from_environment(origin) => (text.clone(), "environment".to_owned()),
+        ValueKind::String(text) => (text.clone(), "literal".to_owned()),
+        ValueKind::Table(table) => match reference(table)? {
+            ("env", name) => (from_env(report, name)?, format!("env {name}")),
+            (_, file) => (from_file(report, path, origin, Path::new(file))?, format!("file {file}")),
+        },
+        _ => return Err(Wrong::new(format!("{} is not a secret", kind_of(value)), format!("{FORMS}, or a \"text\""))),
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        let place = if kind == "literal" { "it".to_owned() } else { kind.clone() };
+        return Err(Wrong::new(format!("the secret is empty ({place})"), "an empty secret would let anybody in"));
+    }
+    Ok(Secret { text: text.into(), is_literal: kind == "literal", kind })
+}
+
+/// A number may be a secret that lost its quotes.
+fn kind_of(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::I64(_) | ValueKind::Float(_) => "a number".to_owned(),
+        _ => described(value),
+    }
+}
+
+fn reference(table: &HashMap<String, Value>) -> Result<(&str, &str), Wrong> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.as_str());
+    match entries.as_slice() {
+        [(key, Value { kind: ValueKind::String(text), .. })] if ["env", "file"].contains(&key.as_str()) => {
+            Ok((key, text))
+        }
+        [_, _, ..] => Err(Wrong::new("has more than one place to read the secret from", FORMS)),
+        _ => Err(Wrong::new("does not say where the secret is", FORMS)),
+    }
+}
+
+fn from_env(report: &Report<'_>, name: &str) -> Result<String, Wrong> {
+    let hint = format!("set {name} in the environment of the daemon");
+    let value =
+        report.env.get(name).ok_or_else(|| Wrong::new(format!("environment variable {name} is not set"), &hint))?;
+    let text =
+        value.to_str().ok_or_else(|| Wrong::new(format!("environment variable {name} is not UTF-8 text"), hint))?;
+    Ok(text.to_owned())
+}
+
+fn from_file(report: &Report<'_>, path: &str, origin: &str, file: &Path) -> Result<String, Wrong> {
+    let shown = file.display();
+    let wrong = |error: &dyn std::fmt::Display| {
+        let hint =
+            format!("make {shown} readable for the user of the daemon (a relative path starts in its directory)");
+        Wrong::new(format!("secret file {shown} cannot be read: {error}"), hint)
+    };
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|error| wrong(&error))?;
+    let mode = opened.metadata().map_err(|error| wrong(&error))?.permissions().mode();
+    let bytes = opened.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).map_err(|error| wrong(&error))?;
+    if bytes as u64 > MAX_SECRET_BYTES {
+        return Err(wrong(&"it is larger than 64 KiB"));
+    }
+    if mode & 0o004 != 0 {
+        report.warn(format!(
+            "{origin}: {path}: {shown} can be read by everybody on this machine; run `chmod 600 {shown}`"
+        ));
+    }
+    Ok(text)
+}

@@ -1,0 +1,165 @@
+//! `[server]` and `[[sources]]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::HeaderName;
+use secrecy::ExposeSecret as _;
+
+use super::parse::{self, Wrong};
+use super::section::Section;
+use crate::ingest::{Config, OnBadSignature, Source, Tls};
+use crate::model::SourceName;
+use crate::verify::Keys;
+
+/// The public listener without its sources, and the time to drain.
+pub(super) fn server(root: &mut Section<'_>) -> Option<(Config, Duration)> {
+    root.section("server", |s| {
+        let listen = s.text("listen", Some("0.0.0.0:8443"), parse::address);
+        let max_body = s.size("max_body", Some("1MiB"), ["1KiB", "64MiB"]);
+        // The sender waits for 60 s. An answer that comes later is no answer.
+        let ack_deadline = s.duration("ack_deadline", Some("20s"), ["100ms", "59s"]);
+        let max_connections = s.integer("max_connections", 4096, [1, 65_536]);
+        let read_timeout = s.duration("read_timeout", Some("15s"), ["100ms", "5m"]);
+        let drain_timeout = s.duration("drain_timeout", Some("25s"), ["100ms", "10m"]);
+        let plaintext = s.bool("plaintext", false);
+        let tls = s.has("tls").then(|| s.section("tls", tls));
+        match (plaintext, &tls) {
+            (Some(false), None) => s.wrong(
+                "tls",
+                "is missing: Ralio sends over HTTPS only",
+                "write [server.tls] with cert and key; or, behind a proxy that terminates TLS, server.plaintext = true",
+            ),
+            (Some(true), Some(_)) => s.wrong(
+                "plaintext",
+                "contradicts [server.tls]",
+                "leave plaintext out to serve HTTPS, or take out [server.tls] behind a proxy that terminates TLS",
+            ),
+            _ => {}
+        }
+        let tls = match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        };
+        let config = Config {
+            listen: listen?,
+            max_body: usize::try_from(max_body?).expect("64 MiB fit into a usize"),
+            ack_deadline: ack_deadline?,
+            max_connections: max_connections? as usize,
+            read_timeout: read_timeout?,
+            tls,
+            sources: Vec::new(),
+        };
+        Some((config, drain_timeout?))
+    })
+}
+
+fn tls(s: &mut Section<'_>) -> Option<Tls> {
+    let cert = s.required("cert", "\"/etc/ralio-relay/tls.crt\"", readable);
+    let key = s.required("key", "\"/etc/ralio-relay/tls.key\"", readable);
+    if let Some(key) = &key {
+        warn_of_open_file(s, key);
+    }
+    Some(Tls { cert: cert?, key: key? })
+}
+
+fn warn_of_open_file(s: &Section<'_>, file: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let open = std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
+    if open {
+        let (path, file) = (s.path("key"), file.display());
+        s.report.warn(format!("{path}: {file} can be read by everybody on this machine; run `chmod 600 {file}`"));
+    }
+}
+
+/// The path of a file that can be opened.
+fn readable(text: &str) -> Result<PathBuf, Wrong> {
+    let path = parse::path(text)?;
+    let hint = "make the file readable for the user of the daemon (a relative path starts in its directory)";
+    let is_file = std::fs::File::open(&path).and_then(|file| file.metadata()).map(|meta| meta.is_file());
+    match is_file {
+        Ok(true) => Ok(path),
+        Ok(false) => Err(Wrong::new(format!("{} is not a file", path.display()), hint)),
+        Err(error) => Err(Wrong::new(format!("{} cannot be read: {error}", path.display()), hint)),
+    }
+}
+
+/// The registered endpoints. `None` when any of them is not right.
+pub(super) fn sources(root: &mut Section<'_>) -> Option<Vec<Source>> {
+    let (mut names, mut paths) = (Vec::new(), Vec::new());
+    let sources = root.each("sources", |s| source(s, &mut names, &mut paths));
+    if sources.is_empty() {
+        let hint = "write [[sources]] with name, path and secrets, one for each endpoint registered in Ralio's portal";
+        root.wrong("sources", "there is none, so nothing could be received", hint);
+    }
+    sources.into_iter().collect()
+}
+
+fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<String>) -> Option<Source> {
+    let name = s.required("name", "\"production\"", |text| {
+        SourceName::new(text).map_err(|error| Wrong::new(error.to_string(), "write a name such as \"production\""))
+    });
+    let path = s.required("path", "\"/webhooks/ralio\"", url_path);
+    s.unique("name", &name, names, "give each its own");
+    s.unique("path", &path, paths, "give each source its own path (a trailing slash makes no difference)");
+    s.require("secrets", "[{ file = \"/run/secrets/ralio\" }]");
+    let secrets = s.secrets("secrets");
+    let signature_header = s.text("signature_header", Some("X-Signature"), |text| {
+        HeaderName::from_bytes(text.as_bytes()).map(|name| name.as_str().to_owned()).map_err(|_| {
+            Wrong::new(format!("{text:?} is not the name of an HTTP header"), "write \"X-Signature\", Ralio's own")
+        })
+    });
+    let words = [("reject", OnBadSignature::Reject), ("retry", OnBadSignature::Retry)];
+    let on_bad_signature = s.word("on_bad_signature", Some("reject"), &words, &[]);
+    let keys = secrets.and_then(|secrets| {
+        let slots: Vec<&[u8]> = secrets.iter().map(|secret| secret.expose_secret().as_bytes()).collect();
+        Keys::new(&slots)
+            .map_err(|error| {
+                s.wrong("secrets", error.to_string(), "write secrets = [{ file = \"/run/secrets/ralio\" }]")
+            })
+            .ok()
+    });
+    Some(Source {
+        name: name?,
+        path: path?,
+        keys: keys?,
+        signature_header: signature_header?,
+        on_bad_signature: on_bad_signature?,
+    })
+}
+
+/// A path without its trailing slash. Only what needs no escaping in a URL: what is registered in the portal, what is
+/// configured and what comes in are then the same bytes.
+fn url_path(text: &str) -> Result<String, Wrong> {
+    let hint = "write a path such as \"/webhooks/ralio\"";
+    let path = text.trim_end_matches('/');
+    if !text.starts_with('/') {
+        let hint = if text.contains("://") { hint.to_owned() } else { format!("write \"/{text}\"") };
+        return Err(Wrong::new(format!("{text:?} does not start with '/'"), hint));
+    }
+    if path.is_empty() {
+        return Err(Wrong::new("the root is no path for a webhook", hint));
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
+    let odd = path[1..].split('/').any(|segment| ["", ".", ".."].contains(&segment));
+    if odd || path.len() > 256 || !path.bytes().all(allowed) {
+        let message =
+            format!("{text:?} is not a plain path (at most 256 of a-z, A-Z, 0-9, '-', '_', '.', '~' and '/')");
+        return Err(Wrong::new(message, hint));
+    }
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_plain_and_lose_their_trailing_slash() {
+        assert_eq!(url_path("/webhooks/ralio/"), Ok("/webhooks/ralio".to_owned()));
+        assert!(url_path("webhooks").unwrap_err().hint.contains("\"/webhooks\""));
+        for bad in ["", "/", "//", "/a//b", "/a/../b", "/a?b", "/a b", "/ä", "https://host/hook"] {
+            assert!(url_path(bad).is_err(), "{bad}");
+        }
+    }
+}
