@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::consume::{self, Consumer};
+use crate::consume::{self, Consumer, Lag};
 use crate::inbox::sqlite::{Lock, OpenError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
@@ -75,6 +75,7 @@ struct Readiness {
     /// What the start is waiting for.
     waiting_for: Mutex<&'static str>,
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
+    lags: Mutex<Vec<Lag>>,
     tls_expiry: Mutex<Option<jiff::Timestamp>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -100,6 +101,10 @@ impl Status for Readiness {
     }
 
     fn refresh_metrics(&self) {
+        if let Some(inbox) = get(&self.inbox) {
+            let head = *inbox.head().borrow();
+            get(&self.lags).iter().for_each(|lag| lag.refresh(head));
+        }
         if let Some(expiry) = get(&self.tls_expiry) {
             self.metrics.tls_cert_expiry_seconds.set(expiry.duration_since(self.clock.now()).as_secs());
         }
@@ -115,6 +120,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
         gate: gate_seen.clone(),
         waiting_for: Mutex::new("opening the inbox"),
         inbox: Mutex::new(None),
+        lags: Mutex::new(Vec::new()),
         tls_expiry: Mutex::new(None),
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
@@ -142,6 +148,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     })?;
     let consumers = open_consumers(&settings, &inbox, &clock, &metrics).await?;
 
+    set(&readiness.lags, consumers.iter().map(Consumer::lag).collect());
     let mut tasks = JoinSet::new();
     for consumer in consumers {
         tasks.spawn(consumer.run(stop.soft.clone()));
@@ -150,7 +157,9 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     tracing::info!(listener = "public", addr = %public.addr(), "listening");
     notify(NotifyState::Ready);
 
+    // Asked to stop, consumers end too: that is then no failure.
     let ended = tokio::select! {
+        biased;
         () = stop.soft.cancelled() => Ok(()),
         why = inbox.failed() => Err(AppError::InboxFailed(why)),
         Some(ended) = tasks.join_next() => Err(AppError::Ended(format!("{ended:?}"))),
