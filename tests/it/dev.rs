@@ -37,6 +37,16 @@ async fn printed_line(serve: &mut Process) -> String {
     .await
 }
 
+/// Waits until it listens, so that its signal handlers are there.
+async fn listens(serve: &Process) {
+    eventually("the public listener", async || {
+        let log = serve.stderr.all();
+        let listens = log.iter().any(|line| line.contains("listening listener=\"public\""));
+        if listens { Ok(()) } else { Err(log) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_printed_line_fills_the_inbox() {
     let directory = tempfile::tempdir().unwrap();
@@ -93,11 +103,13 @@ async fn a_second_start_keeps_secret_certificate_and_inbox() {
     };
     let before = made(directory.path());
     assert!(before.len() >= 3, "a secret, a certificate and its key: {before:?}");
+    listens(&first).await;
     first.signal("TERM");
     assert_eq!(first.end().await.code(), Some(0));
     let mut second = serve(directory.path());
     printed_line(&mut second).await;
     assert_eq!(made(directory.path()), before);
+    listens(&second).await;
     second.signal("TERM");
     assert_eq!(second.end().await.code(), Some(0));
 }

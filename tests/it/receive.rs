@@ -1,6 +1,7 @@
 //! The acknowledgement table, row by row, as the provider would meet it.
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
+use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::harness::raw::{Raw, head};
@@ -175,6 +176,12 @@ async fn a_conflict_is_stored_and_flagged_and_not_delivered() {
     assert_eq!(flags, [(false, first.sha256()), (true, second.sha256())]);
     assert_eq!(relay.metric("duplicates_total", &[("kind", "conflict")]).await, 1);
     relay.reaches(1, "dead_letters", &[("sink", "out")]).await;
+    let inbox = relay.settings().inbox();
+    let reader = Connection::open_with_flags(inbox, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let dead = reader.query_row("SELECT seq, reason FROM dead_letters", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (seq, reason): (i64, String) = dead.unwrap();
+    assert!(seq == 2 && reason.starts_with("conflict"), "a person decides: {seq} {reason}");
+    drop(reader);
     let delivered: Vec<_> =
         relay.lines("out").iter().map(|line| text(&line["data"]["data"], "orderId").to_owned()).collect();
     assert_eq!(delivered, ["order-1"]);

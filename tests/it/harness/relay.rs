@@ -14,7 +14,7 @@ use super::{Ack, Delivery, Output, eventually, metrics, run_in};
 pub struct TestRelay {
     settings: Builder,
     process: Process,
-    /// `https://127.0.0.1:port` of the public listener; empty until it listens.
+    /// `https://127.0.0.1:port` of the public listener; empty until it is ready.
     public: String,
     admin: String,
     client: reqwest::Client,
@@ -48,15 +48,7 @@ impl TestRelay {
             .tls_certs_only([reqwest::Certificate::from_pem(&certificate).unwrap()])
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(50));
-        let mut relay = Self { settings, process, public: String::new(), admin, client: client.build().unwrap() };
-        relay.find_public();
-        relay
-    }
-
-    fn find_public(&mut self) {
-        if let Some(address) = address(&self.process, "public") {
-            self.public = format!("https://{address}");
-        }
+        Self { settings, process, public: String::new(), admin, client: client.build().unwrap() }
     }
 
     /// Waits until it is ready.
@@ -67,8 +59,10 @@ impl TestRelay {
             (status, None) => Err(status),
         })
         .await;
-        self.find_public();
-        assert!(!self.public.is_empty(), "ready, but no `listening` line of the public listener");
+        let public = eventually("the public listener's `listening` line", async || {
+            address(&self.process, "public").ok_or("none yet")
+        });
+        self.public = format!("https://{}", public.await);
     }
 
     /// The status of `/readyz`; 0 when nobody answers.
@@ -231,8 +225,8 @@ impl TestRelay {
         self.process.signal("TERM");
     }
 
-    /// Ends it as an operator would. Fails unless it exits with 0 and leaves nothing: no parked event and no line at level
-    /// ERROR (unless the test expects them), no child process. It can be started again.
+    /// Ends it as an operator would. Fails unless it exits with 0 and leaves nothing: no parked event and no line of its
+    /// own at level ERROR (unless the test expects them), no child process. It can be started again.
     pub async fn shutdown(mut self) -> Builder {
         if !self.settings.parked_is_fine {
             let parked = self.metric("sink_parked", &[]).await;
@@ -247,7 +241,8 @@ impl TestRelay {
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?} still run")) }
         })
         .await;
-        let errors: Vec<_> = self.log().into_iter().filter(|line| line.contains(r#""level":"ERROR""#)).collect();
+        let is_error = |line: &String| line.contains(r#""level":"ERROR""#) && line.contains(r#""target":"ralio_relay"#);
+        let errors: Vec<_> = self.log().into_iter().filter(is_error).collect();
         assert!(self.settings.errors_are_fine || errors.is_empty(), "logged errors:\n{}", errors.join("\n"));
         self.settings
     }
