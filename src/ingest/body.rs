@@ -42,11 +42,7 @@ pub(super) trait Pieces<E>: futures_util::Stream<Item = Result<Bytes, E>> + Unpi
 impl<E, T: futures_util::Stream<Item = Result<Bytes, E>> + Unpin> Pieces<E> for T {}
 
 /// Reads a body; `declared` is its `Content-Length`. Memory is taken for what has arrived, not for what is promised.
-pub(super) async fn read<'a, E>(
-    pieces: &mut impl Pieces<E>,
-    declared: Option<u64>,
-    limits: &Limits<'a>,
-) -> Body<'a> {
+pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u64>, limits: &Limits<'a>) -> Body<'a> {
     let max = limits.max as u64;
     if declared.is_some_and(|length| length > max * CHECKED_FACTOR) {
         return Body::Endless;
