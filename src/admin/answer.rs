@@ -68,7 +68,9 @@ impl Admin {
         if reasons.is_empty() {
             HttpResponse::Ok().insert_header(NO_STORE).json(json!({ "ready": true }))
         } else {
-            HttpResponse::ServiceUnavailable().insert_header(NO_STORE).json(json!({ "ready": false, "reasons": reasons }))
+            HttpResponse::ServiceUnavailable()
+                .insert_header(NO_STORE)
+                .json(json!({ "ready": false, "reasons": reasons }))
         }
     }
 }

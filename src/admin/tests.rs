@@ -24,7 +24,8 @@ impl Status for FakeStatus {
 }
 
 fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>) -> Listener {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address of these tests' own, so that no other test can take a port over.
+    let listener = TcpListener::bind("127.0.0.3:0").unwrap();
     let listen = listener.local_addr().unwrap();
     let config = Config { listen, token: token.map(|token| token.to_owned().into()), open_metrics };
     start(listener, &config, Arc::new(Metrics::new()), status.clone()).unwrap()
@@ -63,10 +64,14 @@ fn healthy_while_alive_and_ready_while_there_is_no_reason_not_to_be() {
 fn metrics_need_the_token_and_are_refreshed_first() {
     let status = Arc::new(FakeStatus::default());
     let listener = start_with(Some("s3cret"), false, &status);
-    for wrong in ["X-No: token", "Authorization: Bearer wrong", "Authorization: Basic s3cret", "Authorization: s3cret"] {
+    for wrong in ["X-No: token", "Authorization: Bearer wrong", "Authorization: Basic s3cret", "Authorization: s3cret"]
+    {
         let (code, answer) = ask(&listener, "GET /metrics", &[LOCAL, wrong]);
         assert_eq!(code, 401, "{wrong}");
-        assert!(answer.to_ascii_lowercase().contains("www-authenticate: bearer") && !answer.contains("s3cret"), "{answer}");
+        assert!(
+            answer.to_ascii_lowercase().contains("www-authenticate: bearer") && !answer.contains("s3cret"),
+            "{answer}"
+        );
     }
     assert_eq!(status.refreshed.load(Ordering::SeqCst), 0);
     let (code, answer) = ask(&listener, "GET /metrics", &[LOCAL, "authorization: bearer s3cret"]);
@@ -91,7 +96,8 @@ fn a_foreign_host_is_refused() {
         assert_eq!(ask(&listener, &format!("GET {path}"), &["Host: evil.example"]).0, 403, "{path}");
     }
     let port = listener.addr().port();
-    for ours in ["localhost".to_owned(), format!("127.0.0.1:{port}"), "[::1]:8081".to_owned(), "LocalHost:1".to_owned()] {
+    for ours in ["localhost".to_owned(), format!("127.0.0.1:{port}"), "[::1]:8081".to_owned(), "LocalHost:1".to_owned()]
+    {
         assert_eq!(ask(&listener, "GET /healthz", &[&format!("Host: {ours}")]).0, 200, "{ours}");
     }
     for foreign in ["127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"] {

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn every_client_error_is_let_out_and_no_other_exists() {
-        let mut errors: Vec<_> = Outcome::ALL.map(Outcome::status).into_iter().filter(|s| s.is_client_error()).collect();
+        let mut errors: Vec<_> =
+            Outcome::ALL.map(Outcome::status).into_iter().filter(|s| s.is_client_error()).collect();
         errors.sort();
         let errors: Vec<_> = errors.iter().map(|status| status.as_str().as_bytes()).collect();
         assert_eq!(errors, CLIENT_ERRORS);

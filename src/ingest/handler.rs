@@ -12,11 +12,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tracing::{debug, error, info, warn};
 
+use super::Gate;
 use super::answer::{Answer, Outcome};
 use super::body::{self, Body, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
-use super::Gate;
 use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
 use crate::model::Category;
 use crate::verify::{Check, Header, Rejected, Unverified};
@@ -136,7 +136,10 @@ async fn answer(
         }
         (Route::Unknown, _) => Outcome::NotFound,
     };
-    let whole = body::discard(&mut payload, shared.max_body).await;
+    // What asks to switch protocols has a payload without end, but none that is declared.
+    let headers = request.headers();
+    let has_body = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+    let whole = !has_body || body::discard(&mut payload, shared.max_body).await;
     Answer::Refused(if whole { outcome } else { Outcome::Aborted })
 }
 
@@ -180,11 +183,7 @@ impl Delivery<'_> {
             .map(|value| Bytes::copy_from_slice(cut(value.as_bytes())))
             .collect();
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
-        let limits = Limits {
-            max: self.shared.max_body,
-            memory: &self.shared.body_memory,
-            keys: &self.endpoint.keys,
-        };
+        let limits = Limits { max: self.shared.max_body, memory: &self.shared.body_memory, keys: &self.endpoint.keys };
         let body = body::read(&mut payload, declared, &limits).await;
         self.conn.body_read();
         match body {
@@ -260,8 +259,12 @@ impl Delivery<'_> {
         match check.finish(signatures) {
             Ok(_) => {
                 if let Some(suppressed) = self.shared.alerts.admit(Instant::now()) {
-                    error!(source = self.source(), max_body = self.shared.max_body, suppressed,
-                        "a genuine delivery is larger than server.max_body; answered 503: raise the limit before it is lost");
+                    error!(
+                        source = self.source(),
+                        max_body = self.shared.max_body,
+                        suppressed,
+                        "a genuine delivery is larger than server.max_body; answered 503: raise the limit before it is lost"
+                    );
                 }
                 Answer::Refused(Outcome::TooLargeGenuine)
             }

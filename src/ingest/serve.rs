@@ -33,12 +33,7 @@ type Stream = Guarded<Either<TlsStream<TcpStream>, TcpStream>>;
 
 /// Starts to serve: deliveries are answered from now on, according to the gate. Callable in and out of a runtime; the
 /// listener has threads of its own, one for each core. Fails when a thread or socket is refused.
-pub fn start(
-    listener: TcpListener,
-    config: &Config,
-    tls: Option<ServerTls>,
-    deps: Deps,
-) -> io::Result<Listener> {
+pub fn start(listener: TcpListener, config: &Config, tls: Option<ServerTls>, deps: Deps) -> io::Result<Listener> {
     if let Some(tls) = &tls {
         note_expiry(tls, &deps);
     }

@@ -100,8 +100,7 @@ impl Counters {
     }
 
     pub(super) fn secret_used(&self, slot: usize) {
-        let look_up =
-            || self.metrics.secret_used.with_label_values(&[self.name.as_str(), slot.to_string().as_str()]);
+        let look_up = || self.metrics.secret_used.with_label_values(&[self.name.as_str(), slot.to_string().as_str()]);
         match self.slots.get(slot) {
             Some(counter) => counter.get_or_init(look_up).inc(),
             None => look_up().inc(),

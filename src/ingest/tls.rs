@@ -109,7 +109,10 @@ pub fn load_tls(files: &Tls) -> Result<ServerTls, TlsError> {
     Ok(ServerTls { config: Arc::new(config), not_after })
 }
 
-fn server_config(provider: Arc<CryptoProvider>, certified: CertifiedKey) -> Result<rustls::ServerConfig, rustls::Error> {
+fn server_config(
+    provider: Arc<CryptoProvider>,
+    certified: CertifiedKey,
+) -> Result<rustls::ServerConfig, rustls::Error> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
