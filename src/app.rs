@@ -26,6 +26,10 @@ const LOCK_POLL: Duration = Duration::from_millis(250);
 /// What is left of the process after a failed fsync: time to answer 503, and no more.
 const FAILED_GRACE: Duration = Duration::from_millis(300);
 
+/// Connections that wait to be accepted: at the limit of connections, and while a busy core gets round to it. The
+/// standard library asks for 128.
+const BACKLOG: i32 = 1024;
+
 /// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -205,7 +209,11 @@ fn bind(
     addr: SocketAddr,
     start: impl FnOnce(TcpListener) -> io::Result<Listener>,
 ) -> Result<Listener, AppError> {
-    TcpListener::bind(addr).and_then(start).map_err(|source| AppError::Listen { what, addr, source })
+    let listener = TcpListener::bind(addr).and_then(|listener| {
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    listener.and_then(start).map_err(|source| AppError::Listen { what, addr, source })
 }
 
 /// Waits for the inbox while another process has it; `None` when asked to stop first.
