@@ -238,6 +238,13 @@ fn the_environment_cannot_quietly_replace_a_table_or_leave_gaps() {
 }
 
 #[test]
+fn a_number_without_quotes_or_unit_says_which_is_missing() {
+    assert_wrong("[server]\nack_deadline=10", "server.ack_deadline", "10 is a number", "\"10s\"");
+    assert_wrong("[server]\nmax_body=4096", "server.max_body", "4096 is a number", "\"4096B\"");
+    assert_wrong("[[sinks]]\nname=5\ntype='stdout'", "sinks[0].name", "5 is a number", "name = \"5\"");
+}
+
+#[test]
 fn unknown_keys_are_errors_with_the_nearest_known_one() {
     assert_wrong("[server]\nlsiten='x'", "server.lsiten", "not a key of [server]", "did you mean \"listen\"?");
     assert_wrong("[log]\nzzz=1", "log.zzz", "not a key of [log]", "known here: format, level");
