@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::consume::{self, Consumer};
+use crate::consume::{self, Consumer, Lag};
 use crate::inbox::sqlite::{Lock, OpenError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
@@ -79,6 +79,7 @@ struct Readiness {
     /// What the start is waiting for.
     waiting_for: Mutex<&'static str>,
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
+    lags: Mutex<Vec<Lag>>,
     tls_expiry: Mutex<Option<jiff::Timestamp>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -104,6 +105,10 @@ impl Status for Readiness {
     }
 
     fn refresh_metrics(&self) {
+        if let Some(inbox) = get(&self.inbox) {
+            let head = *inbox.head().borrow();
+            get(&self.lags).iter().for_each(|lag| lag.refresh(head));
+        }
         if let Some(expiry) = get(&self.tls_expiry) {
             self.metrics.tls_cert_expiry_seconds.set(expiry.duration_since(self.clock.now()).as_secs());
         }
@@ -119,6 +124,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
         gate: gate_seen.clone(),
         waiting_for: Mutex::new("opening the inbox"),
         inbox: Mutex::new(None),
+        lags: Mutex::new(Vec::new()),
         tls_expiry: Mutex::new(None),
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
@@ -146,6 +152,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     })?;
     let consumers = open_consumers(&settings, &inbox, &clock, &metrics).await?;
 
+    set(&readiness.lags, consumers.iter().map(Consumer::lag).collect());
     let mut tasks = JoinSet::new();
     for consumer in consumers {
         tasks.spawn(consumer.run(stop.soft.clone()));
@@ -154,7 +161,9 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     tracing::info!(listener = "public", addr = %public.addr(), "listening");
     notify(NotifyState::Ready);
 
+    // Asked to stop, consumers end too: that is then no failure.
     let ended = tokio::select! {
+        biased;
         () = stop.soft.cancelled() => Ok(()),
         why = inbox.failed() => Err(AppError::InboxFailed(why)),
         Some(ended) = tasks.join_next() => Err(AppError::Ended(format!("{ended:?}"))),
@@ -256,8 +265,7 @@ async fn open_consumers(
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<Consumer>, AppError> {
-    let deps =
-        consume::Deps { inbox: Arc::clone(inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
+    let deps = consume::Deps { inbox: Arc::clone(inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
     let mut consumers = Vec::with_capacity(settings.sinks.len());
     for settings in &settings.sinks {
         let name = settings.consumer.name.to_string();

@@ -6,11 +6,13 @@ mod backoff;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod lag;
 mod runner;
 
 use std::time::Duration;
 
 pub use backoff::Retry;
+pub use lag::Lag;
 pub use runner::{Consumer, Deps};
 
 use crate::model::{SinkName, Start};

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Config;
 use super::core::{Core, Start};
+use super::lag::Lag;
 use crate::clock::Clock;
 use crate::inbox::{Inbox, Progress, StoredEvent, Unavailable};
 use crate::metrics::Metrics;
@@ -48,7 +49,7 @@ pub struct Consumer {
 }
 
 struct Gauges {
-    lag_events: IntGauge,
+    lag: Lag,
     lag_seconds: IntGauge,
     parked: IntGauge,
     dead_letters: IntGauge,
@@ -83,7 +84,7 @@ impl Consumer {
         let parked = deps.inbox.read(state.parked.iter().map(|event| event.seq).collect()).await?;
         let label = &[config.name.as_str()];
         let gauges = Gauges {
-            lag_events: deps.metrics.sink_lag_events.with_label_values(label),
+            lag: Lag::new(state.cursor, deps.metrics.sink_lag_events.with_label_values(label)),
             lag_seconds: deps.metrics.sink_lag_seconds.with_label_values(label),
             parked: deps.metrics.sink_parked.with_label_values(label),
             dead_letters: deps.metrics.dead_letters.with_label_values(label),
@@ -97,6 +98,11 @@ impl Consumer {
         let consumer = Self { config, sink, deps, gauges, core, unwritten: None, recording: false, reading: false };
         consumer.measure(consumer.deps.inbox.head().borrow().get());
         Ok(consumer)
+    }
+
+    /// How far it is behind, for `sink_lag_events`.
+    pub fn lag(&self) -> Lag {
+        self.gauges.lag.clone()
     }
 
     /// Delivers until `stop`; then finishes what is in flight, records it, and closes the sink. Dropping it instead
@@ -227,11 +233,12 @@ impl Consumer {
 
     fn measure(&self, head: i64) {
         let lag = head - self.core.cursor().get();
-        self.gauges.lag_events.set(lag.max(0));
         let oldest = self.core.oldest().filter(|_| lag > 0 || self.core.parked() > 0);
         let age = oldest.map_or(0, |oldest| self.deps.clock.now().duration_since(oldest).as_secs());
         self.gauges.lag_seconds.set(age.max(0));
         self.gauges.parked.set(i64::try_from(self.core.parked()).unwrap_or(i64::MAX));
+        // Last: who sees the cursor sees what was parked to move it.
+        self.gauges.lag.reached(self.core.cursor());
     }
 }
 

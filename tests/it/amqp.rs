@@ -64,14 +64,15 @@ async fn events_are_in_the_queue_with_routing_keys_headers_and_untouched_bodies(
     assert_eq!(messages.len(), 6, "each event once, and nothing forged");
     let by_id: BTreeMap<_, _> = messages.iter().map(|message| (id(message), message)).collect();
     for (delivery, canonical) in one_of_each() {
-        let message = by_id[delivery.stored_id().as_str()];
+        let id = delivery.stored_id();
+        let message = by_id[id.as_str()];
         assert_eq!(message.payload, delivery.body, "untouched");
         assert_eq!(message.routing_key, canonical);
         let properties = &message.properties;
         assert_eq!((text(properties, "type"), text(properties, "app_id")), (canonical, "ralio-relay"));
         assert_eq!(properties["delivery_mode"], 2, "persistent");
         let headers = [
-            ("ce-id", delivery.stored_id().as_str()),
+            ("ce-id", id.as_str()),
             ("ce-type", canonical),
             ("ce-source", "/ralio/test"),
             ("ce-specversion", "1.0"),

@@ -34,7 +34,7 @@ pub const TYPES: [&str; 18] = [
 async fn simulate(relay: &TestRelay, more: &[&str]) -> Value {
     let (url, secret) = (relay.url(signed::PATH), relay.settings().directory().join("secret-test-0"));
     let args = ["simulate", "--url", &url, "--secret-file", secret.to_str().unwrap(), "--insecure", "--format", "json"];
-    let output = relay.cli(&[&args, more].concat()).await;
+    let output = run(&[&args, more].concat()).await;
     let summary = output.json().pop().unwrap_or_else(|| panic!("no summary: {output:?}"));
     assert_eq!(keys(&summary), ["accepted", "duplicates", "p50_ms", "p99_ms", "rejected", "retried", "sent"]);
     summary
@@ -181,7 +181,7 @@ async fn events_list_and_show_have_stable_fields_and_work_without_a_daemon() {
     }
     let table = relay.cli(&["events", "list"]).await.success().stdout;
     assert!(table.contains("evt-1") && table.contains("payin.completed"), "{table}");
-    relay.shutdown().await;
+    let _kept = relay.shutdown().await;
 
     let config = config.to_str().unwrap();
     let down = run(&["events", "list", "--format", "json", "--config", config]).await.success().json();
@@ -294,7 +294,7 @@ async fn config_show_names_origins_and_no_secrets() {
         assert!(!said.contains("canary"), "{said}");
         assert!(said.contains("relay.toml") && said.contains("default"), "{said}");
         if format == "json" {
-            serde_json::from_str::<Value>(&output.stdout).unwrap();
+            assert!(output.json().iter().all(Value::is_object));
         }
     }
 }
@@ -318,7 +318,8 @@ async fn every_command_has_help_with_an_example() {
         let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
         let help = run(&args).await.success().stdout;
         assert!(help.contains("Example") && help.contains(&format!("ralio-relay {command}")), "{command}:\n{help}");
-        assert!(command == "sign" || help.contains("--config"), "{command}:\n{help}");
+        let needs_none = ["sign", "simulate"].contains(&command);
+        assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
     let overview = run(&["--help"]).await.success().stdout;
     for command in COMMANDS {
