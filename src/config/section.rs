@@ -140,7 +140,7 @@ impl<'r> Section<'r> {
         default: Option<&str>,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let default = default.map(|text| (parse(text).ok().expect("defaults are valid"), Json::from(text)));
+        let default = default.map(|text| (parse(text).expect("defaults are valid"), Json::from(text)));
         self.value(key, default, |value, _| {
             if let ValueKind::I64(number) = value.kind {
                 // Whether quotes are enough, or a unit is missing as well, the parser knows.
@@ -414,7 +414,7 @@ fn integer(key: &str, value: &Value, from_env: bool) -> Result<i64, Wrong> {
 
 fn within<T: PartialOrd>(text: &str, parse: impl Fn(&str) -> Result<T, Wrong>, bounds: [&str; 2]) -> Result<T, Wrong> {
     let value = parse(text)?;
-    let bound = |text| parse(text).ok().expect("bounds are valid");
+    let bound = |text| parse(text).expect("bounds are valid");
     if value < bound(bounds[0]) || value > bound(bounds[1]) {
         let hint = format!("write something from {:?} to {:?}", bounds[0], bounds[1]);
         return Err(Wrong::new(format!("{text:?} is out of range"), hint));

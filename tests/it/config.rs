@@ -1,4 +1,5 @@
 //! The example configurations, and the commands that read configurations.
+#![cfg_attr(not(feature = "amqp"), expect(dead_code, reason = "both examples have an AMQP sink"))]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use comfy_table::Table;
+use comfy_table::{ColumnConstraint, Row, Table};
 
 use crate::cli::filter::Filters;
 use crate::cli::output::{Output, print_table, row, table, utc_seconds};
@@ -111,14 +111,23 @@ impl<W: Write> Rows<W> {
     }
 }
 
-/// A table of events; see [`event_row`].
+/// A table of events; see [`event_row`]. On a narrow terminal it goes without category and id.
 pub(super) fn event_table() -> Table {
-    table(&["SEQ", "RECEIVED", "TYPE", "CATEGORY", "STATE", "KEY", "SOURCE", "ID", "NOTES"])
+    let mut events = table(&["SEQ", "RECEIVED", "TYPE", "CATEGORY", "STATE", "KEY", "SOURCE", "ID", "NOTES"]);
+    let narrow = events.width().is_some_and(|width| width < 120);
+    for (place, column) in events.column_iter_mut().enumerate() {
+        match place {
+            3 | 7 if narrow => _ = column.set_constraint(ColumnConstraint::Hidden),
+            0..=4 => _ = column.set_constraint(ColumnConstraint::ContentWidth),
+            _ => {}
+        }
+    }
+    events
 }
 
-/// A row of [`event_table`].
-pub(super) fn event_row(event: &EventSummary) -> Vec<String> {
-    row([
+/// A row of [`event_table`]: one line, cut where the terminal ends.
+pub(super) fn event_row(event: &EventSummary) -> Row {
+    let mut row = Row::from(row([
         &event.seq.to_string(),
         &utc_seconds(event.received_at),
         event.event_type.as_str(),
@@ -128,7 +137,9 @@ pub(super) fn event_row(event: &EventSummary) -> Vec<String> {
         event.source.as_str(),
         event.id.as_str(),
         &notes(event),
-    ])
+    ]));
+    row.max_height(1);
+    row
 }
 
 /// What is out of the ordinary.

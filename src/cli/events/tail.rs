@@ -89,7 +89,7 @@ impl<W: Write> Tail<W> {
             })?;
         }
         let printed = events.iter().rev().try_for_each(|event| print(&mut self.out, self.format, event));
-        Ok(printed.is_continue().then(|| self.out.flush()).unwrap_or(ControlFlow::Break(())))
+        Ok(if printed.is_break() { printed } else { self.out.flush() })
     }
 
     async fn follow(&mut self) -> anyhow::Result<()> {
