@@ -34,7 +34,7 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address is in use, or not ours.
-    #[error("cannot listen on {addr} for {what}: {source}")]
+    #[error("cannot listen on {addr} for {what}")]
     Listen {
         /// `the public listener` or `the admin listener`.
         what: &'static str,
@@ -47,10 +47,10 @@ pub enum AppError {
     #[error(transparent)]
     Tls(#[from] ingest::TlsError),
     /// The inbox could not be opened.
-    #[error("the inbox could not be opened: {0}")]
+    #[error("the inbox could not be opened")]
     Open(#[from] OpenError),
     /// A sink could not be made.
-    #[error("sink '{name}': {source}")]
+    #[error("sink '{name}' could not be made")]
     Sink {
         /// Its name.
         name: String,
@@ -58,7 +58,7 @@ pub enum AppError {
         source: sink::BuildError,
     },
     /// A consumer could not be registered.
-    #[error("the consumer of sink '{name}' could not be registered: {source}")]
+    #[error("the consumer of sink '{name}' could not be registered")]
     Consumer {
         /// Its sink.
         name: String,
