@@ -27,8 +27,8 @@ pub(crate) struct Args {
     dev: bool,
 }
 
-/// Libraries whose everyday lines say nothing to an operator.
-const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,lapin=warn";
+/// Libraries whose everyday lines say nothing to an operator. lapin would log what the broker returns, body and all.
+const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,lapin=off";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let settings = if args.dev { dev::prepare()? } else { args.config.load()? };

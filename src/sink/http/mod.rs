@@ -68,6 +68,8 @@ impl Http {
             .user_agent(concat!("ralio-relay/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .redirect(Policy::none())
+            // Where events go is for the configuration alone to say.
+            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .build()

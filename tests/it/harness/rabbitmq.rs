@@ -280,7 +280,7 @@ impl Broker {
                 let output = fs::read_to_string(self.directory.join("output")).unwrap_or_default();
                 panic!("RabbitMQ did not start within {START_TIMEOUT:?}:\n{output}");
             }
-            thread::sleep(Duration::from_millis(50));
+            thread::park_timeout(Duration::from_millis(50));
         }
     }
 

@@ -10,7 +10,8 @@ use ralio_relay::sink::exec::OnFailure;
 use ralio_relay::sink::{self, Config, Format, Sink};
 use tempfile::TempDir;
 
-use super::{Bench, Received, event, eventually};
+use super::{Bench, Received, event};
+use crate::harness::eventually;
 
 /// `refuse` and `hang` are files that change what it does.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -119,7 +120,8 @@ async fn giving_up_kills_the_whole_group() {
     };
     assert!(is_alive(pid.trim()));
     drop(delivery);
-    eventually("the command's child to be gone", || async { (!is_alive(pid.trim())).then_some(()) }).await;
+    eventually("the end of the command's child", async || if is_alive(pid.trim()) { Err("alive") } else { Ok(()) })
+        .await;
 }
 
 /// A zombie is dead: whether it is reaped is up to the first process of the machine.

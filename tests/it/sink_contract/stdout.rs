@@ -12,7 +12,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
-use super::{Bench, Body, Received, eventually, parse_line};
+use super::{Bench, Body, Received, parse_line};
+use crate::harness::eventually;
 
 pub struct Pipe {
     path: PathBuf,
@@ -76,8 +77,8 @@ impl Bench for Pipe {
     async fn break_it(&mut self) {
         self.reader.shutdown().await;
         // A child that another test is just starting holds a copy of the reading end until it runs its program.
-        eventually("the last reader to go", || async {
-            pipe::OpenOptions::new().open_sender(&self.path).is_err().then_some(())
+        eventually("the end of the last reader", async || {
+            pipe::OpenOptions::new().open_sender(&self.path).map_or(Ok(()), |_| Err("still read"))
         })
         .await;
     }
