@@ -18,7 +18,7 @@ use ralio_relay::sink::Sink;
 use crate::harness::{DEADLINE, eventually};
 
 /// A kind of sink and its far side.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Bench: Sized + Send + Sync {
     /// Whether `probe` can tell that the far side is down.
     const PROBES: bool = true;

@@ -50,7 +50,7 @@ fn parse(directory: &Path) -> Received {
     Received { attributes, data: fs::read(directory.join("body")).unwrap(), signature: None }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Command {
     async fn new(_breakable: bool) -> Option<Self> {
         let this = Self { directory: tempfile::tempdir().unwrap() };

@@ -42,7 +42,7 @@ impl Pipe {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Pipe {
     /// Whether somebody reads shows only with a line.
     const PROBES: bool = false;
