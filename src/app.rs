@@ -26,11 +26,15 @@ const LOCK_POLL: Duration = Duration::from_millis(250);
 /// What is left of the process after a failed fsync: time to answer 503, and no more.
 const FAILED_GRACE: Duration = Duration::from_millis(300);
 
+/// Connections that wait to be accepted: at the limit of connections, and while a busy core gets round to it. The
+/// standard library asks for 128.
+const BACKLOG: i32 = 1024;
+
 /// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address is in use, or not ours.
-    #[error("cannot listen on {addr} for {what}: {source}")]
+    #[error("cannot listen on {addr} for {what}")]
     Listen {
         /// `the public listener` or `the admin listener`.
         what: &'static str,
@@ -43,10 +47,10 @@ pub enum AppError {
     #[error(transparent)]
     Tls(#[from] ingest::TlsError),
     /// The inbox could not be opened.
-    #[error("the inbox could not be opened: {0}")]
+    #[error("the inbox could not be opened")]
     Open(#[from] OpenError),
     /// A sink could not be made.
-    #[error("sink '{name}': {source}")]
+    #[error("sink '{name}' could not be made")]
     Sink {
         /// Its name.
         name: String,
@@ -54,7 +58,7 @@ pub enum AppError {
         source: sink::BuildError,
     },
     /// A consumer could not be registered.
-    #[error("the consumer of sink '{name}' could not be registered: {source}")]
+    #[error("the consumer of sink '{name}' could not be registered")]
     Consumer {
         /// Its sink.
         name: String,
@@ -214,7 +218,11 @@ fn bind(
     addr: SocketAddr,
     start: impl FnOnce(TcpListener) -> io::Result<Listener>,
 ) -> Result<Listener, AppError> {
-    TcpListener::bind(addr).and_then(start).map_err(|source| AppError::Listen { what, addr, source })
+    let listener = TcpListener::bind(addr).and_then(|listener| {
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    listener.and_then(start).map_err(|source| AppError::Listen { what, addr, source })
 }
 
 /// Waits for the inbox while another process has it; `None` when asked to stop first.

@@ -24,7 +24,8 @@ impl Status for FakeStatus {
 }
 
 fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>) -> Listener {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address of these tests' own, so that no other test can take a port over.
+    let listener = TcpListener::bind("127.0.0.3:0").unwrap();
     let listen = listener.local_addr().unwrap();
     let config = Config { listen, token: token.map(|token| token.to_owned().into()), open_metrics };
     start(listener, &config, Arc::new(Metrics::new()), status.clone()).unwrap()

@@ -1,9 +1,12 @@
 //! The command line: one file per subcommand.
 
+mod body;
 mod check;
 mod config_show;
 mod dev;
 mod events;
+mod filter;
+mod output;
 mod quarantine;
 mod serve;
 mod sign;
@@ -23,6 +26,8 @@ pub(crate) enum Exit {
     Success,
     /// 1: it ran, and found something (a problem, nothing, a refusal).
     Finding,
+    /// 2: the configuration is wrong, and what is wrong has been printed.
+    Misconfigured,
 }
 
 #[derive(Parser)]
@@ -96,6 +101,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Finding) => ExitCode::from(1),
+        Ok(Exit::Misconfigured) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })

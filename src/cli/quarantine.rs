@@ -1,20 +1,260 @@
 //! `quarantine`
 
-use clap::Subcommand;
+use std::io::Write;
+use std::ops::ControlFlow;
 
-use super::Exit;
+use anyhow::bail;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::body::{BodyJson, pretty};
+use super::output::{Output, clean, clean_lines, print_table, row, table, utc, utc_seconds};
+use super::{ConfigArgs, Exit, Format};
+use crate::inbox::Quarantined;
 
 /// Requests refused for their signature
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List
-    List,
-    /// Show one
-    Show,
+    List(ListArgs),
+    Show(ShowArgs),
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  ralio-relay quarantine list
+  ralio-relay quarantine list --source production --format json | jq -r .reason | sort | uniq -c
+
+Exit code: 0 when there is any, 1 when there is none.";
+
+/// List them, newest first
+#[derive(clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Name of the source that it came in at
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+
+    /// At most so many; 0 = all [default: 50 for a table, all for JSON]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  ralio-relay quarantine show 3
+  ralio-relay quarantine show 3 --raw | ralio-relay sign --secret-file /run/secrets/ralio
+
+Exit code: 0 when it is there, 1 when it is not.";
+
+/// Show one: who sent it, signature headers, body
+#[derive(clap::Args)]
+#[command(after_help = SHOW_EXAMPLES)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Its number in the list
+    #[arg(value_name = "ID")]
+    id: i64,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t, conflicts_with = "raw")]
+    format: Format,
+
+    /// The body's bytes, exactly as received, and nothing else
+    #[arg(long)]
+    raw: bool,
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::List | Command::Show => Ok(Exit::Success),
+        Command::List(args) => list(args),
+        Command::Show(args) => show(args),
+    }
+}
+
+/// One line of `quarantine list`; the names and the order of the fields are fixed.
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: i64,
+    source: &'a str,
+    received_at: String,
+    size: u64,
+    reason: &'static str,
+    body_sha256: String,
+}
+
+impl<'a> From<&'a Quarantined> for Entry<'a> {
+    fn from(refused: &'a Quarantined) -> Self {
+        Self {
+            id: refused.id,
+            source: &refused.source,
+            received_at: utc(refused.received_at),
+            size: refused.size,
+            reason: refused.reason.label(),
+            body_sha256: refused.body_sha256.to_string(),
+        }
+    }
+}
+
+/// `quarantine show`.
+#[derive(Serialize)]
+struct FullEntry<'a> {
+    #[serde(flatten)]
+    entry: Entry<'a>,
+    peer: &'a str,
+    signatures: &'a [String],
+    headers: &'a [(String, String)],
+    #[serde(flatten)]
+    body: BodyJson,
+}
+
+/// Bounded by `inbox.quarantine.max_entries`, so a table of them fits into memory.
+fn list(args: ListArgs) -> anyhow::Result<Exit> {
+    let mut reader = super::events::open(&args.config)?;
+    let limit = match (args.limit, args.format) {
+        (Some(0), _) | (None, Format::Json) => usize::MAX,
+        (Some(limit), _) => limit,
+        (None, Format::Table) => 50,
+    };
+    let mut out = Output::stdout();
+    let mut shown = table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
+    let (mut count, mut more) = (0, false);
+    reader.each_quarantined(&mut |refused| {
+        if args.source.as_ref().is_some_and(|source| *source != refused.source) {
+            return ControlFlow::Continue(());
+        }
+        if count == limit {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        count += 1;
+        match args.format {
+            Format::Json => out.json(&Entry::from(&refused)),
+            Format::Table => {
+                shown.add_row(entry_row(&refused));
+                ControlFlow::Continue(())
+            }
+        }
+    })?;
+    if !shown.is_empty() {
+        let _ = print_table(&mut out, &shown);
+    }
+    out.finish()?;
+    if count == 0 {
+        eprintln!("nothing is in quarantine");
+        return Ok(Exit::Finding);
+    }
+    if more && args.limit.is_none() {
+        eprintln!("there are more: these are the first {limit}; see --limit");
+    }
+    Ok(Exit::Success)
+}
+
+fn entry_row(refused: &Quarantined) -> Vec<String> {
+    row([
+        &refused.id.to_string(),
+        &utc_seconds(refused.received_at),
+        &refused.source,
+        &refused.peer,
+        refused.reason.label(),
+        &refused.size.to_string(),
+        &refused.body_sha256.to_string(),
+    ])
+}
+
+fn show(args: ShowArgs) -> anyhow::Result<Exit> {
+    let reader = super::events::open(&args.config)?;
+    let Some(refused) = reader.quarantined(args.id)? else {
+        eprintln!("nothing in quarantine has the number {}", args.id);
+        return Ok(Exit::Finding);
+    };
+    let mut out = Output::stdout();
+    let _ = match (args.raw, args.format) {
+        (true, _) => match &refused.body {
+            Some(body) => out.bytes(body),
+            None => bail!("the body of {} is not kept", args.id),
+        },
+        (false, Format::Json) => out.json(&FullEntry {
+            entry: (&refused).into(),
+            peer: &refused.peer,
+            signatures: &refused.signatures,
+            headers: &refused.headers,
+            body: BodyJson::new(refused.body.as_deref()),
+        }),
+        (false, Format::Table) => print(&mut out, &refused),
+    };
+    out.finish()?;
+    Ok(Exit::Success)
+}
+
+fn print<W: Write>(out: &mut Output<W>, refused: &Quarantined) -> ControlFlow<()> {
+    let attributes = [
+        ("id", refused.id.to_string()),
+        ("source", refused.source.clone()),
+        ("peer", refused.peer.clone()),
+        ("received", utc(refused.received_at)),
+        ("reason", refused.reason.label().to_owned()),
+        ("size", format!("{} bytes", refused.size)),
+        ("sha256", refused.body_sha256.to_string()),
+    ];
+    attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
+    refused.signatures.iter().try_for_each(|value| out.line(format!("{:<10} {}", "signature", clean(value))))?;
+    out.line("\nHeaders")?;
+    for (name, value) in &refused.headers {
+        out.line(format!("{}: {}", clean(name), clean(value)))?;
+    }
+    out.line("\nBody (not verified: anybody may have written it)")?;
+    match &refused.body {
+        Some(body) => out.line(clean_lines(&pretty(body))),
+        None => out.line("(not kept)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+    use crate::verify::Rejection;
+
+    fn refused() -> Quarantined {
+        Quarantined {
+            id: 3,
+            source: "production".to_owned(),
+            peer: "192.0.2.1".to_owned(),
+            received_at: "2026-01-31T10:00:00Z".parse().unwrap(),
+            reason: Rejection::Mismatch,
+            size: 2,
+            body_sha256: Digest::of(b"{}"),
+            signatures: vec!["\u{1b}]0;owned\u{7}".to_owned()],
+            headers: Vec::new(),
+            body: Some("{\u{9b}}".into()),
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_list_are_the_documented_ones_in_order() {
+        let line = serde_json::to_string(&Entry::from(&refused())).unwrap();
+        let digest = Digest::of(b"{}");
+        let expected = format!(
+            r#"{{"id":3,"source":"production","received_at":"2026-01-31T10:00:00.000000Z","size":2,"reason":"mismatch","body_sha256":"{digest}"}}"#
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_a_stranger_sent_cannot_steer_the_terminal() {
+        let mut bytes = Vec::new();
+        assert!(print(&mut Output::new(&mut bytes), &refused()).is_continue());
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("mismatch") && text.contains("192.0.2.1"));
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     }
 }

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     dev: bool,
 }
 
+/// Libraries whose everyday lines say nothing to an operator. lapin would log what the broker returns, body and all.
+const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,lapin=off";
+
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let settings = if args.dev { dev::prepare()? } else { args.config.load()? };
     init_logging(&settings.log)?;
@@ -51,7 +54,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn init_logging(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.level).context("log.level is not understood")?;
+    // What comes later in the list wins, so that the configuration can still ask for these.
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level)).context("log.level is not understood")?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Json => logs.json().flatten_event(true).init(),

@@ -6,7 +6,7 @@
 //! wherever the configuration file is.
 //!
 //! Two steps: `layers` merges (with the `config` crate) and keeps where each value came from; the readers, one file for
-//! each part, ask for keys with [`section`], which collects every problem instead of stopping at the first.
+//! each part, ask for keys with `section`, which collects every problem instead of stopping at the first.
 
 mod effective;
 mod layers;

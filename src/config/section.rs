@@ -140,8 +140,16 @@ impl<'r> Section<'r> {
         default: Option<&str>,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let default = default.map(|text| (parse(text).ok().expect("defaults are valid"), Json::from(text)));
+        let default = default.map(|text| (parse(text).expect("defaults are valid"), Json::from(text)));
         self.value(key, default, |value, _| {
+            if let ValueKind::I64(number) = value.kind {
+                // Whether quotes are enough, or a unit is missing as well, the parser knows.
+                let hint = match parse(&number.to_string()) {
+                    Ok(_) => format!("write {key} = \"{number}\", with quotes"),
+                    Err(wrong) => wrong.hint,
+                };
+                return Err(Wrong::new(format!("{number} is a number, not text in quotes"), hint));
+            }
             let text = string(key, value)?;
             Ok((parse(text)?, Json::from(text)))
         })
@@ -376,7 +384,7 @@ pub(super) fn described(value: &Value) -> String {
         ValueKind::Boolean(truth) => truth.to_string(),
         ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => value.kind.to_string(),
         ValueKind::Float(number) => number.to_string(),
-        ValueKind::String(_) => "a text".to_owned(),
+        ValueKind::String(_) => "text".to_owned(),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
     }
@@ -385,7 +393,7 @@ pub(super) fn described(value: &Value) -> String {
 fn string<'v>(key: &str, value: &'v Value) -> Result<&'v str, Wrong> {
     match &value.kind {
         ValueKind::String(text) => Ok(text),
-        _ => Err(Wrong::new(format!("{} is not a text", described(value)), format!("write {key} with \"quotes\""))),
+        _ => Err(Wrong::new(format!("{} is not text in quotes", described(value)), format!("write {key} = \"...\""))),
     }
 }
 
@@ -394,7 +402,7 @@ fn integer(key: &str, value: &Value, from_env: bool) -> Result<i64, Wrong> {
         ValueKind::I64(number) => Ok(*number),
         ValueKind::String(text) => match text.parse::<i64>() {
             Ok(number) if from_env => Ok(number),
-            Ok(number) => Err(Wrong::new("is a text, not a number", format!("write {key} = {number}, without quotes"))),
+            Ok(number) => Err(Wrong::new("is text, not a number", format!("write {key} = {number}, without quotes"))),
             Err(_) => Err(Wrong::new(format!("{text:?} is not a whole number"), format!("write it like {key} = 100"))),
         },
         _ => {
@@ -406,7 +414,7 @@ fn integer(key: &str, value: &Value, from_env: bool) -> Result<i64, Wrong> {
 
 fn within<T: PartialOrd>(text: &str, parse: impl Fn(&str) -> Result<T, Wrong>, bounds: [&str; 2]) -> Result<T, Wrong> {
     let value = parse(text)?;
-    let bound = |text| parse(text).ok().expect("bounds are valid");
+    let bound = |text| parse(text).expect("bounds are valid");
     if value < bound(bounds[0]) || value > bound(bounds[1]) {
         let hint = format!("write something from {:?} to {:?}", bounds[0], bounds[1]);
         return Err(Wrong::new(format!("{text:?} is out of range"), hint));

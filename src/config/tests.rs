@@ -7,7 +7,6 @@ use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::Start;
 
 /// A directory with certificate, key and secrets, and the configuration that uses them.
 struct Case {
@@ -112,8 +111,8 @@ fn sinks_have_the_defaults_of_their_type() {
     assert_eq!((bus.consumer.concurrency, out.consumer.concurrency), (200, 32));
     assert_eq!(bus.consumer.timeout, Duration::from_secs(10));
     assert_eq!(bus.consumer.retry.give_up_after, Duration::from_secs(72 * 3600));
-    assert_eq!((bus.consumer.start, bus.format), (Start::Now, sink::Format::Raw));
-    assert!(matches!(more.consumer.start, Start::At(_)));
+    assert_eq!((bus.consumer.start, bus.format), (crate::model::Start::Now, sink::Format::Raw));
+    assert!(matches!(more.consumer.start, crate::model::Start::At(_)));
     let sink::Config::Amqp(amqp) = &bus.sink else { panic!("{:?}", bus.sink) };
     assert_eq!((amqp.exchange.as_str(), amqp.declare, amqp.queue.as_deref()), ("ralio.events", true, None));
     assert_eq!(amqp.url.expose_secret(), "amqp://localhost");
@@ -235,6 +234,13 @@ fn the_environment_cannot_quietly_replace_a_table_or_leave_gaps() {
     assert!(case.bad(&[GOOD]).iter().any(|problem| problem.key == "sinks[0]" && problem.message.contains("not there")));
     let case = Case::new().env("RALIO_RELAY__SINKS__4000000000__NAME", "x");
     assert!(case.bad(&[GOOD]).iter().any(|problem| problem.key == "sinks"));
+}
+
+#[test]
+fn a_number_without_quotes_or_unit_says_which_is_missing() {
+    assert_wrong("[server]\nack_deadline=10", "server.ack_deadline", "10 is a number", "\"10s\"");
+    assert_wrong("[server]\nmax_body=4096", "server.max_body", "4096 is a number", "\"4096B\"");
+    assert_wrong("[[sinks]]\nname=5\ntype='stdout'", "sinks[0].name", "5 is a number", "name = \"5\"");
 }
 
 #[test]

@@ -37,18 +37,24 @@ pub(super) struct Limits<'a> {
     pub(super) keys: &'a Keys,
 }
 
+impl Limits<'_> {
+    /// The largest body that is checked.
+    fn checked(&self) -> u64 {
+        (self.max as u64).saturating_mul(CHECKED_FACTOR)
+    }
+}
+
 /// A body as a stream of pieces. Generic over its error: any error means that the body is broken.
 pub(super) trait Pieces<E>: futures_util::Stream<Item = Result<Bytes, E>> + Unpin {}
 impl<E, T: futures_util::Stream<Item = Result<Bytes, E>> + Unpin> Pieces<E> for T {}
 
 /// Reads a body; `declared` is its `Content-Length`. Memory is taken for what has arrived, not for what is promised.
 pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u64>, limits: &Limits<'a>) -> Body<'a> {
-    let max = limits.max as u64;
-    if declared.is_some_and(|length| length > max * CHECKED_FACTOR) {
+    if declared.is_some_and(|length| length > limits.checked()) {
         return Body::Endless;
     }
     let mut kept = Kept::new(declared);
-    if declared.is_some_and(|length| length > max) {
+    if declared.is_some_and(|length| length > limits.max as u64) {
         return read_oversize(pieces, kept, limits).await;
     }
     while let Some(piece) = pieces.next().await {
@@ -56,6 +62,7 @@ pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u6
         let oversize = kept.len() + piece.len() > limits.max;
         let room = oversize || kept.make_room(piece.len(), limits.memory);
         if !room {
+            drop(kept);
             return if discard(pieces, limits.max).await { Body::NoRoom } else { Body::Broken };
         }
         kept.push(piece);
@@ -71,10 +78,11 @@ async fn read_oversize<'a, E>(pieces: &mut impl Pieces<E>, mut kept: Kept<'_>, l
     let mut check = limits.keys.begin();
     let mut length = kept.len() as u64;
     check.update(&kept.body());
+    drop(kept);
     while let Some(piece) = pieces.next().await {
         let Ok(piece) = piece else { return Body::Broken };
         length += piece.len() as u64;
-        if length > limits.max as u64 * CHECKED_FACTOR {
+        if length > limits.checked() {
             return Body::Endless;
         }
         check.update(&piece);

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::answer::CLIENT_ERRORS;
+
 /// How long a connection may stay without a request; longer than the pools of common senders keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -71,6 +73,14 @@ impl Conn {
         self.closing.set(true);
     }
 
+    /// Counts a request that never reached a handler; a handler counts its own.
+    fn ended(&self) {
+        if matches!(self.phase.get(), Phase::Head(_)) {
+            self.answered();
+            self.broken.inc();
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         match self.phase.get() {
             Phase::Fresh(deadline) | Phase::Idle(deadline) | Phase::Head(deadline) | Phase::Body(deadline) => {
@@ -82,10 +92,9 @@ impl Conn {
 
     fn received(&self, bytes: usize, now: Instant) {
         match (self.phase.get(), bytes) {
-            (Phase::Head(_), 0) => self.broken.inc(),
             (Phase::Fresh(deadline), 1..) => self.phase.set(Phase::Head(deadline)),
             (Phase::Idle(_), 1..) => self.phase.set(Phase::Head(now + self.patience)),
-            (Phase::Fresh(_) | Phase::Idle(_), 0) | (Phase::Head(_), 1..) | (Phase::Body(_) | Phase::Busy, _) => {}
+            (Phase::Fresh(_) | Phase::Idle(_), 0) | (Phase::Head(_) | Phase::Body(_) | Phase::Busy, _) => {}
         }
     }
 
@@ -93,13 +102,12 @@ impl Conn {
     fn expire(&self) -> io::Result<()> {
         match self.phase.get() {
             // As if the peer had closed: there is no request, and the connection ends in good order.
-            Phase::Fresh(_) | Phase::Idle(_) => return Ok(()),
-            Phase::Head(_) => self.broken.inc(),
-            // Counted by the handler, which is dropped now.
-            Phase::Body(_) | Phase::Busy => {}
+            Phase::Fresh(_) | Phase::Idle(_) => Ok(()),
+            Phase::Head(_) | Phase::Body(_) | Phase::Busy => {
+                self.close();
+                Err(io::ErrorKind::TimedOut.into())
+            }
         }
-        self.close();
-        Err(io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -183,7 +191,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             Some(0) => {
                 let flushed = Pin::new(&mut self.stream).poll_flush(cx);
                 ready!(self.within_patience(flushed, cx))?;
-                self.conn.broken.inc();
+                self.conn.phase.set(Phase::Head(Instant::now()));
                 self.conn.close();
                 tracing::debug!("closing a connection that sent no valid HTTP");
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -203,8 +211,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.conn.ended();
         let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.within_patience(closed, cx)
+    }
+}
+
+impl<S> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        self.conn.ended();
     }
 }
 
@@ -227,7 +242,7 @@ fn foreign_answer(buf: &[u8]) -> Option<usize> {
 /// Whether a line is a status line with a 4xx that no handler gives: `HTTP/1.1 400 Bad Request`.
 fn is_foreign(line: &[u8]) -> bool {
     let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
-    status.is_some_and(|status| status.starts_with(b"4") && !super::answer::CLIENT_ERRORS.iter().any(|&e| e == status))
+    status.is_some_and(|status| status.starts_with(b"4") && !CLIENT_ERRORS.contains(&status))
 }
 
 #[cfg(test)]
@@ -269,8 +284,9 @@ mod tests {
         let (mut guard, mut peer) = guarded(Duration::from_secs(5), 4096);
         let error = guard.write_all(&[OK, BAD].concat()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(guard.conn.broken.get(), 1);
+        let broken = guard.conn.broken.clone();
         drop(guard);
+        assert_eq!(broken.get(), 1);
         let mut got = Vec::new();
         peer.read_to_end(&mut got).await.unwrap();
         assert_eq!(got, OK);
@@ -294,11 +310,13 @@ mod tests {
         peer.write_all(b"POST").await.unwrap();
         assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
         assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(guard.conn.broken.get(), 1);
+        let broken = guard.conn.broken.clone();
+        drop(guard);
+        assert_eq!(broken.get(), 1);
     }
 
     #[tokio::test]
-    async fn a_handler_at_work_is_not_hurried() {
+    async fn only_a_request_under_way_is_hurried() {
         let mut buf = [0; 64];
         let (mut guard, mut peer) = guarded(Duration::from_millis(20), 64);
         peer.write_all(b"POST").await.unwrap();
@@ -306,6 +324,12 @@ mod tests {
         guard.conn.head_read();
         guard.conn.body_read();
         let waited = tokio::time::timeout(Duration::from_millis(100), guard.read(&mut buf)).await;
-        assert!(waited.is_err(), "the read must still be waiting");
+        assert!(waited.is_err(), "a handler is at work");
+        guard.conn.answered();
+        let waited = tokio::time::timeout(Duration::from_millis(100), guard.read(&mut buf)).await;
+        assert!(waited.is_err(), "the connection is idle");
+        peer.write_all(b"POST").await.unwrap();
+        assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
+        assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -136,7 +136,10 @@ async fn answer(
         }
         (Route::Unknown, _) => Outcome::NotFound,
     };
-    let whole = body::discard(&mut payload, shared.max_body).await;
+    // What asks to switch protocols has a payload without end, but none that is declared.
+    let headers = request.headers();
+    let has_body = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+    let whole = !has_body || body::discard(&mut payload, shared.max_body).await;
     Answer::Refused(if whole { outcome } else { Outcome::Aborted })
 }
 

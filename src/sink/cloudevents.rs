@@ -104,7 +104,7 @@ impl<'a> CloudEvent<'a> {
     /// The structured JSON form. `data` holds a JSON body exactly as received: no number, escape or duplicate key is
     /// touched. A body that is not JSON goes into `data_base64`.
     pub fn to_json(&self) -> Vec<u8> {
-        self.encode(|json| Cow::Borrowed(json))
+        self.encode(Cow::Borrowed)
     }
 
     /// As [`Self::to_json`], on one line and with its newline: whitespace between the tokens of a JSON body that

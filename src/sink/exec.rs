@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ const TEMPORARY_FAILURE: i32 = 75;
 /// What is kept of a child's standard error, for the reason of a failure.
 const STDERR_BYTES: usize = 1 << 10;
 
-/// How long to read on after the child has exited: a process that it left behind may hold the pipe for ever.
-const STDERR_GRACE: Duration = Duration::from_millis(100);
+/// How long to go on after the child has exited: a process that it left behind may hold the pipes for ever.
+const PIPE_GRACE: Duration = Duration::from_millis(100);
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -102,17 +103,16 @@ impl Exec {
         let stderr = group.child.stderr().take();
         let mut said = Vec::new();
         let status = {
-            let mut reading = std::pin::pin!(read(stderr, &mut said));
-            let waiting = async { tokio::join!(feed(stdin, input), group.wait()).1 };
-            let mut waiting = std::pin::pin!(waiting);
+            let mut waiting = pin!(group.wait());
+            let mut pumping = pin!(async { tokio::join!(feed(stdin, input), read(stderr, &mut said)) });
             let early = tokio::select! {
                 status = &mut waiting => Some(status?),
-                () = &mut reading => None,
+                _ = &mut pumping => None,
             };
             match early {
                 Some(status) => {
                     // Running out of time leaves what was read so far, which is enough for a reason.
-                    let _ = tokio::time::timeout(STDERR_GRACE, reading).await;
+                    let _ = tokio::time::timeout(PIPE_GRACE, pumping).await;
                     status
                 }
                 None => waiting.await?,
@@ -263,9 +263,11 @@ mod tests {
     async fn a_process_left_behind_holds_nobody_up() {
         let directory = tempfile::tempdir().unwrap();
         let pid_file = directory.path().join("pid");
-        // It keeps standard error open.
-        let script = format!("sleep 600 & echo $! >{}; exit 1", pid_file.display());
-        let reason = outcome(&script, OnFailure::Retry).await;
+        // It keeps both pipes open, and the body is more than a pipe takes.
+        let script = format!("sleep 600 <&0 & echo $! >{}; exit 1", pid_file.display());
+        let mut large = event("");
+        large.body = vec![b'x'; 1 << 20].into();
+        let reason = shell(&script, OnFailure::Retry).deliver(&large).await;
         let pid = std::fs::read_to_string(&pid_file).unwrap();
         assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
         assert_eq!(reason, Outcome::transient("exit status: 1"));

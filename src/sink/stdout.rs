@@ -82,6 +82,13 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn the_process_has_a_standard_output() {
+        let sink = Stdout::new().unwrap();
+        assert_eq!(sink.probe().await, Ok(()));
+        sink.close().await;
+    }
+
     #[test]
     fn a_torn_line_is_ended_before_the_next() {
         let (mut reader, writer) = io::pipe().unwrap();

@@ -7,6 +7,7 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod commands;
+mod config;
 mod delivery;
 mod dev;
 mod durability;

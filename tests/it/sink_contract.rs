@@ -7,20 +7,18 @@ mod http;
 mod stdout;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use ralio_relay::model::{EntityKey, EventId, EventType, Outcome, Outgoing, Seq, SourceName};
+use ralio_relay::model::{EntityKey, EventId, EventType, Outcome, Outgoing, Reason, Seq, SourceName};
 use ralio_relay::sink::Sink;
 
-/// Longer than anything here may take; only so that a failure ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::harness::{DEADLINE, eventually};
 
 /// A kind of sink and its far side.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Bench: Sized + Send + Sync {
     /// Whether `probe` can tell that the far side is down.
     const PROBES: bool = true;
@@ -133,40 +131,28 @@ fn attributes(n: i64) -> BTreeMap<String, String> {
 
 /// One delivery, which must come to an end.
 pub async fn deliver(sink: &dyn Sink, event: &Outgoing) -> Outcome {
-    tokio::time::timeout(PATIENCE, sink.deliver(event)).await.expect("a delivery never ended")
+    tokio::time::timeout(DEADLINE, sink.deliver(event)).await.expect("a delivery never ended")
 }
 
 /// Delivers again and again, as the consumer would, until it works.
 pub async fn deliver_in_the_end(sink: &dyn Sink, event: &Outgoing) {
-    eventually("a delivery to succeed", || async {
+    eventually("a delivery to succeed", async || {
         match tokio::time::timeout(Duration::from_secs(2), sink.deliver(event)).await {
-            Ok(Outcome::Delivered { .. }) => Some(()),
+            Ok(Outcome::Delivered { .. }) => Ok(()),
             Ok(Outcome::Permanent { reason }) => panic!("{reason}"),
-            Ok(Outcome::Transient { .. }) | Err(_) => None,
+            Ok(Outcome::Transient { reason, .. }) => Err(reason),
+            Err(_) => Err(Reason::new("no answer")),
         }
     })
     .await;
 }
 
-/// Asks until there is an answer.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
-
 /// Waits until the far side holds so many, and gives them by id.
 async fn received(bench: &impl Bench, count: usize) -> Vec<Received> {
     let what = format!("{count} events at the far side");
-    let mut received = eventually(&what, || async {
+    let mut received = eventually(&what, async || {
         let received = bench.received().await;
-        (received.len() >= count).then_some(received)
+        if received.len() >= count { Ok(received) } else { Err(received.len()) }
     })
     .await;
     received.sort_by_key(|event| event.attributes["ralioseq"].parse::<i64>().unwrap());
@@ -271,9 +257,9 @@ async fn survives_being_given_up<B: Bench>() {
     bench.mend().await;
 
     deliver_in_the_end(&*sink, &event(22, b"{}")).await;
-    let received = eventually("the event after the stall", || async {
+    let received = eventually("the event after the stall", async || {
         let received = bench.received().await;
-        ids(&received).contains(&"evt-22").then_some(received)
+        if ids(&received).contains(&"evt-22") { Ok(received) } else { Err(received.len()) }
     })
     .await;
     let ids = ids(&received);
@@ -292,7 +278,7 @@ async fn close_flushes<B: Bench>() {
     let events: Vec<_> = (1..=50).map(|n| event(n, b"{}")).collect();
     let outcomes = join_all(events.iter().map(|event| deliver(&*sink, event))).await;
     assert!(outcomes.iter().all(|outcome| outcome.label() == "delivered"));
-    tokio::time::timeout(PATIENCE, sink.close()).await.expect("close never ended");
+    tokio::time::timeout(DEADLINE, sink.close()).await.expect("close never ended");
     drop(sink);
     assert_eq!(received(&bench, events.len()).await.len(), events.len());
 }

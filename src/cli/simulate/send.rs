@@ -179,7 +179,7 @@ mod tests {
     use rustls_pki_types::PrivateKeyDer;
     use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
     use tokio::net::TcpListener;
-    use tokio::task::JoinHandle;
+    use tokio::task::JoinSet;
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// Answers one request a connection, then stops listening; gives back what was asked.
-    async fn serve(answers: &'static [(u16, &'static str)]) -> (SocketAddr, JoinHandle<Vec<String>>) {
+    async fn serve(answers: &'static [(u16, &'static str)]) -> (SocketAddr, JoinSet<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let task = async move {
@@ -231,13 +231,13 @@ mod tests {
             }
             requests
         };
-        (at, tokio::spawn(task))
+        (at, JoinSet::from_iter([task]))
     }
 
     async fn verdict(genuine: bool, answers: &'static [(u16, &'static str)]) -> (Verdict, u32) {
-        let (at, requests) = serve(answers).await;
+        let (at, mut requests) = serve(answers).await;
         let report = sender(client(None, false, 1).unwrap(), "http", at, 3).send(shot(genuine)).await.unwrap();
-        let requests = requests.await.unwrap();
+        let requests = requests.join_next().await.unwrap().unwrap();
         assert!(requests.iter().all(|request| request.contains("x-signature: 00\r\n")));
         (report.verdict, report.retries)
     }
@@ -274,14 +274,14 @@ mod tests {
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
+        let _server = JoinSet::from_iter([async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 if let Ok(stream) = acceptor.accept(stream).await {
                     answer(stream, 200, "{}").await.unwrap();
                 }
             }
-        });
+        }]);
 
         let stranger = sender(client(None, false, 1).unwrap(), "https", at, 3).send(shot(true)).await;
         assert!(stranger.unwrap_err().to_string().contains("--insecure"));
@@ -289,7 +289,6 @@ mod tests {
             let report = sender(client.unwrap(), "https", at, 1).send(shot(true)).await.unwrap();
             assert_eq!(report.verdict, Verdict::Accepted { duplicate: false });
         }
-        server.abort();
     }
 
     #[test]

@@ -24,7 +24,7 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory or a file in it.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path} cannot be used", path = path.display())]
     Io {
         /// What was touched.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// SQLite refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path} cannot be read or written as a database", path = path.display())]
     Sqlite {
         /// The database.
         path: PathBuf,

@@ -49,7 +49,7 @@ pub enum ReadError {
     #[error("there is no inbox at {0}: start the daemon once, or check inbox.url")]
     Absent(String),
     /// SQLite's words.
-    #[error("the inbox could not be read: {0}")]
+    #[error("the inbox could not be read")]
     Sqlite(#[from] rusqlite::Error),
 }
 

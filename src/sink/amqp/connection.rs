@@ -163,3 +163,28 @@ impl Drop for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Nothing of a connection that is given up halfway stays behind.
+    #[tokio::test]
+    async fn giving_up_cuts_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("amqp://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let broker = Broker { uri, exchange: "e".into(), declare: false, queue: None };
+        let (mut stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap(),
+            opened = open(&broker) => panic!("{:?}", opened.err()),
+        };
+        // A broker that never answers.
+        let mut said = Vec::new();
+        let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut said)).await;
+        read.expect("the connection was left open").unwrap();
+        assert!(b"AMQP\x00\x00\x09\x01".starts_with(&said), "{said:?}");
+    }
+}

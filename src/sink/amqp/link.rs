@@ -114,6 +114,6 @@ async fn run(open: Open, broker: Arc<Broker>, mut waiting: mpsc::Receiver<Public
     };
     // Known before the first delivery hears of it: dropping `waiting` and `confirms` answers them all.
     let _ = state.end.set(end);
-    drop((waiting, confirms, batch));
+    drop((waiting, confirms));
     open.close().await;
 }

@@ -36,7 +36,7 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to POST.
+    /// Where to POST. The usual proxy variables (`HTTPS_PROXY`, `NO_PROXY`, ...) are honoured.
     pub url: Url,
     /// Sent with every request; values are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -59,10 +59,17 @@ impl Http {
         for (name, value) in &config.headers {
             headers.append(name, value.clone());
         }
-        let client = Client::builder()
+        let mut client = Client::builder();
+        if config.url.scheme() == "http" {
+            // No redirect can lead to https, so a machine without CA certificates will do.
+            client = client.tls_certs_only([]);
+        }
+        let client = client
             .user_agent(concat!("ralio-relay/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .redirect(Policy::none())
+            // Where events go is for the configuration alone to say.
+            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .build()

@@ -4,6 +4,7 @@
 //! waits on a pipe that only the test process holds open, and then kills what is left. Tests that only use the broker
 //! run side by side, each in a virtual host of its own ([`shared`]); those that stop or kill it have it to themselves
 //! ([`exclusive`]).
+#![cfg(feature = "amqp")]
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -204,7 +205,8 @@ impl Broker {
             let reason = "rabbitmq-server is not installed (apt-get install rabbitmq-server)";
             assert!(std::env::var_os("RALIO_RELAY_TEST_NO_SKIP").is_none_or(|value| value != "1"), "{reason}");
             // Not `eprintln!`: what that prints is shown for failed tests only.
-            writeln!(io::stderr(), "\nSKIPPED, every test that needs RabbitMQ: {reason}").unwrap();
+            let notice = format!("\nSKIPPED, every test that needs RabbitMQ: {reason}\n");
+            io::stderr().write_all(notice.as_bytes()).unwrap();
             return None;
         }
         let directory = tempfile::Builder::new().prefix("ralio-relay-rabbitmq").tempdir().unwrap().keep();
@@ -278,7 +280,7 @@ impl Broker {
                 let output = fs::read_to_string(self.directory.join("output")).unwrap_or_default();
                 panic!("RabbitMQ did not start within {START_TIMEOUT:?}:\n{output}");
             }
-            thread::sleep(Duration::from_millis(50));
+            thread::park_timeout(Duration::from_millis(50));
         }
     }
 
@@ -348,7 +350,7 @@ impl Broker {
 fn watch(directory: &Path, epmd: u16) -> Child {
     const SCRIPT: &str = r#"
         cat >/dev/null
-        test -s "$0/group" && kill -KILL -- "-$(cat "$0/group")"
+        test -s "$0/group" && kill -s KILL -- "-$(cat "$0/group")"
         for attempt in 1 2 3 4 5 6 7 8 9 10; do
             # Refused while the node that was just killed is still registered.
             epmd -port "$1" -kill | grep -q -v '^Killing not allowed' && break

@@ -61,7 +61,7 @@ fn parse(message: Message) -> Received {
     Received { attributes, data: message.payload, signature: Some(signature) }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Queue {
     async fn new(breakable: bool) -> Option<Self> {
         Some(if breakable {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use ralio_relay::sink::exec::OnFailure;
 use ralio_relay::sink::{self, Config, Format, Sink};
 use tempfile::TempDir;
 
-use super::{Bench, Received, event, eventually};
+use super::{Bench, Received, event};
+use crate::harness::eventually;
 
 /// `refuse` and `hang` are files that change what it does.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -50,12 +50,16 @@ fn parse(directory: &Path) -> Received {
     Received { attributes, data: fs::read(directory.join("body")).unwrap(), signature: None }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Command {
     async fn new(_breakable: bool) -> Option<Self> {
         let this = Self { directory: tempfile::tempdir().unwrap() };
-        fs::write(this.path("script"), SCRIPT).unwrap();
-        fs::set_permissions(this.path("script"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(this.path("text"), SCRIPT).unwrap();
+        // Written by another process: a child that some test is just starting would hold a copy of our descriptor, and
+        // a file that is open for writing cannot be run.
+        let mut install = std::process::Command::new("install");
+        let status = install.args(["-m", "700"]).args([this.path("text"), this.path("script")]).status().unwrap();
+        assert!(status.success());
         Some(this)
     }
 
@@ -116,7 +120,8 @@ async fn giving_up_kills_the_whole_group() {
     };
     assert!(is_alive(pid.trim()));
     drop(delivery);
-    eventually("the command's child to be gone", || async { (!is_alive(pid.trim())).then_some(()) }).await;
+    eventually("the end of the command's child", async || if is_alive(pid.trim()) { Err("alive") } else { Ok(()) })
+        .await;
 }
 
 /// A zombie is dead: whether it is reaped is up to the first process of the machine.

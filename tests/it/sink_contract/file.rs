@@ -31,7 +31,7 @@ impl Directory {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Directory {
     async fn new(_breakable: bool) -> Option<Self> {
         let this = Self { directory: tempfile::tempdir().unwrap() };

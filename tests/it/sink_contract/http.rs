@@ -47,7 +47,7 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Endpoint {
     async fn new(_breakable: bool) -> Option<Self> {
         Some(Self { server: FakeHttp::answering([200]).await })

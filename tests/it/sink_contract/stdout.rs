@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
 use super::{Bench, Body, Received, parse_line};
+use crate::harness::eventually;
 
 pub struct Pipe {
     path: PathBuf,
@@ -41,7 +42,7 @@ impl Pipe {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Bench for Pipe {
     /// Whether somebody reads shows only with a line.
     const PROBES: bool = false;
@@ -75,6 +76,11 @@ impl Bench for Pipe {
 
     async fn break_it(&mut self) {
         self.reader.shutdown().await;
+        // A child that another test is just starting holds a copy of the reading end until it runs its program.
+        eventually("the end of the last reader", async || {
+            pipe::OpenOptions::new().open_sender(&self.path).map_or(Ok(()), |_| Err("still read"))
+        })
+        .await;
     }
 
     async fn mend(&mut self) {

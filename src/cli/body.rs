@@ -1,0 +1,107 @@
+//! A body, for people and in JSON output.
+
+use data_encoding::BASE64;
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+/// `body` and `body_encoding`: the text where the bytes are UTF-8, else base64; null once retention has dropped it.
+#[derive(Serialize)]
+pub(crate) struct BodyJson {
+    body: Option<String>,
+    body_encoding: Option<&'static str>,
+}
+
+impl BodyJson {
+    pub(crate) fn new(body: Option<&[u8]>) -> Self {
+        let Some(body) = body else { return Self { body: None, body_encoding: None } };
+        match std::str::from_utf8(body) {
+            Ok(text) => Self { body: Some(text.to_owned()), body_encoding: Some("utf8") },
+            Err(_) => Self { body: Some(BASE64.encode(body)), body_encoding: Some("base64") },
+        }
+    }
+}
+
+/// A body for reading: JSON indented, with every number and string exactly as it came; other text as it is; anything
+/// else in base64. Not yet clean for a terminal.
+pub(crate) fn pretty(body: &[u8]) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => indented(text),
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("(not UTF-8 text; in base64)\n{}", BASE64.encode(body)),
+    }
+}
+
+/// Valid JSON with line breaks. Works on the text: going through numbers would turn `1.10` into `1.1`.
+fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0_usize;
+    let mut chars = json.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                out.push(c);
+                while let Some(c) = chars.next() {
+                    out.push(c);
+                    match c {
+                        '\\' => out.extend(chars.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                match chars.next_if(|&c| c == '}' || c == ']') {
+                    Some(end) => out.push(end),
+                    None => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_and_otherwise_untouched() {
+        let body =
+            br#"{ "rate":1.10,"big":12345678901234567890123, "a":[],"o": { },"s":"x,\"}{:\\","l":[1,{"k":null}] }"#;
+        let shown = pretty(body);
+        let expected = "{\n  \"rate\": 1.10,\n  \"big\": 12345678901234567890123,\n  \"a\": [],\n  \"o\": {},\n  \
+                        \"s\": \"x,\\\"}{:\\\\\",\n  \"l\": [\n    1,\n    {\n      \"k\": null\n    }\n  ]\n}";
+        assert_eq!(shown, expected);
+        assert_eq!(pretty(b"{not json"), "{not json");
+        assert!(pretty(b"\xff\xfe").contains("//4="));
+    }
+
+    #[test]
+    fn a_body_that_is_not_text_is_base64() {
+        let json = |body| serde_json::to_value(BodyJson::new(body)).unwrap();
+        assert_eq!(json(Some(b"{}")), serde_json::json!({"body": "{}", "body_encoding": "utf8"}));
+        assert_eq!(json(Some(b"\xff\xfe")), serde_json::json!({"body": "//4=", "body_encoding": "base64"}));
+        assert_eq!(json(None), serde_json::json!({"body": null, "body_encoding": null}));
+    }
+}

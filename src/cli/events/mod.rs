@@ -1,0 +1,33 @@
+//! `events`
+
+mod list;
+mod record;
+mod show;
+mod tail;
+
+use clap::Subcommand;
+
+use super::{ConfigArgs, Exit};
+use crate::inbox::sqlite::Reader;
+
+/// Browse the inbox, with the daemon up or down
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    List(list::Args),
+    Show(show::Args),
+    Tail(tail::Args),
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Tail(args) => tail::run(args),
+    }
+}
+
+/// The inbox, for reading. Needs `[inbox]` of the configuration and nothing else, no secret in particular.
+pub(crate) fn open(config: &ConfigArgs) -> anyhow::Result<Reader> {
+    let inbox = crate::config::load_inbox(&config.config)?;
+    Ok(Reader::open(&inbox)?)
+}
