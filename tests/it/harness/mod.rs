@@ -55,7 +55,7 @@ pub fn skip(what_is_missing: &str) {
 
 /// Like [`skip`], for what no package brings, such as a right that a container withholds.
 pub fn skip_for_good(what_is_missing: &str) {
-    // Not `eprintln!`: what that prints is shown for failed tests only.
+    #[expect(clippy::explicit_write, reason = "what `eprintln!` prints is shown for failed tests only")]
     writeln!(std::io::stderr(), "\nSKIPPED, NOT TESTED: {what_is_missing} is missing on this machine").unwrap();
 }
 
