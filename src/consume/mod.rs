@@ -1,6 +1,6 @@
 //! One consumer per sink: cursor, routing, deliveries in flight, parking, dead letters.
 //!
-//! [`core`] decides, without I/O, clock or chance; [`Consumer`] does what it says.
+//! `core` decides, without I/O, clock or chance; [`Consumer`] does what it says.
 
 mod backoff;
 mod core;

@@ -150,7 +150,7 @@ impl Index {
         Ok(found)
     }
 
-    /// Remembers a new event. To be taken back with [`Self::remove`] if its transaction rolls back.
+    /// Remembers a new event. To be taken back with [`Self::forget_after`] if its transaction rolls back.
     pub(super) fn add(&mut self, keys: Keys) {
         match self.recent.entry(keys.id) {
             Entry::Vacant(first) => _ = first.insert(keys.seq),

@@ -1,5 +1,5 @@
-//! The inbox in one SQLite file: a writer thread ([`writer`]), readers of their own, and an index for exact
-//! deduplication that is kept off the acknowledging commit ([`index`]).
+//! The inbox in one SQLite file: a writer thread (`writer`), readers of their own, and an index for exact
+//! deduplication that is kept off the acknowledging commit (`index`).
 
 mod append;
 mod filter;
