@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Asks to stop: `soft` at the first SIGTERM or SIGINT (finish what is in flight), `hard` at the second (stop now).
@@ -14,20 +14,28 @@ pub struct Stop {
     pub hard: CancellationToken,
 }
 
-impl Stop {
+/// SIGTERM and SIGINT, received from here on instead of ending the process.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Must be called within a runtime.
+    pub fn register() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
     /// Cancels the tokens as signals come in; runs until the second.
-    pub async fn on_signals(self) -> io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        for token in [&self.soft, &self.hard] {
+    pub async fn pass_on(mut self, stop: Stop) {
+        for token in [&stop.soft, &stop.hard] {
             let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
             };
             tracing::info!(signal = name, "asked to stop");
             token.cancel();
         }
-        Ok(())
     }
 }
 

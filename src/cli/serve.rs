@@ -1,14 +1,15 @@
 //! `serve`
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArgs, Exit, dev};
 use crate::app;
-use crate::config::{Log, LogFormat, Settings};
-use crate::lifecycle::Stop;
+use crate::config::{Log, LogFormat};
+use crate::lifecycle::{Signals, Stop};
 
 /// Run the daemon
 ///
@@ -31,24 +32,26 @@ pub(crate) struct Args {
 const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,lapin=off";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(args))?;
+    // A sink's blocking call that does not end must not hold up the exit: whatever it was doing is unknown.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(Exit::Success)
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    // First of all, so that whoever has seen a line of ours may ask us to stop.
+    let signals = Signals::register().context("signals cannot be received")?;
     let settings = if args.dev { dev::prepare()? } else { args.config.load()? };
     init_logging(&settings.log)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings))?;
-    // A sink's blocking call that does not end must not hold up the exit: whatever it was doing is unknown.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    Ok(Exit::Success)
-}
-
-async fn serve(settings: Settings) -> anyhow::Result<()> {
     let stop = Stop::default();
     let mut daemon = std::pin::pin!(app::run(settings, stop.clone()));
     tokio::select! {
         result = &mut daemon => return Ok(result?),
-        result = stop.on_signals() => result.context("signals cannot be received")?,
+        () = signals.pass_on(stop) => {}
     }
     Ok(daemon.await?)
 }

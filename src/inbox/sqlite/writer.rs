@@ -96,6 +96,7 @@ impl Writer {
             connection,
         };
         writer.publish_head();
+        writer.measure();
         Ok(writer)
     }
 
@@ -287,6 +288,10 @@ impl Writer {
                 Err(error) => self.housekeeping_failed(&error),
             }
         }
+        self.measure();
+    }
+
+    fn measure(&self) {
         self.metrics.quarantine_entries.set(i64::try_from(self.quarantine.entries()).unwrap_or(i64::MAX));
         self.metrics.inbox_bytes.set(file_bytes(&self.path));
         let mut wal = self.path.clone().into_os_string();
