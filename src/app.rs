@@ -116,12 +116,14 @@ impl Status for Readiness {
 }
 
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
+///
+/// Asked to stop softly, it drains, for as long as `server.drain_timeout`; while it starts there is nothing to drain.
 pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (gate, gate_seen) = watch::channel(Gate::Starting);
     let readiness = Arc::new(Readiness {
-        gate: gate_seen.clone(),
+        gate: gate_seen,
         waiting_for: Mutex::new("opening the inbox"),
         inbox: Mutex::new(None),
         lags: Mutex::new(Vec::new()),
@@ -134,25 +136,9 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     set(&readiness.tls_expiry, tls.as_ref().map(ingest::ServerTls::not_after));
     let admin = start_admin(&settings, &metrics, &readiness)?;
 
-    let Some(lock) = take_lock(&settings, &readiness, &stop).await? else { return Ok(()) };
-    let inbox = open_inbox(&settings, lock, &clock, &metrics).await?;
-    set(&readiness.inbox, Some(Arc::clone(&inbox)));
-
-    // The inbox is checkpointed by now: from here on a sender may be answered, though only with 503 until the sinks
-    // have their cursors.
-    set(&readiness.waiting_for, "registering the sinks");
-    let ingest_deps = ingest::Deps {
-        inbox: Arc::clone(&inbox),
-        metrics: Arc::clone(&metrics),
-        clock: Arc::clone(&clock),
-        gate: gate_seen,
-    };
-    let public = bind("the public listener", settings.ingest.listen, |listener| {
-        ingest::start(listener, &settings.ingest, tls, ingest_deps)
-    })?;
-    let consumers = open_consumers(&settings, &inbox, &clock, &metrics).await?;
-
-    set(&readiness.lags, consumers.iter().map(Consumer::lag).collect());
+    // Nothing has been acknowledged until this is done.
+    let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
+    let Started { inbox, public, consumers } = started?;
     let mut tasks = JoinSet::new();
     for consumer in consumers {
         tasks.spawn(consumer.run(stop.soft.clone()));
@@ -180,6 +166,40 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
         admin.stop(Duration::ZERO).await;
     }
     ended
+}
+
+struct Started {
+    inbox: Arc<dyn Inbox>,
+    public: Listener,
+    consumers: Vec<Consumer>,
+}
+
+/// From the lock on the inbox to the listener and the consumers. May be dropped at any await.
+async fn start(
+    settings: &Settings,
+    tls: Option<ingest::ServerTls>,
+    readiness: &Readiness,
+) -> Result<Started, AppError> {
+    let (metrics, clock) = (&readiness.metrics, &readiness.clock);
+    let lock = take_lock(settings, readiness).await?;
+    let inbox = open_inbox(settings, lock, clock, metrics).await?;
+    set(&readiness.inbox, Some(Arc::clone(&inbox)));
+
+    // The inbox is checkpointed by now: from here on a sender may be answered, though only with 503 until the sinks
+    // have their cursors.
+    set(&readiness.waiting_for, "registering the sinks");
+    let ingest_deps = ingest::Deps {
+        inbox: Arc::clone(&inbox),
+        metrics: Arc::clone(metrics),
+        clock: Arc::clone(clock),
+        gate: readiness.gate.clone(),
+    };
+    let public = bind("the public listener", settings.ingest.listen, |listener| {
+        ingest::start(listener, &settings.ingest, tls, ingest_deps)
+    })?;
+    let consumers = open_consumers(settings, &inbox, clock, metrics).await?;
+    set(&readiness.lags, consumers.iter().map(Consumer::lag).collect());
+    Ok(Started { inbox, public, consumers })
 }
 
 /// Answers who is waiting, finishes what is in flight, writes it down, and closes the inbox; all of it within `grace`.
@@ -225,23 +245,20 @@ fn bind(
     listener.and_then(start).map_err(|source| AppError::Listen { what, addr, source })
 }
 
-/// Waits for the inbox while another process has it; `None` when asked to stop first.
-async fn take_lock(settings: &Settings, readiness: &Readiness, stop: &Stop) -> Result<Option<Lock>, AppError> {
+/// Waits for the inbox while another process has it.
+async fn take_lock(settings: &Settings, readiness: &Readiness) -> Result<Lock, AppError> {
     let mut told = false;
     loop {
         if let Some(lock) = Lock::try_take(&settings.inbox.path)? {
             set(&readiness.waiting_for, "opening the inbox");
-            return Ok(Some(lock));
+            return Ok(lock);
         }
         if !told {
             tracing::warn!("another process holds the inbox: waiting, unready, until it lets go");
             set(&readiness.waiting_for, "another process holds the inbox");
             told = true;
         }
-        tokio::select! {
-            () = sleep(LOCK_POLL) => {}
-            () = stop.soft.cancelled() => return Ok(None),
-        }
+        sleep(LOCK_POLL).await;
     }
 }
 
