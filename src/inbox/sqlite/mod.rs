@@ -15,6 +15,7 @@ mod stale;
 mod tests;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use open::{Lock, OpenError};
 pub use reader::{Direction, ReadError, Reader};
@@ -37,12 +38,15 @@ use crate::model::{Seq, SinkName, Start};
 
 /// Appends handed over and not yet taken by the writer: four full batches. Beyond, senders are told to come back.
 const MAX_WAITING: usize = 2048;
+/// Bytes of their bodies. Their senders may have gone by now: what bounds the requests in hand does not bound these.
+const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Bytes of refused requests waiting to be written; what goes beyond is counted in metrics, but not kept.
 const MAX_REFUSED_BYTES: usize = 8 << 20;
 /// What a refused request weighs besides its body.
 const REFUSED_OVERHEAD: usize = 4096;
-/// Connections kept for reading.
-const MAX_IDLE_READERS: usize = 4;
+/// Connections for reading: more reads wait, so that a thousand parked events that are due at once do not open a
+/// thousand files.
+const MAX_READERS: usize = 4;
 
 /// The inbox of the process that holds its lock.
 pub struct SqliteInbox {
@@ -50,31 +54,38 @@ pub struct SqliteInbox {
     shared: Arc<Shared>,
     path: PathBuf,
     readers: Arc<Mutex<Vec<Reader>>>,
+    may_read: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: Lock,
 }
 
 impl SqliteInbox {
     /// Opens the inbox: checkpoints it, brings its schema up to date, loads the newest keys, and starts the writer.
-    /// Blocks while it does; what it reads is bounded, whatever the size of the log.
+    /// Blocks while it does; what it reads is bounded, whatever the size of the log. The lock is let go of when the
+    /// writer has ended: dropping the inbox only asks it to.
     pub fn open(config: &Config, lock: Lock, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let sqlite_error = |source| OpenError::Sqlite { path: config.path.clone(), source };
         let connection = open::open_writer(&config.path)?;
         let (commands, receiver): (_, Receiver<Command>) = channel();
         let shared = Arc::new(Shared::new());
-        let writer = Writer::new(config, connection, clock, metrics, Arc::clone(&shared), commands.clone())
+        let writer = Writer::new(config, connection, lock, clock, metrics, Arc::clone(&shared), commands.clone())
             .map_err(sqlite_error)?;
+        let fate = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("inbox-writer".to_owned())
-            .spawn(move || writer.run(&receiver))
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| writer.run(&receiver))).is_err() {
+                    fate.close();
+                    fate.fail("the writer panicked: this is a bug");
+                }
+            })
             .map_err(|source| OpenError::Io { path: config.path.clone(), source })?;
         Ok(Self {
             commands,
             shared,
             path: config.path.clone(),
             readers: Arc::default(),
+            may_read: Arc::new(Semaphore::new(MAX_READERS)),
             writer: Mutex::new(Some(thread)),
-            _lock: lock,
         })
     }
 
@@ -90,17 +101,16 @@ impl SqliteInbox {
         read: impl FnOnce(&mut Reader) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (readers, path) = (Arc::clone(&self.readers), self.path.clone());
+        let permit = Arc::clone(&self.may_read).acquire_owned().await.map_err(|_| Unavailable::Closed)?;
         let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut reader = match idle {
                 Some(reader) => reader,
                 None => Reader::open_path(&path)?,
             };
             let result = read(&mut reader)?;
-            let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
-            if readers.len() < MAX_IDLE_READERS {
-                readers.push(reader);
-            }
+            readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             Ok(result)
         });
         match reading.await {
@@ -113,8 +123,11 @@ impl SqliteInbox {
 #[async_trait]
 impl Inbox for SqliteInbox {
     async fn append(&self, event: NewEvent) -> Result<Appended, Unavailable> {
-        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        let bytes = event.delivery.body().len();
+        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting_bytes = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if waiting >= MAX_WAITING || waiting_bytes >= MAX_WAITING_BYTES {
+            self.shared.taken(bytes);
             return Err(Unavailable::Busy);
         }
         let (reply, answer) = oneshot::channel();
@@ -123,7 +136,7 @@ impl Inbox for SqliteInbox {
     }
 
     fn quarantine(&self, refused: Refused) {
-        let bytes = refused.rejected.delivery.body.len() + REFUSED_OVERHEAD;
+        let bytes = weight(&refused);
         if self.shared.quarantine_bytes.fetch_add(bytes, Ordering::Relaxed) >= MAX_REFUSED_BYTES {
             self.shared.quarantine_bytes.fetch_sub(bytes, Ordering::Relaxed);
             tracing::debug!(source = %refused.rejected.delivery.source, "the quarantine takes no more for now");
@@ -178,4 +191,16 @@ impl Inbox for SqliteInbox {
         }
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// The writer has a sender of its own, so it does not end by itself.
+impl Drop for SqliteInbox {
+    fn drop(&mut self) {
+        _ = self.send(Command::Close);
+    }
+}
+
+/// What a refused request takes of [`MAX_REFUSED_BYTES`].
+fn weight(refused: &Refused) -> usize {
+    refused.rejected.delivery.body.len() + REFUSED_OVERHEAD
 }

@@ -21,6 +21,8 @@ use crate::verify::Rejection;
 const PAGE: usize = 500;
 /// Rows looked at in one read when few of them match.
 const SCAN: i64 = 20_000;
+/// The same when their bodies are searched, which may be a mebibyte each.
+const SEARCH: i64 = 200;
 /// Bytes of bodies in one read of the log.
 const READ_BYTES: usize = 8 << 20;
 /// Events of one entity in `events show`.
@@ -99,10 +101,11 @@ impl Reader {
             return Ok(());
         }
         loop {
-            // At most SCAN rows are looked at, and PAGE returned, in one statement.
+            // At most `scan` rows are looked at, and PAGE returned, in one statement.
+            let scan = if filter.search.is_some() { SEARCH } else { SCAN };
             let (low, high) = match direction {
-                Direction::Forward => (at + 1, (at + SCAN).min(head)),
-                Direction::Backward => ((at - SCAN).max(1), (at - 1).min(head)),
+                Direction::Forward => (at + 1, (at + scan).min(head)),
+                Direction::Backward => ((at - scan).max(1), (at - 1).min(head)),
             };
             if low > high {
                 return Ok(());
@@ -276,13 +279,13 @@ impl Reader {
             source: Some(summary.source.as_str().to_owned()),
             ..EventFilter::default()
         };
+        let seqs = self.candidates(&entity)?;
+        // Where there are too many: those up to this one.
+        let first = seqs.partition_point(|&seq| seq <= at).saturating_sub(LIFECYCLE);
+        let query = Query::new(&entity, Direction::Forward);
         let mut lifecycle = Vec::new();
-        self.each_event(&entity, Direction::Forward, None, &mut |event| {
-            lifecycle.push(event);
-            if lifecycle.len() < LIFECYCLE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        if lifecycle.is_empty() {
-            lifecycle.push(summary.clone());
+        for &seq in seqs[first..].iter().take(LIFECYCLE) {
+            lifecycle.append(&mut self.page(&query, seq, seq)?);
         }
         let attempts = self.attempts(at)?;
         let detail = self.connection.query_row(
@@ -305,10 +308,7 @@ impl Reader {
     }
 
     fn attempts(&self, seq: i64) -> rusqlite::Result<Vec<AttemptRecord>> {
-        let mut rows = self.connection.prepare(
-            "SELECT s.name, a.n, a.at, a.latency_us, a.outcome, a.note
-             FROM sinks s JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1 ORDER BY s.name, a.n",
-        )?;
+        let mut rows = self.connection.prepare(ATTEMPTS)?;
         let rows = rows.query_map([seq], |row| {
             Ok(AttemptRecord {
                 sink: name(SinkName::new(row.get_ref(0)?.as_str()?))?,
@@ -333,8 +333,9 @@ impl Reader {
         };
         let watermark: i64 = self.connection.query_row("SELECT watermark FROM index_state", [], |row| row.get(0))?;
         let mut seqs = Vec::new();
-        for (source, table) in self.sources.values().flat_map(|source| tables.iter().map(move |table| (source, table)))
-        {
+        let asked_for = |source: &SourceName| filter.source.as_ref().is_none_or(|name| name == source.as_str());
+        let sources = self.sources.values().filter(|source| asked_for(source));
+        for (source, table) in sources.flat_map(|source| tables.iter().map(move |table| (source, table))) {
             let mut rows = self.connection.prepare_cached(&format!(
                 "SELECT e.seq FROM {table} i JOIN events e ON e.seq = i.seq
                  WHERE i.hash = ?1 AND {column} = ?2 AND e.seq <= ?3"
@@ -343,9 +344,11 @@ impl Reader {
             let rows = rows.query_map((hash, text, watermark), |row| row.get::<_, i64>(0))?;
             seqs.append(&mut rows.collect::<rusqlite::Result<Vec<_>>>()?);
         }
-        let mut rows =
-            self.connection.prepare_cached(&format!("SELECT seq FROM events e WHERE e.seq > ?1 AND {column} = ?2"))?;
-        let rows = rows.query_map((watermark, text), |row| row.get::<_, i64>(0))?;
+        let mut rows = self.connection.prepare_cached(&format!(
+            "SELECT e.seq FROM events e JOIN sources s ON s.id = e.source_id
+             WHERE e.seq > ?1 AND {column} = ?2 AND s.name = coalesce(?3, s.name)"
+        ))?;
+        let rows = rows.query_map((watermark, text, &filter.source), |row| row.get::<_, i64>(0))?;
         seqs.append(&mut rows.collect::<rusqlite::Result<Vec<_>>>()?);
         seqs.sort_unstable();
         seqs.dedup();
@@ -370,9 +373,20 @@ impl Reader {
     }
 
     fn source(&self, id: i64) -> rusqlite::Result<SourceName> {
-        self.sources.get(&id).cloned().ok_or(rusqlite::Error::QueryReturnedNoRows)
+        match self.sources.get(&id) {
+            Some(source) => Ok(source.clone()),
+            // Its first event came after the others were learnt.
+            None => self
+                .connection
+                .prepare_cached("SELECT name FROM sources WHERE id = ?1")?
+                .query_row([id], |row| name(SourceName::new(row.get_ref(0)?.as_str()?))),
+        }
     }
 }
+
+/// A lookup for each sink: CROSS keeps SQLite from walking over the whole ledger instead.
+pub(super) const ATTEMPTS: &str = "SELECT s.name, a.n, a.at, a.latency_us, a.outcome, a.note
+    FROM sinks s CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1 ORDER BY s.name, a.n";
 
 const ENTITY_KEY: &str = "coalesce(e.entity_key, e.event_id)";
 

@@ -10,6 +10,8 @@ use crate::model::Seq;
 pub(super) struct Shared {
     /// Appends handed over and not yet taken.
     pub(super) waiting: AtomicUsize,
+    /// Bytes of their bodies.
+    pub(super) waiting_bytes: AtomicUsize,
     /// Bytes of refused requests handed over and not yet written.
     pub(super) quarantine_bytes: AtomicUsize,
     pub(super) closed: AtomicBool,
@@ -22,12 +24,19 @@ impl Shared {
     pub(super) fn new() -> Self {
         Self {
             waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
             quarantine_bytes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             head: watch::Sender::new(Seq::ZERO),
             failed: watch::Sender::new(None),
             trouble: Mutex::new(None),
         }
+    }
+
+    /// An append with a body of so many bytes waits no longer.
+    pub(super) fn taken(&self, bytes: usize) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn close(&self) {

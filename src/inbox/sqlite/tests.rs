@@ -340,3 +340,119 @@ async fn filters_narrow_and_walks_go_both_ways() {
     assert_eq!(newest, (102..=1201).rev().collect::<Vec<_>>());
     inbox.close().await;
 }
+
+/// Waits for a condition; what makes it true is under way.
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "never: {what}");
+}
+
+#[tokio::test]
+async fn the_lock_is_held_until_the_last_write_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let other = Connection::open(&config.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut append = inbox.append(new_event("one", &payin("a", "o", "COMPLETED")));
+    assert!(futures_util::poll!(&mut append).is_pending(), "it is handed over");
+    let waiting = &inbox.shared.waiting;
+    until("the writer has it", || waiting.load(std::sync::atomic::Ordering::Relaxed) == 0).await;
+    drop(append);
+    drop(inbox);
+    assert!(Lock::try_take(&config.path).unwrap().is_none(), "the writer may yet commit");
+    other.execute_batch("ROLLBACK").unwrap();
+    until("the writer ends by itself", || Lock::try_take(&config.path).unwrap().is_some()).await;
+    assert_eq!(list(&config, &EventFilter::default()).len(), 1);
+}
+
+/// A clock that panics on the writer's thread, the only one that asks it.
+struct Broken;
+
+impl crate::clock::Clock for Broken {
+    fn now(&self) -> Timestamp {
+        panic!("broken on purpose");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_a_failure_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let lock = Lock::try_take(&config.path).unwrap().unwrap();
+    let inbox = SqliteInbox::open(&config, lock, Arc::new(Broken), Arc::new(Metrics::new())).unwrap();
+    let consumer = inbox.consumer(&SinkName::new("bus").unwrap(), Start::Now, "*".to_owned()).await;
+    assert_eq!(consumer.err(), Some(Unavailable::Closed));
+    let why = tokio::time::timeout(Duration::from_secs(30), inbox.failed()).await;
+    assert!(why.unwrap().contains("panicked"));
+    assert!(inbox.trouble().is_some());
+    assert_eq!(inbox.append(new_event("one", "{}")).await, Err(Unavailable::Closed));
+}
+
+#[tokio::test]
+async fn forged_requests_alone_do_not_grow_the_write_ahead_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.quarantine.max_bytes = 64 << 20;
+    let inbox = open(&config);
+    for round in 0..8 {
+        for n in 0..7 {
+            inbox.quarantine(refused("192.0.2.66", &format!("{round} {n} {}", "x".repeat(1 << 20))));
+        }
+        let bytes = &inbox.shared.quarantine_bytes;
+        until("they are written", || bytes.load(std::sync::atomic::Ordering::Relaxed) == 0).await;
+    }
+    let wal = std::fs::metadata(config.path.with_extension("db-wal")).unwrap().len();
+    assert!(wal < 24 << 20, "{wal} bytes");
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn many_reads_at_once_use_few_connections() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let reads = (0..200).map(|_| {
+        let (inside, most) = (Arc::clone(&inside), Arc::clone(&most));
+        inbox.with_reader(move |reader| {
+            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let head = reader.head();
+            inside.fetch_sub(1, Ordering::SeqCst);
+            Ok(head.is_ok())
+        })
+    });
+    let read = futures_util::future::join_all(reads).await;
+    assert!(read.into_iter().all(|read| read == Ok(true)));
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=super::MAX_READERS).contains(&most), "{most} at once");
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn showing_an_event_looks_up_its_attempts_and_its_nearest_lifecycle() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    for n in 1..=150 {
+        append(&inbox, "one", &payin(&format!("e{n}"), "order", "PROCESSING")).await;
+        append(&inbox, "two", &payin(&format!("e{n}"), "order", "PROCESSING")).await;
+    }
+    let mut reader = Reader::open(&config).unwrap();
+    for (seq, first, last) in [("1", 1, 199), ("299", 101, 299), ("240", 42, 240)] {
+        let shown = reader.event(seq).unwrap().pop().unwrap();
+        let seqs: Vec<_> = shown.lifecycle.iter().map(|event| event.seq.get()).collect();
+        assert_eq!((seqs.len(), seqs[0], *seqs.last().unwrap()), (100, first, last), "{seq}");
+        assert!(shown.lifecycle.iter().all(|event| event.source == shown.summary.source));
+    }
+    let raw = Connection::open(&config.path).unwrap();
+    let mut plan = raw.prepare(&format!("EXPLAIN QUERY PLAN {}", super::reader::ATTEMPTS)).unwrap();
+    let plan: Vec<String> = plan.query_map([1], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+    assert!(plan.iter().any(|step| step.starts_with("SEARCH a USING PRIMARY KEY (sink_id=? AND seq=?)")), "{plan:?}");
+    inbox.close().await;
+}

@@ -14,9 +14,11 @@ use tokio::sync::oneshot;
 use super::append::{Append, Names, append};
 use super::filter::{self, Loaded};
 use super::index::{Index, Portion};
+use super::open::Lock;
 use super::progress;
 use super::quarantine::Quarantine;
 use super::shared::Shared;
+use super::weight;
 use crate::clock::Clock;
 use crate::inbox::{AppendKind, Appended, Config, ConsumerState, Progress, Refused, Unavailable, micros};
 use crate::metrics::Metrics;
@@ -29,8 +31,10 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 const CHECKPOINT_PAGES: u64 = 1024;
 /// How often the work behind the acknowledgement is done: arrivals, quarantine, gauges, a try after trouble.
 const TICK: Duration = Duration::from_millis(250);
-/// Arrivals waiting to be written; more are written at once.
+/// Arrivals waiting to be written; more are written at once, and while that fails twice as many are kept.
 const MAX_ARRIVALS: usize = 10_000;
+/// Between two tries to load the dedup filter.
+const FILTER_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the writer is asked to do.
 pub(super) enum Command {
@@ -49,6 +53,16 @@ enum Written {
     Consumer(ConsumerState),
 }
 
+impl Written {
+    fn reached_the_disk(&self) -> bool {
+        match self {
+            Self::Append(appended) => appended.kind != AppendKind::Duplicate,
+            Self::Record(result) => result.is_ok(),
+            Self::Consumer(_) => false,
+        }
+    }
+}
+
 pub(super) struct Writer {
     path: PathBuf,
     connection: Connection,
@@ -60,12 +74,18 @@ pub(super) struct Writer {
     arrivals: HashMap<i64, (i64, i64)>,
     last_seq: i64,
     ticked: Instant,
+    /// When the dedup filter's load last failed.
+    filter_failed: Option<Instant>,
+    /// Whether the last checkpoint failed.
+    checkpoint_fails: bool,
     limits: crate::inbox::QuarantineLimits,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     /// For the filter's loader to answer to.
     commands: Sender<Command>,
+    /// Last: nothing is written any more when it is let go of.
+    _lock: Lock,
 }
 
 impl Writer {
@@ -73,6 +93,7 @@ impl Writer {
     pub(super) fn new(
         config: &Config,
         connection: Connection,
+        lock: Lock,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         shared: Arc<Shared>,
@@ -88,12 +109,15 @@ impl Writer {
             arrivals: HashMap::new(),
             last_seq,
             ticked: Instant::now(),
+            filter_failed: None,
+            checkpoint_fails: false,
             limits: config.quarantine,
             clock,
             metrics,
             shared,
             commands,
             connection,
+            _lock: lock,
         };
         writer.publish_head();
         writer.measure();
@@ -112,10 +136,14 @@ impl Writer {
             };
             if !batch.is_empty() {
                 self.commit(&mut batch);
-                self.checkpoint_if_due();
             }
-            if closing || self.ticked.elapsed() >= TICK || self.arrivals.len() > MAX_ARRIVALS {
+            let full = self.arrivals.len() > MAX_ARRIVALS && self.shared.trouble().is_none();
+            if !self.shared.has_failed() && (closing || full || self.ticked.elapsed() >= TICK) {
                 self.housekeep();
+            }
+            // Nothing is built upon what a failed fsync left behind.
+            if !self.shared.has_failed() {
+                self.checkpoint_if_due();
             }
             if closing || self.shared.has_failed() {
                 break;
@@ -133,13 +161,17 @@ impl Writer {
         while let Some(command) = next {
             match command {
                 Command::Append(append) => {
-                    self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-                    bytes += append.event.delivery.body().len();
+                    let body = append.event.delivery.body().len();
+                    self.shared.taken(body);
+                    bytes += body;
                     batch.push(Command::Append(append));
                 }
                 Command::Record { .. } | Command::Consumer { .. } => batch.push(command),
                 Command::Quarantine(refused) => self.refused.push(*refused),
-                Command::FilterLoaded(loaded) => self.index.filter.install(loaded),
+                Command::FilterLoaded(loaded) => {
+                    self.filter_failed = loaded.is_none().then(Instant::now);
+                    self.index.filter.install(loaded);
+                }
                 Command::Close => return true,
             }
             let full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
@@ -162,7 +194,10 @@ impl Writer {
                     self.metrics.batch_events.observe(f64::from(u32::try_from(new_events).unwrap_or(u32::MAX)));
                     self.publish_head();
                 }
-                self.shared.set_trouble(None);
+                // Duplicates write nothing: that they can be answered says nothing of the disk.
+                if written.iter().any(Written::reached_the_disk) {
+                    self.shared.set_trouble(None);
+                }
                 batch.drain(..).zip(written).for_each(|(command, written)| self.answer(command, written));
             }
             Err(error) => {
@@ -225,14 +260,20 @@ impl Writer {
         match (command, written) {
             (Command::Append(append), Written::Append(appended)) => {
                 if appended.kind == AppendKind::Duplicate {
-                    let arrival = self.arrivals.entry(appended.seq.get()).or_default();
-                    *arrival = (arrival.0 + 1, micros(append.event.received_at));
+                    self.count_arrival(appended.seq, micros(append.event.received_at));
                 }
                 _ = append.reply.send(Ok(appended));
             }
             (Command::Record { reply, .. }, Written::Record(result)) => _ = reply.send(result),
             (Command::Consumer { reply, .. }, Written::Consumer(state)) => _ = reply.send(Ok(state)),
             _ => unreachable!("answers stand in the order of their commands"),
+        }
+    }
+
+    fn count_arrival(&mut self, seq: Seq, at: i64) {
+        if self.arrivals.len() < 2 * MAX_ARRIVALS || self.arrivals.contains_key(&seq.get()) {
+            let arrival = self.arrivals.entry(seq.get()).or_default();
+            *arrival = (arrival.0 + 1, at);
         }
     }
 
@@ -259,7 +300,7 @@ impl Writer {
         }
     }
 
-    fn checkpoint_if_due(&self) {
+    fn checkpoint_if_due(&mut self) {
         let checkpoint = |mode: &str| -> rusqlite::Result<u64> {
             self.connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| row.get(1))
         };
@@ -268,8 +309,15 @@ impl Writer {
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        if let Err(error) = result {
-            _ = self.note_failure("the write-ahead log could not be written back", &error);
+        match result {
+            Ok(()) => self.checkpoint_fails = false,
+            Err(error) if is_fatal(&error) => _ = self.note_failure("a checkpoint failed", &error),
+            // What is acknowledged is safe in the log, which grows until this works or the disk is full.
+            Err(error) if !self.checkpoint_fails => {
+                tracing::error!(%error, "the write-ahead log could not be written back; it is tried again");
+                self.checkpoint_fails = true;
+            }
+            Err(_) => {}
         }
     }
 
@@ -281,8 +329,8 @@ impl Writer {
             match self.write_behind() {
                 Ok(()) => {
                     self.arrivals.clear();
-                    self.refused.clear();
-                    self.shared.quarantine_bytes.store(0, Ordering::Relaxed);
+                    let written = self.refused.drain(..).map(|refused| weight(&refused)).sum();
+                    self.shared.quarantine_bytes.fetch_sub(written, Ordering::Relaxed);
                     self.shared.set_trouble(None);
                 }
                 Err(error) => self.housekeeping_failed(&error),
@@ -326,7 +374,8 @@ impl Writer {
     }
 
     fn load_filter_if_needed(&mut self) {
-        if !self.index.filter.begin_load() {
+        let too_soon = self.filter_failed.is_some_and(|at| at.elapsed() < FILTER_AGAIN);
+        if too_soon || !self.index.filter.begin_load() {
             return;
         }
         let (path, shared, commands) = (self.path.clone(), Arc::clone(&self.shared), self.commands.clone());
@@ -339,6 +388,7 @@ impl Writer {
         });
         if let Err(error) = loader {
             tracing::warn!(%error, "the dedup filter's thread could not be started");
+            self.filter_failed = Some(Instant::now());
             self.index.filter.install(None);
         }
     }
@@ -375,3 +425,6 @@ fn is_fatal(error: &rusqlite::Error) -> bool {
 fn file_bytes(path: &std::path::Path) -> i64 {
     std::fs::metadata(path).map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

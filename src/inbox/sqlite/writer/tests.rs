@@ -1,0 +1,115 @@
+//! The writer without its thread, on a database that may grow no further.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::super::open::open_writer;
+use super::*;
+use crate::clock::SystemClock;
+use crate::inbox::{NewEvent, QuarantineLimits};
+use crate::model::SourceName;
+use crate::verify::{Keys, Unverified, sign};
+
+fn writer(dir: &std::path::Path) -> Writer {
+    let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
+    let config = Config { path: dir.join("inbox.db"), quarantine };
+    let lock = Lock::try_take(&config.path).unwrap().unwrap();
+    let connection = open_writer(&config.path).unwrap();
+    let (commands, _) = std::sync::mpsc::channel();
+    let metrics = Arc::new(Metrics::new());
+    Writer::new(&config, connection, lock, Arc::new(SystemClock), metrics, Arc::new(Shared::new()), commands).unwrap()
+}
+
+type Answer = oneshot::Receiver<Result<Appended, Unavailable>>;
+
+fn command(id: &str, bytes: usize) -> (Command, Answer) {
+    let body =
+        format!(r#"{{"eventId":"{id}","eventType":"payin_completed","data":{{"pad":"{}"}}}}"#, "x".repeat(bytes));
+    let delivery = Unverified {
+        source: SourceName::new("one").unwrap(),
+        signatures: vec![sign(b"secret", body.as_bytes()).into()],
+        content_type: None,
+        headers: vec![],
+        body: Bytes::from(body),
+    };
+    let verified = delivery.verify(&Keys::new(&["secret"]).unwrap()).unwrap();
+    let (reply, answer) = oneshot::channel();
+    (Command::Append(Box::new(Append::new(NewEvent::new(verified, Timestamp::now()), reply))), answer)
+}
+
+/// One batch, and what each of it is answered.
+fn commit(writer: &mut Writer, commands: Vec<(Command, Answer)>) -> Vec<Result<Appended, Unavailable>> {
+    let (mut batch, answers): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
+    writer.commit(&mut batch);
+    answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+}
+
+fn kind(answer: &Result<Appended, Unavailable>) -> Option<AppendKind> {
+    answer.as_ref().ok().map(|appended| appended.kind)
+}
+
+/// The database may not grow any more, or may again.
+fn full(writer: &Writer, is_full: bool) {
+    let pages = if is_full { 1 } else { 1_000_000 };
+    writer.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+}
+
+#[test]
+fn on_a_full_disk_a_whole_batch_is_as_if_it_had_never_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    full(&writer, true);
+    let refused = commit(&mut writer, vec![command("a", 1), command("a", 2), command("b", 100_000)]);
+    assert!(refused.iter().all(|answer| matches!(answer, Err(Unavailable::Storage(_)))), "{refused:?}");
+    full(&writer, false);
+    let stored = commit(&mut writer, vec![command("b", 100_000), command("a", 2), command("a", 1), command("a", 2)]);
+    let kinds: Vec<_> = stored.iter().map(kind).collect();
+    let expected = [AppendKind::Fresh, AppendKind::Fresh, AppendKind::Conflict, AppendKind::Duplicate];
+    assert_eq!(kinds, expected.map(Some));
+    assert_eq!(stored.iter().map(|answer| answer.as_ref().unwrap().seq.get()).collect::<Vec<_>>(), [1, 2, 3, 2]);
+    let flags: Vec<(i64, bool)> = {
+        let mut rows = writer.connection.prepare("SELECT seq, conflict FROM events ORDER BY seq").unwrap();
+        rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(flags, [(1, false), (2, false), (3, true)]);
+}
+
+#[test]
+fn a_duplicate_that_can_be_answered_does_not_end_the_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    assert_eq!(kind(&commit(&mut writer, vec![command("a", 1)])[0]), Some(AppendKind::Fresh));
+    full(&writer, true);
+    assert!(commit(&mut writer, vec![command("b", 100_000)])[0].is_err());
+    assert!(writer.shared.trouble().is_some());
+    assert_eq!(kind(&commit(&mut writer, vec![command("a", 1)])[0]), Some(AppendKind::Duplicate));
+    assert!(writer.shared.trouble().is_some(), "nothing has been written since");
+    full(&writer, false);
+    assert_eq!(kind(&commit(&mut writer, vec![command("b", 100_000)])[0]), Some(AppendKind::Fresh));
+    assert_eq!(writer.shared.trouble(), None);
+}
+
+#[test]
+fn arrivals_that_cannot_be_written_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    for seq in 1..=50_000 {
+        writer.count_arrival(Seq::new(seq).unwrap(), 0);
+    }
+    assert_eq!(writer.arrivals.len(), 2 * MAX_ARRIVALS);
+    writer.count_arrival(Seq::new(1).unwrap(), 7);
+    assert_eq!(writer.arrivals[&1], (2, 7));
+}
+
+#[test]
+fn a_filter_that_cannot_be_loaded_is_not_begun_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    let (commands, received) = std::sync::mpsc::channel();
+    writer.commands = commands;
+    writer.index.filter = filter::Filter::unloaded();
+    let mut batch = vec![];
+    writer.gather(Command::FilterLoaded(None), &received, &mut batch);
+    writer.load_filter_if_needed();
+    assert!(writer.index.filter.begin_load(), "no load has been begun");
+}
