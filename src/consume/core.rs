@@ -13,6 +13,8 @@ use crate::model::{Outcome, Seq};
 
 /// Parked events of one sink; at the bound reading stops, and nothing is dropped.
 pub(super) const MAX_PARKED: usize = 10_000;
+/// Bytes of the bodies of events that are read and not yet tried.
+const MAX_READY_BYTES: usize = 32 << 20;
 /// Events read ahead for each delivery in flight: enough that one busy key does not starve the others.
 const READ_AHEAD: usize = 4;
 
@@ -66,6 +68,7 @@ pub(super) struct Core {
     open: BTreeSet<Seq>,
     flying: usize,
     parked: usize,
+    ready_bytes: usize,
     recorded_cursor: Seq,
     /// The cursor in the record that is being written.
     taken_cursor: Seq,
@@ -78,8 +81,9 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// From what the inbox recorded. `parked` are the parked events as stored now, for their lanes.
-    pub(super) fn new(config: Config, state: ConsumerState, parked: &[StoredEvent], now: Timestamp) -> Self {
+    /// From what the inbox recorded. `parked` are the parked events as stored now, for their lanes; their bodies are not
+    /// looked at.
+    pub(super) fn new(config: Config, state: ConsumerState, parked: &[StoredEvent]) -> Self {
         let mut core = Self {
             config,
             read_to: state.cursor,
@@ -91,6 +95,7 @@ impl Core {
             open: BTreeSet::new(),
             flying: 0,
             parked: 0,
+            ready_bytes: 0,
             recorded_cursor: state.cursor,
             taken_cursor: state.cursor,
             recording: 0,
@@ -99,8 +104,6 @@ impl Core {
             unpark: Vec::new(),
             dead: Vec::new(),
         };
-        // A clock that was set back must not keep a parked event for longer than the longest delay.
-        let latest = add(now, core.config.retry.max);
         let records: HashMap<Seq, &Parked> = state.parked.iter().map(|record| (record.seq, record)).collect();
         for event in parked {
             let Some(record) = records.get(&event.seq) else { continue };
@@ -110,7 +113,7 @@ impl Core {
                 received_at: event.received_at,
                 attempts: record.attempts,
                 first_attempt: record.first_attempt,
-                next_attempt: record.next_attempt.min(latest),
+                next_attempt: record.next_attempt,
                 parked: true,
             };
             core.insert(event.seq, item);
@@ -127,6 +130,9 @@ impl Core {
 
     /// Where to read on, and how many events; `None` while enough is waiting.
     pub(super) fn wants(&self) -> Option<(Seq, usize)> {
+        if self.ready_bytes >= MAX_READY_BYTES {
+            return None;
+        }
         let window = self.config.concurrency * READ_AHEAD;
         let room = window.saturating_sub(self.open.len()).min(MAX_PARKED.saturating_sub(self.parked + self.open.len()));
         (room > 0).then_some((self.read_to, room))
@@ -160,6 +166,7 @@ impl Core {
         let (seq, lane) = (event.seq, self.lane(&event));
         let behind = self.lanes.get(&lane).and_then(BTreeSet::first).is_some_and(|head| self.items[head].parked);
         let received_at = event.received_at;
+        self.ready_bytes += body_bytes(&event);
         let state = State::Ready(Box::new(event));
         let (attempts, first_attempt) = (0, None);
         let item =
@@ -175,7 +182,8 @@ impl Core {
     /// Deliveries to start now: at most `concurrency` are in flight or unrecorded, so that a crash repeats no more.
     pub(super) fn start(&mut self, now: Timestamp) -> Vec<Start> {
         let mut starts = Vec::new();
-        while self.flying + self.attempts.len() + self.recording < self.config.concurrency {
+        self.shorten_timers(now);
+        while self.has_room() {
             let due = self.timers.first().filter(|(at, _)| *at <= now).copied();
             let seq = if let Some(due) = due {
                 self.timers.remove(&due);
@@ -185,9 +193,8 @@ impl Core {
             } else {
                 break;
             };
-            let item = self.items.get_mut(&seq).expect("a head is an item");
             self.flying += 1;
-            starts.push(match std::mem::replace(&mut item.state, State::Flying) {
+            starts.push(match self.change(seq, State::Flying) {
                 State::Ready(event) => Start::Event(event),
                 State::Parked => Start::Parked(seq),
                 State::Flying => unreachable!("what flies is in neither queue"),
@@ -196,9 +203,24 @@ impl Core {
         starts
     }
 
-    /// When [`Self::start`] may have something that it has not now.
+    fn has_room(&self) -> bool {
+        self.flying + self.attempts.len() + self.recording < self.config.concurrency
+    }
+
+    /// A clock that was set back must not keep a parked event for longer than the longest delay.
+    fn shorten_timers(&mut self, now: Timestamp) {
+        let latest = add(now, self.config.retry.max);
+        while let Some(&(at, seq)) = self.timers.last().filter(|(at, _)| *at > latest) {
+            self.timers.remove(&(at, seq));
+            self.items.get_mut(&seq).expect("a head is an item").next_attempt = latest;
+            self.timers.insert((latest, seq));
+        }
+    }
+
+    /// When [`Self::start`] may have something that it has not now; `None` while it waits for a delivery to end, or to
+    /// be recorded.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first().filter(|_| self.has_room()).map(|(at, _)| *at)
     }
 
     /// A parked event could not be read again: nothing was tried.
@@ -300,7 +322,6 @@ impl Core {
 
     /// A failed event is parked until its next attempt, and everything of its lane that was read already behind it.
     fn set_aside(&mut self, seq: Seq, next_attempt: Timestamp, now: Timestamp) {
-        self.items.get_mut(&seq).expect("what flies is an item").state = State::Parked;
         self.hold(seq, next_attempt);
         let lane = self.items[&seq].lane.clone();
         let behind: Vec<Seq> = self.lanes[&lane].iter().copied().filter(|&other| other > seq).collect();
@@ -313,8 +334,8 @@ impl Core {
     }
 
     fn hold(&mut self, seq: Seq, next_attempt: Timestamp) {
+        self.change(seq, State::Parked);
         let item = self.items.get_mut(&seq).expect("only what is known is parked");
-        item.state = State::Parked;
         item.next_attempt = next_attempt;
         if !item.parked {
             item.parked = true;
@@ -323,6 +344,16 @@ impl Core {
         }
         let (attempts, first_attempt) = (item.attempts, item.first_attempt);
         self.park.insert(seq, Parked { seq, attempts, first_attempt, next_attempt });
+    }
+
+    /// Returns the state that was.
+    fn change(&mut self, seq: Seq, state: State) -> State {
+        let item = self.items.get_mut(&seq).expect("only what is known changes");
+        let before = std::mem::replace(&mut item.state, state);
+        if let State::Ready(event) = &before {
+            self.ready_bytes -= body_bytes(event);
+        }
+        before
     }
 
     fn bury(&mut self, seq: Seq, attempts: u32, reason: String, at: Timestamp) {
@@ -358,6 +389,10 @@ impl Core {
             State::Flying => {}
         }
     }
+}
+
+fn body_bytes(event: &StoredEvent) -> usize {
+    event.body.as_ref().map_or(0, bytes::Bytes::len)
 }
 
 fn add(at: Timestamp, duration: Duration) -> Timestamp {

@@ -70,7 +70,7 @@ impl World {
     fn new(log: Vec<StoredEvent>, config: Config) -> Self {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let state = ConsumerState { cursor: Seq::ZERO, parked: vec![], done_above: BTreeSet::new(), dead_letters: 0 };
-        let core = Core::new(config.clone(), state, &[], now);
+        let core = Core::new(config.clone(), state, &[]);
         Self {
             log,
             config,
@@ -165,7 +165,7 @@ impl World {
             dead_letters: self.dead.len() as u64,
         };
         let events: Vec<StoredEvent> = self.parked.keys().map(|at| self.stored(*at).clone()).collect();
-        self.core = Core::new(self.config.clone(), state, &events, self.now);
+        self.core = Core::new(self.config.clone(), state, &events);
         self.in_flight.clear();
         self.record = None;
     }
@@ -335,4 +335,61 @@ fn reading_stops_at_the_bound_of_parked_events() {
     }
     assert!(world.parked.len() <= super::core::MAX_PARKED, "{} are parked", world.parked.len());
     assert!(world.cursor.get() <= super::core::MAX_PARKED as i64);
+}
+
+fn failed_once(concurrency: usize) -> World {
+    let mut world = World::new(vec![event(1, "a", "payin.completed", false)], config(Ordering::Key, concurrency));
+    world.turn();
+    world.finish(0, Outcome::transient("down"), 1.0);
+    world.turn();
+    world.commit();
+    world
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_no_event_waiting() {
+    let mut world = failed_once(1);
+    world.now -= SignedDuration::from_hours(24);
+    world.turn();
+    assert!(world.in_flight.is_empty());
+    world.now += SignedDuration::from_secs(61);
+    world.turn();
+    assert_eq!(world.in_flight, [seq(1)], "the longest delay is 60 s");
+
+    let mut world = failed_once(1);
+    world.now -= SignedDuration::from_hours(24);
+    world.crash();
+    world.turn();
+    world.now += SignedDuration::from_secs(61);
+    world.turn();
+    assert_eq!(world.in_flight, [seq(1)], "after a restart too");
+}
+
+#[test]
+fn what_is_due_is_waited_for_only_where_it_can_start() {
+    let mut world = failed_once(1);
+    assert!(world.core.next_due().is_some());
+    world.log.push(event(2, "b", "payin.completed", false));
+    world.turn();
+    assert_eq!(world.in_flight, [seq(2)]);
+    assert_eq!(world.core.next_due(), None, "no room: the loop would turn for nothing");
+    world.finish(0, Outcome::delivered("ok"), 0.0);
+    assert_eq!(world.core.next_due(), None, "not recorded yet");
+    world.turn();
+    world.commit();
+    assert!(world.core.next_due().is_some());
+}
+
+#[test]
+fn reading_stops_when_the_bodies_in_memory_are_many() {
+    let mut events: Vec<_> = (1..=100).map(|at| event(at, &format!("key-{at}"), "payin.completed", false)).collect();
+    events.iter_mut().for_each(|event| event.body = Some(bytes::Bytes::from(vec![0; 1 << 20])));
+    let mut world = World::new(events, config(Ordering::Key, 100));
+    world.core.read(world.log[..40].to_vec(), world.now);
+    assert_eq!(world.core.wants(), None, "40 MiB wait");
+    world.turn();
+    assert_eq!(world.in_flight.len(), 40);
+    assert!(world.core.wants().is_some(), "none waits any more");
+    world.run_to_the_end();
+    world.assert_settled();
 }

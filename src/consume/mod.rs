@@ -8,6 +8,8 @@ mod core;
 mod core_tests;
 mod lag;
 mod runner;
+#[cfg(test)]
+mod runner_tests;
 
 use std::time::Duration;
 

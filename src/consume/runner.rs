@@ -14,7 +14,7 @@ use super::Config;
 use super::core::{Core, Start};
 use super::lag::Lag;
 use crate::clock::Clock;
-use crate::inbox::{Inbox, Progress, StoredEvent, Unavailable};
+use crate::inbox::{ConsumerState, Inbox, Progress, StoredEvent, Unavailable};
 use crate::metrics::Metrics;
 use crate::model::{EventType, Outcome, Outgoing, Seq};
 use crate::sink::Sink;
@@ -23,6 +23,10 @@ use crate::sink::Sink;
 const POLL: Duration = Duration::from_secs(1);
 /// Between two tries to record, while the inbox cannot write.
 const RECORD_AGAIN: Duration = Duration::from_millis(500);
+/// Between two tries to read the log, while it cannot be read.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+/// Parked events read at once at the start: their bodies are in memory until their lanes are known.
+const PARKED_AT_ONCE: usize = 16;
 
 /// What a consumer works with.
 #[derive(Clone)]
@@ -46,6 +50,8 @@ pub struct Consumer {
     unwritten: Option<Progress>,
     recording: bool,
     reading: bool,
+    /// Whether the last read failed.
+    unreadable: bool,
 }
 
 struct Gauges {
@@ -81,7 +87,7 @@ impl Consumer {
     /// Registers with the inbox (a new sink's cursor is durable when this returns) and reads back what was parked.
     pub async fn open(config: Config, sink: Arc<dyn Sink>, deps: Deps) -> Result<Self, Unavailable> {
         let state = deps.inbox.consumer(&config.name, config.start, config.route.revision()).await?;
-        let parked = deps.inbox.read(state.parked.iter().map(|event| event.seq).collect()).await?;
+        let parked = read_parked(deps.inbox.as_ref(), &state).await?;
         let label = &[config.name.as_str()];
         let gauges = Gauges {
             lag: Lag::new(state.cursor, deps.metrics.sink_lag_events.with_label_values(label)),
@@ -94,8 +100,9 @@ impl Consumer {
         tracing::info!(
             sink = %config.name, cursor = %state.cursor, parked = state.parked.len(), "a consumer starts"
         );
-        let core = Core::new(config.clone(), state, &parked, deps.clock.now());
-        let consumer = Self { config, sink, deps, gauges, core, unwritten: None, recording: false, reading: false };
+        let core = Core::new(config.clone(), state, &parked);
+        let (recording, reading, unreadable) = (false, false, false);
+        let consumer = Self { config, sink, deps, gauges, core, unwritten: None, recording, reading, unreadable };
         consumer.measure(consumer.deps.inbox.head().borrow().get());
         Ok(consumer)
     }
@@ -130,12 +137,14 @@ impl Consumer {
                     Done::Recorded(Err(_)) if stopping => break,
                     Done::Recorded(Err(_)) => work.extend(self.record(RECORD_AGAIN)),
                     Done::Read(Ok(events)) => {
-                        self.reading = false;
+                        (self.reading, self.unreadable) = (false, false);
                         self.core.read(events, self.deps.clock.now());
                     }
                     Done::Read(Err(error)) => {
-                        self.reading = false;
-                        tracing::warn!(sink = %self.config.name, %error, "the log could not be read");
+                        if !self.unreadable {
+                            tracing::error!(sink = %self.config.name, %error, "the log cannot be read; it is tried again");
+                        }
+                        (self.reading, self.unreadable) = (false, true);
                     }
                 },
                 Ok(()) = head.changed(), if !self.reading && !stopping => {}
@@ -158,7 +167,7 @@ impl Consumer {
     fn record(&self, after: Duration) -> Option<Work> {
         let (inbox, progress) = (Arc::clone(&self.deps.inbox), self.unwritten.clone()?);
         Some(Box::pin(async move {
-            tokio::time::sleep(after).await;
+            rest(after).await;
             Done::Recorded(inbox.record(progress).await)
         }))
     }
@@ -182,7 +191,11 @@ impl Consumer {
         let (after, limit) = self.core.wants().filter(|(after, _)| !self.reading && *after < last)?;
         self.reading = true;
         let inbox = Arc::clone(&self.deps.inbox);
-        Some(Box::pin(async move { Done::Read(inbox.read_after(after, limit).await) }))
+        let pause = if self.unreadable { READ_AGAIN } else { Duration::ZERO };
+        Some(Box::pin(async move {
+            rest(pause).await;
+            Done::Read(inbox.read_after(after, limit).await)
+        }))
     }
 
     fn land(&mut self, landing: Landing) {
@@ -206,7 +219,8 @@ impl Consumer {
 
     /// Until the next parked event is due, and no longer than the poll.
     fn pause(&self) -> Duration {
-        let due = self.core.next_due().map(|due| due.duration_since(self.deps.clock.now()));
+        let due = self.core.next_due().filter(|_| self.deps.inbox.trouble().is_none());
+        let due = due.map(|due| due.duration_since(self.deps.clock.now()));
         due.map_or(POLL, |due| Duration::try_from(due).unwrap_or_default().clamp(Duration::from_millis(1), POLL))
     }
 
@@ -240,6 +254,23 @@ impl Consumer {
         // Last: who sees the cursor sees what was parked to move it.
         self.gauges.lag.reached(self.core.cursor());
     }
+}
+
+/// A sleep of no time at all would still last until the timer's next tick.
+async fn rest(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// The parked events as stored, without their bodies: these may be more than memory holds.
+async fn read_parked(inbox: &dyn Inbox, state: &ConsumerState) -> Result<Vec<StoredEvent>, Unavailable> {
+    let mut parked = Vec::with_capacity(state.parked.len());
+    for some in state.parked.chunks(PARKED_AT_ONCE) {
+        let events = inbox.read(some.iter().map(|event| event.seq).collect()).await?;
+        parked.extend(events.into_iter().map(|event| StoredEvent { body: None, ..event }));
+    }
+    Ok(parked)
 }
 
 /// `None` for an event whose body is gone: the core has not let such a one through.
