@@ -1,11 +1,11 @@
 //! What an operator and the machinery around the daemon see of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::net::UnixDatagram;
 
-use crate::harness::fake_http::FakeHttp;
+use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::raw::{Raw, head};
 use crate::harness::{Ack, DEADLINE, TestRelay, eventually, metrics, signed};
 
@@ -106,12 +106,59 @@ async fn sigterm_answers_the_request_in_flight_and_exits_with_0() {
     relay.shutdown().await;
 }
 
+/// How long the relay takes to end, whatever its exit code.
+async fn time_to_end(relay: &mut TestRelay) -> Duration {
+    let asked = Instant::now();
+    relay.process().end().await;
+    asked.elapsed()
+}
+
 #[tokio::test]
-async fn a_stuck_sink_does_not_outlast_the_drain_deadline() {
-    let app = FakeHttp::answering([503]).await;
-    let relay = TestRelay::with_sink("app", &app).server("drain_timeout = \"2s\"").expect_parked().expect_errors();
-    let relay = relay.start().await;
+async fn a_sink_that_never_answers_does_not_outlast_the_drain_deadline() {
+    let app = FakeHttp::answering([Answer::Hang]).await;
+    let relay = TestRelay::with_sink("app", &app).server("drain_timeout = \"1s\"").expect_parked().expect_errors();
+    let mut relay = relay.start().await;
     relay.post(&signed::payin_completed("evt-1")).await;
+    app.requests_reach(1).await;
+    relay.sigterm();
+    let took = time_to_end(&mut relay).await;
+    assert!((Duration::from_millis(900)..Duration::from_secs(4)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let app = FakeHttp::answering([Answer::Hang]).await;
+    let relay = TestRelay::with_sink("app", &app).server("drain_timeout = \"25s\"").expect_parked().expect_errors();
+    let mut relay = relay.start().await;
+    relay.post(&signed::payin_completed("evt-1")).await;
+    app.requests_reach(1).await;
+    relay.sigterm();
+    eventually("unreadiness", async || match relay.readyz().await {
+        200 => Err(200),
+        _ => Ok(()),
+    })
+    .await;
+    relay.sigterm();
+    let took = time_to_end(&mut relay).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_signal_is_heard_while_the_inbox_is_being_opened() {
+    let relay = TestRelay::builder().start().await;
+    relay.post(&signed::payin_completed("evt-1")).await;
+    let settings = relay.kill9();
+    // Somebody's snapshot keeps the write-ahead log from being written back.
+    let reader = rusqlite::Connection::open(settings.inbox()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();
+    let mut relay = settings.launch().await;
+    assert_eq!(relay.readyz().await, 503);
+    relay.sigterm();
+    let took = time_to_end(&mut relay).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    drop(reader);
+    let relay = relay.kill9().start().await;
+    assert_eq!(relay.post(&signed::payin_completed("evt-1")).await, Ack::DUPLICATE);
     relay.shutdown().await;
 }
 
