@@ -28,8 +28,9 @@ pub(crate) struct Args {
     dev: bool,
 }
 
-/// Libraries whose everyday lines say nothing to an operator. lapin would log what the broker returns, body and all.
-const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,lapin=off";
+/// Libraries whose everyday lines say nothing to an operator; with rustls, anyone could write any number of them. lapin
+/// would log what the broker returns, body and all.
+const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,rustls=error,lapin=off";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

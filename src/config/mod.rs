@@ -150,6 +150,9 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
         let hint = "make inbox.quarantine.max_bytes at least as large as server.max_body";
         root.wrong("inbox.quarantine.max_bytes", "is too small to hold one body", hint);
     }
+    if let (Some(inbox), Some(sinks)) = (&inbox, &sinks) {
+        check_files(root, &inbox.path, sinks);
+    }
     let (ingest, drain_timeout) = server?;
     Some(Settings {
         ingest: ingest::Config { sources: sources?, ..ingest },
@@ -168,6 +171,36 @@ fn check_listeners(root: &Section<'_>, public: std::net::SocketAddr, admin: std:
     if public.port() == admin.port() && public.port() != 0 && same_address {
         let hint = format!("give admin another port, such as \"{}:8081\"", admin.ip());
         root.wrong("admin.listen", format!("{admin} is taken by server.listen ({public})"), hint);
+    }
+}
+
+/// A file has one writer: each sink cuts off what looks like a torn line of its own, and the inbox is no text at all.
+fn check_files(root: &Section<'_>, inbox: &Path, sinks: &[SinkSettings]) {
+    let inbox = real_path(inbox);
+    let beside = |suffix: &str| {
+        let mut name = inbox.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut taken = vec![beside("-wal"), beside("-shm"), inbox];
+    for (index, sink) in sinks.iter().enumerate() {
+        if let sink::Config::File(file) = &sink.sink {
+            let path = real_path(&file.path);
+            if taken.contains(&path) {
+                let message = format!("{} is written by another sink or by the inbox", file.path.display());
+                root.wrong(&format!("sinks[{index}].file.path"), message, "give each sink a file of its own");
+            }
+            taken.push(path);
+        }
+    }
+}
+
+/// The same for every spelling of a path whose directory is there.
+fn real_path(path: &Path) -> PathBuf {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (directory.canonicalize(), path.file_name()) {
+        (Ok(directory), Some(name)) => directory.join(name),
+        (Err(_), _) | (_, None) => path.to_owned(),
     }
 }
 

@@ -68,7 +68,7 @@ impl Section<'_> {
         (secrets.len() == wanted).then_some(secrets)
     }
 
-    /// A URL, which is a secret too where it holds a password: checked, and as written.
+    /// A URL, which is a secret too where it holds a user, a password or a query: checked, and as written.
     pub(super) fn secret_url(
         &mut self,
         key: &'static str,
@@ -80,7 +80,9 @@ impl Section<'_> {
         let (value, origin) = self.take(key)?;
         let secret = read(self.report, &path, &value, &origin)?;
         let url = parse::url(secret.text.expose_secret(), schemes, example);
-        let harmless = |url: &Url| url.password().is_none() && url.query().is_none();
+        // A token may be a user without a password.
+        let has_credentials = |url: &Url| !url.username().is_empty() || url.password().is_some();
+        let harmless = |url: &Url| !has_credentials(url) && url.query().is_none();
         let (shown, kind) = match &url {
             Ok(url) if harmless(url) && secret.is_literal => (url.as_str(), None),
             _ => (REDACTED, Some(secret.kind.clone())),
@@ -88,7 +90,7 @@ impl Section<'_> {
         self.show(key, Some(shown.into()), &origin, kind);
         match url {
             Ok(url) => {
-                if url.password().is_some() {
+                if has_credentials(&url) {
                     warn_of_literal(self.report, &path, &origin, &secret);
                 }
                 Some((url, secret.text))

@@ -305,6 +305,27 @@ fn keys_are_checked_against_each_other() {
     assert!(problems.len() == 1 && problems[0].key == "sources" && problems[0].hint.contains("[[sources]]"));
 }
 
+/// Each cuts off what looks like a torn line of its own, and the database is no place for lines at all.
+#[test]
+fn every_file_has_one_writer() {
+    let file = |name: &str, path: &str| format!("[[sinks]]\nname='{name}'\ntype='file'\nfile.path='{path}'\n");
+    let case = Case::new();
+    let inbox = "[inbox]\nurl='sqlite://{dir}/inbox.db'\n";
+    let good = [file("a", "{dir}/a"), file("b", "{dir}/b"), file("c", "{dir}/inbox.db.ndjson")].concat();
+    case.good(&[&format!("{GOOD}{inbox}{good}")]);
+    let twins = file("a", "{dir}/a") + &file("b", "{dir}/x/.././a");
+    std::fs::create_dir(case.dir.path().join("x")).unwrap();
+    for (sinks, key) in [
+        (twins, "sinks[1].file.path"),
+        (file("a", "{dir}/inbox.db"), "sinks[0].file.path"),
+        (file("a", "{dir}/./inbox.db-wal"), "sinks[0].file.path"),
+    ] {
+        let problems = case.bad(&[&format!("{GOOD}{inbox}{sinks}")]);
+        assert!(problems.len() == 1 && problems[0].key == key, "{problems:?}");
+        assert!(problems[0].origin.is_some() && problems[0].hint.contains("its own"), "{problems:?}");
+    }
+}
+
 #[test]
 fn urls_and_headers_are_checked_and_never_quoted() {
     let http = |rest: &str| format!("[[sinks]]\nname='x'\ntype='http'\n[sinks.http]\n{rest}");
@@ -312,6 +333,8 @@ fn urls_and_headers_are_checked_and_never_quoted() {
     assert_wrong(&http("url='http://h'\nheaders={Host='x'}"), "sinks[0].http.headers.Host", "sets itself", "");
     assert_wrong(&http("url='http://h'\nheaders={'a b'='x'}"), "sinks[0].http.headers.a b", "not the name", "");
     assert_wrong(&http("headers={}"), "sinks[0].http.url", "missing", "https://");
+    let token = Case::new().good(&[&format!("{GOOD}{}", http("url='https://hunter2@h/'"))]).warnings;
+    assert!(token.len() == 1 && !token[0].contains("hunter2"), "{token:?}");
     let settings = Case::new().good(&[&format!(
         "{GOOD}{}",
         http("url='http://u:hunter2@h/'\nheaders={Authorization='Bearer hunter2',X-Team='pay'}")
@@ -326,10 +349,13 @@ fn urls_and_headers_are_checked_and_never_quoted() {
 fn what_is_shown_has_every_key_its_origin_and_no_secret() {
     let case = Case::new().env("RALIO_RELAY__SERVER__READ_TIMEOUT", "9s").env("T", "hunter2");
     let more = "[admin]\ntoken={env='T'}\n[[sinks]]\nname='x'\ntype='http'\n[sinks.http]\n\
-                url='http://u:hunter2@h/'\nsigning_secret='hunter2'\nheaders={Authorization='hunter2'}";
+                url='http://u:hunter2@h/'\nsigning_secret='hunter2'\nheaders={Authorization='hunter2'}\n\
+                [[sinks]]\nname='y'\ntype='http'\n[sinks.http]\nurl='https://hunter2@h/'";
     let reading = case.read(&[&format!("{GOOD}{more}")]);
     let shown = reading.effective.to_toml();
     assert!(!shown.contains("hunter2") && !shown.contains("00123e4"), "{shown}");
+    let settings = format!("{:?}", reading.settings.unwrap());
+    assert!(!settings.contains("hunter2") && !settings.contains("00123e4"), "{settings}");
     assert!(
         shown.contains("read_timeout = \"9s\"  # environment variable RALIO_RELAY__SERVER__READ_TIMEOUT"),
         "{shown}"

@@ -1,7 +1,11 @@
 //! Reading a delivery's body within bounds of size and memory. Its time is bounded by the connection.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::verify::{Check, Keys};
@@ -45,10 +49,49 @@ impl Limits<'_> {
 }
 
 /// A body as a stream of pieces. Generic over its error: any error means that the body is broken.
-pub(super) trait Pieces<E>: futures_util::Stream<Item = Result<Bytes, E>> + Unpin {}
-impl<E, T: futures_util::Stream<Item = Result<Bytes, E>> + Unpin> Pieces<E> for T {}
+pub(super) trait Pieces<E>: Stream<Item = Result<Bytes, E>> + Unpin {}
+impl<E, T: Stream<Item = Result<Bytes, E>> + Unpin> Pieces<E> for T {}
 
-/// Reads a body; `declared` is its `Content-Length`. Memory is taken for what has arrived, not for what is promised.
+/// The length of a body by its head; `None` when it comes in chunks, and ends with the last one (RFC 9112, section 6.3).
+pub(super) fn declared(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    // The HTTP server has refused a length that is no number.
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    Some(length.unwrap_or(0))
+}
+
+/// A body that ends where its head says. The HTTP server's own does not always: with a request to switch protocols,
+/// it takes all that follows for the body.
+pub(super) struct Delimited<P> {
+    pieces: P,
+    left: Option<u64>,
+}
+
+impl<P> Delimited<P> {
+    pub(super) fn new(pieces: P, declared: Option<u64>) -> Self {
+        Self { pieces, left: declared }
+    }
+}
+
+impl<E, P: Stream<Item = Result<Bytes, E>> + Unpin> Stream for Delimited<P> {
+    type Item = Result<Bytes, E>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let mut piece = ready!(self.pieces.poll_next_unpin(cx));
+        if let (Some(Ok(piece)), Some(left)) = (&mut piece, &mut self.left) {
+            piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= piece.len() as u64;
+        }
+        Poll::Ready(piece)
+    }
+}
+
+/// Reads a body of that declared length. Memory is taken for what has arrived, not for what is promised.
 pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u64>, limits: &Limits<'a>) -> Body<'a> {
     if declared.is_some_and(|length| length > limits.checked()) {
         return Body::Endless;

@@ -177,6 +177,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 }
                 Poll::Ready(Ok(()))
             }
+            // TLS that ends without a goodbye. A request's own framing says whether it is whole (RFC 9112, section 9.8), and
+            // a sender that only closed its side still waits for the answer.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => self.poll_read_deadline(cx),
         }

@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Gate;
 use super::answer::{Answer, Outcome};
-use super::body::{self, Body, Limits};
+use super::body::{self, Body, Delimited, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
 use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
@@ -33,6 +33,8 @@ const MAX_HEADERS: usize = 16;
 const MAX_VALUE_BYTES: usize = 1024;
 /// Values of the signature header that are kept: two are one too many already.
 const MAX_SIGNATURES: usize = 4;
+
+type Payload = Delimited<web::Payload>;
 
 /// Answers any request, and counts it.
 pub(super) async fn handle(shared: web::Data<Shared>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -117,15 +119,17 @@ async fn answer(
     shared: &Shared,
     route: &Route<'_>,
     request: &HttpRequest,
-    mut payload: web::Payload,
+    payload: web::Payload,
     conn: &Conn,
     started: Instant,
 ) -> Answer {
+    let declared = body::declared(request.headers());
+    let mut payload = Delimited::new(payload, declared);
     let gate = *shared.gate.borrow();
     let outcome = match (route, gate) {
         (Route::Delivery(endpoint), Gate::Open) => {
             let delivery = Delivery { shared, endpoint, request, conn };
-            return delivery.take_in_time(payload, started).await;
+            return delivery.take_in_time(payload, declared, started).await;
         }
         (Route::Delivery(_), Gate::Starting) => Outcome::Starting,
         (Route::Delivery(_), Gate::Stopping) => Outcome::Stopping,
@@ -136,10 +140,7 @@ async fn answer(
         }
         (Route::Unknown, _) => Outcome::NotFound,
     };
-    // What asks to switch protocols has a payload without end, but none that is declared.
-    let headers = request.headers();
-    let has_body = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-    let whole = !has_body || body::discard(&mut payload, shared.max_body).await;
+    let whole = body::discard(&mut payload, shared.max_body).await;
     Answer::Refused(if whole { outcome } else { Outcome::Aborted })
 }
 
@@ -164,9 +165,9 @@ struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    async fn take_in_time(&self, payload: web::Payload, started: Instant) -> Answer {
+    async fn take_in_time(&self, payload: Payload, declared: Option<u64>, started: Instant) -> Answer {
         let deadline = (started + self.shared.ack_deadline).into();
-        let Ok(answer) = tokio::time::timeout_at(deadline, self.take(payload)).await else {
+        let Ok(answer) = tokio::time::timeout_at(deadline, self.take(payload, declared)).await else {
             if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
                 warn!(source = self.source(), suppressed, "a delivery could not be stored in time; answered 503");
             }
@@ -175,14 +176,13 @@ impl Delivery<'_> {
         answer
     }
 
-    async fn take(&self, mut payload: web::Payload) -> Answer {
+    async fn take(&self, mut payload: Payload, declared: Option<u64>) -> Answer {
         let headers = self.request.headers();
         let signatures: Vec<Bytes> = headers
             .get_all(&self.endpoint.signature_header)
             .take(MAX_SIGNATURES)
             .map(|value| Bytes::copy_from_slice(cut(value.as_bytes())))
             .collect();
-        let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
         let limits = Limits { max: self.shared.max_body, memory: &self.shared.body_memory, keys: &self.endpoint.keys };
         let body = body::read(&mut payload, declared, &limits).await;
         self.conn.body_read();

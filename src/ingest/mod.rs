@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod connection;
+mod descriptors;
 mod handler;
 mod serve;
 mod shared;
@@ -63,7 +64,7 @@ pub struct Config {
     pub max_body: usize,
     /// After this, an append that is not yet durable is answered 503.
     pub ack_deadline: Duration,
-    /// Connections at a time.
+    /// Connections at a time; fewer where the system lets the process open fewer files.
     pub max_connections: usize,
     /// A request whose head and body take longer is closed; so is a connection whose peer does not take its answer.
     pub read_timeout: Duration,

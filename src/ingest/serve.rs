@@ -23,7 +23,7 @@ use super::answer::Outcome;
 use super::connection::{Conn, Guarded};
 use super::handler::handle;
 use super::shared::Shared;
-use super::{Config, Deps, Listener, ServerTls};
+use super::{Config, Deps, Listener, ServerTls, descriptors};
 use crate::listener::{self, Connections};
 
 /// How long a connection that is closed after an early answer is still read, so that the answer arrives.
@@ -37,8 +37,9 @@ pub fn start(listener: TcpListener, config: &Config, tls: Option<ServerTls>, dep
     if let Some(tls) = &tls {
         note_expiry(tls, &deps);
     }
-    let workers = available_parallelism().map_or(1, NonZeroUsize::get).min(config.max_connections).max(1);
-    let per_worker = (config.max_connections / workers).max(1);
+    let max_connections = descriptors::within_limit(config.max_connections);
+    let workers = available_parallelism().map_or(1, NonZeroUsize::get).min(max_connections).max(1);
+    let per_worker = (max_connections / workers).max(1);
     let shared = Arc::new(Shared::new(config, deps)?);
     let acceptor = Acceptor {
         tls: tls.map(|tls| TlsAcceptor::from(tls.config())),

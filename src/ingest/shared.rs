@@ -18,8 +18,8 @@ use crate::metrics::Metrics;
 use crate::model::{Category, SourceName};
 use crate::verify::Keys;
 
-/// Bytes of bodies in memory, over all connections: 64 of the default maximum size, or some 50,000 of the usual one. With
-/// the read buffers of all connections it stays well within the memory of a small machine.
+/// Bytes of bodies in memory, over all connections: 64 of the default maximum size, or some 50,000 of the usual one. On
+/// top of that each connection has buffers, of some 160 KiB when it is fed the largest head as slowly as it may be.
 const BODY_MEMORY: usize = 64 * 1024 * 1024;
 
 /// Secrets whose counters are looked up once; any more are looked up each time.

@@ -1,12 +1,14 @@
 //! An event on its way to a sink.
 
+use std::fmt;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{Category, EntityKey, EventId, EventType, Seq, SourceName};
 
 /// A stored event as every sink gets it: the CloudEvents 1.0 attributes, and the body as received.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outgoing {
     /// Place in the log (`ralioseq`).
     pub seq: Seq,
@@ -38,5 +40,17 @@ impl Outgoing {
     /// The CloudEvents `source` attribute: `/ralio/<source name>`.
     pub fn ce_source(&self) -> String {
         format!("/ralio/{}", self.source)
+    }
+}
+
+/// Without what is private: this may end up in a log.
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("seq", &self.seq)
+            .field("id", &self.id)
+            .field("event_type", &self.event_type)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }

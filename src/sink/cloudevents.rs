@@ -53,7 +53,6 @@ impl Serialize for Value<'_> {
 }
 
 /// An event as CloudEvents sees it.
-#[derive(Debug)]
 pub struct CloudEvent<'a> {
     attributes: [(&'static str, Value<'a>); 11],
     content_type: &'a str,
@@ -234,6 +233,13 @@ mod tests {
             assert_eq!(value["data_base64"], BASE64.encode(body), "{body:?}");
             assert!(value.get("data").is_none());
         }
+    }
+
+    #[test]
+    fn what_is_printed_holds_no_body_and_no_signature() {
+        let printed = format!("{:?}", event("private"));
+        assert!(!printed.contains("private") && !printed.contains("00ff"), "{printed}");
+        assert!(printed.contains("evt-1") && printed.contains("body_bytes: 7"), "{printed}");
     }
 
     #[test]

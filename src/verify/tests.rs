@@ -24,6 +24,16 @@ fn delivery(body: &[u8], signatures: &[&str]) -> Unverified {
     }
 }
 
+#[test]
+fn what_is_printed_holds_no_body_and_no_signature() {
+    let (good, bad) = (delivery(b"private", &[&sign(SECRET, b"private")]), delivery(b"private", &["0123"]));
+    let printed = format!("{good:?} {:?} {:?}", good.clone().verify(&keys()), bad.verify(&keys()));
+    for part in ["private", "0123", &sign(SECRET, b"private")] {
+        assert!(!printed.contains(part), "{printed}");
+    }
+    assert!(printed.contains("body_bytes: 7") && printed.contains("Undecodable"), "{printed}");
+}
+
 fn reason(body: &[u8], signatures: &[&str]) -> Rejection {
     delivery(body, signatures).verify(&keys()).unwrap_err().reason
 }

@@ -92,6 +92,26 @@ async fn odd_but_valid_requests_get_answers_of_the_table() {
     }
 }
 
+/// A proxy in front may ask for a WebSocket with every request. The HTTP server then takes all that follows for the
+/// body; a delivery is still as long as it says.
+#[tokio::test]
+async fn an_upgrade_that_nobody_wants_does_not_hold_up_a_delivery() {
+    let relay = Relay::start();
+    for upgrade in ["websocket", "h2c"] {
+        for length in [0, 1, 1024] {
+            let body = vec![b'x'; length];
+            let request = Request::signed(PATH, &body).header("Connection: upgrade");
+            relay.ask(&request.header(&format!("Upgrade: {upgrade}"))).await.is_stored(false);
+            let stored = relay.inbox.stored.lock().unwrap().pop().unwrap();
+            assert_eq!(stored.delivery.body().as_ref(), body);
+        }
+        let oversize = Request::signed(PATH, &[b'x'; 1025]).header(&format!("Upgrade: {upgrade}"));
+        relay.ask(&oversize).await.is_refusal(503, "too_large_genuine");
+        let misdirected = Request::signed("/else", BODY).header(&format!("Upgrade: {upgrade}"));
+        relay.ask(&misdirected).await.is_refusal(503, "misdirected");
+    }
+}
+
 #[tokio::test]
 async fn what_is_kept_of_a_request_is_bounded() {
     let relay = Relay::start();

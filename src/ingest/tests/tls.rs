@@ -93,6 +93,33 @@ async fn a_connection_ends_with_close_notify_and_a_broken_one_without_an_answer(
     assert_eq!(client.rest().await, "");
 }
 
+/// With `close_notify` as RFC 8446 asks for, and with a bare FIN as some senders do: a request's end is in its framing.
+#[tokio::test]
+async fn a_sender_that_closes_its_side_of_tls_still_gets_its_answer() {
+    let files = Files::new();
+    let permits = Arc::new(Semaphore::new(0));
+    let relay = Relay::with_tls(&config(), Some(files.load().unwrap())).that(Behaviour::Wait(permits.clone()));
+    for (round, politely) in [true, false].into_iter().enumerate() {
+        let mut client = connect(relay.listener.addr(), files.der(), rustls::ALL_VERSIONS, &[]).await.unwrap();
+        client.send(&Request::signed(PATH, BODY).bytes()).await;
+        if politely {
+            client.0.shutdown().await.unwrap();
+        } else {
+            client.0.get_mut().0.shutdown().await.unwrap();
+        }
+        relay.appends(round + 1).await;
+        permits.add_permits(1);
+        client.answer().await.is_stored(false);
+        assert_eq!(client.rest().await, "");
+    }
+    let request = Request::signed(PATH, BODY).bytes();
+    let mut client = connect(relay.listener.addr(), files.der(), rustls::ALL_VERSIONS, &[]).await.unwrap();
+    client.send(&request[..request.len() - 1]).await;
+    client.0.get_mut().0.shutdown().await.unwrap();
+    assert_eq!(client.rest().await, "", "a body that ends early is no body");
+    assert_eq!((relay.outcome("test", "accepted"), relay.outcome("test", "aborted")), (2, 1));
+}
+
 #[tokio::test]
 async fn a_handshake_that_does_not_come_is_cut_off() {
     let config = Config { read_timeout: Duration::from_millis(100), ..config() };

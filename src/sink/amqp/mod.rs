@@ -14,13 +14,14 @@ use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::model::{Outcome, Outgoing};
 
 use super::{BuildError, Format, Sink};
-use connection::Broker;
+use connection::{Broker, Open};
 use link::Link;
 use message::Message;
 
@@ -55,6 +56,7 @@ pub struct Amqp {
 /// The connection in use, and when to try the next one.
 struct Slot {
     link: Option<Link>,
+    connecting: Option<JoinHandle<Result<Open, String>>>,
     delays: ExponentialBackoff,
     /// Not before this; the reason of the last failure.
     wait: Option<(Instant, String)>,
@@ -73,7 +75,7 @@ impl Amqp {
         let queue = config.queue.as_deref().map(|queue| short("the queue's name", queue)).transpose()?;
         let exchange = short("the exchange's name", &config.exchange)?;
         let broker = Broker { uri, exchange, declare: config.declare, queue };
-        let slot = Slot { link: None, delays: delays(), wait: None };
+        let slot = Slot { link: None, connecting: None, delays: delays(), wait: None };
         Ok(Self { broker: Arc::new(broker), format, slot: Mutex::new(slot), tasks: TaskTracker::new() })
     }
 
@@ -92,7 +94,14 @@ impl Amqp {
         {
             return Err(format!("not connected, next try in {} ms: {reason}", left.as_millis()));
         }
-        match connection::open(&self.broker).await {
+        let connecting = slot.connecting.get_or_insert_with(|| {
+            let broker = Arc::clone(&self.broker);
+            self.tasks.spawn(async move { connection::open(&broker).await })
+        });
+        // A task of its own: a delivery that is given up meanwhile leaves the attempt to the next one.
+        let opened = connecting.await.unwrap_or_else(|error| Err(format!("connecting failed: {error}")));
+        slot.connecting = None;
+        match opened {
             Ok(connection) => {
                 let link = Link::start(connection, Arc::clone(&self.broker), &self.tasks);
                 slot.link = Some(link.clone());
@@ -147,9 +156,15 @@ impl Sink for Amqp {
     }
 
     async fn close(&self) {
-        let link = self.slot.lock().await.link.take();
+        let (link, connecting) = {
+            let mut slot = self.slot.lock().await;
+            (slot.link.take(), slot.connecting.take())
+        };
         if let Some(link) = link {
             link.close();
+        }
+        if let Some(connecting) = connecting {
+            connecting.abort();
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -189,6 +204,32 @@ mod tests {
         assert!(reasons[0].as_str().starts_with("cannot connect to 127.0.0.1"), "{}", reasons[0]);
         assert!(reasons[1].as_str().starts_with("not connected, next try in"), "{}", reasons[1]);
         sink.close().await;
+    }
+
+    /// However short the consumer's patience: a broker that takes its time is not asked again and again.
+    #[tokio::test]
+    async fn an_attempt_to_connect_outlives_the_delivery_that_began_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("amqp://u:p@{}", listener.local_addr().unwrap());
+        let sink = Amqp::new(&config(&url), Format::Raw).unwrap();
+        let mut attempts = Vec::new();
+        let accepting = async {
+            loop {
+                attempts.push(listener.accept().await.unwrap());
+            }
+        };
+        let deliveries = async {
+            for _ in 0..5 {
+                let given_up = tokio::time::timeout(Duration::from_millis(50), sink.deliver(&event("{}"))).await;
+                assert!(given_up.is_err(), "{given_up:?}");
+            }
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = deliveries => {}
+        }
+        assert_eq!(attempts.len(), 1);
+        tokio::time::timeout(Duration::from_secs(3), sink.close()).await.expect("closing gives the attempt up");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod answer;
 mod signing;
 
 use std::error::Error as _;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -29,19 +30,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections go before the usual keep-alive of servers and load balancers ends.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An answer's body is read, up to these bounds, only so that the connection can be used again.
+/// An answer's body is read, up to these bounds, only so that the connection can be used again. The consumer's clock is
+/// ticking meanwhile, and an outcome that comes too late is lost: less than any timeout that can be configured.
 const DRAIN_BYTES: usize = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_millis(500);
+const DRAIN_TIME: Duration = Duration::from_millis(50);
 
 /// Checked settings.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
-    /// Where to POST. The usual proxy variables (`HTTPS_PROXY`, `NO_PROXY`, ...) are honoured.
+    /// Where to POST, directly: no proxy of the environment is used. May hold user and password.
     pub url: Url,
     /// Sent with every request; values are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Signs every request the Standard Webhooks way: `whsec_` and base64, or plain text.
     pub signing_secret: Option<SecretString>,
+}
+
+/// Without what may be a secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
 }
 
 /// POSTs each event. `Delivered` means a 2xx; no redirect is followed.
@@ -225,6 +234,26 @@ mod tests {
             assert_eq!(headers["webhook-id"], "%C3%A9vt%201");
             standardwebhooks::Webhook::new(secret).unwrap().verify(&body, &headers).unwrap();
         }
+    }
+
+    /// An answer whose body never comes is an answer all the same, also for a consumer that waits no longer than this.
+    #[tokio::test]
+    async fn a_body_that_does_not_come_does_not_hold_up_the_outcome() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let sink = Http::new(&Config { url, headers: Vec::new(), signing_secret: None }, Format::Raw).unwrap();
+        let event = event("{}");
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while stream.read_u8().await.unwrap() != b'}' {}
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsl").await.unwrap();
+            // Until the connection is given up.
+            while stream.read_u8().await.is_ok() {}
+        };
+        let delivery = tokio::time::timeout(Duration::from_millis(400), sink.deliver(&event));
+        let (outcome, ()) = tokio::join!(delivery, server);
+        assert_eq!(outcome, Ok(Outcome::delivered("HTTP 200")));
     }
 
     #[tokio::test]
