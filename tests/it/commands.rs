@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -106,6 +106,29 @@ async fn sign_prints_what_serve_accepts() {
     std::fs::write(&file, "\n").unwrap();
     let output = run_in(directory.path(), &["sign", "--secret-file", "secret"], b"x").await;
     assert!(output.code != Some(0) && output.stdout.is_empty(), "an empty secret signs nothing: {output:?}");
+}
+
+/// Results that nobody reads are no failure; results that cannot be written are one, and neither is a crash.
+#[tokio::test]
+async fn a_closed_or_full_output_is_told_apart() {
+    let relay = TestRelay::builder().start().await;
+    let (url, secret) = (relay.url(signed::PATH), relay.settings().directory().join("secret-test-0"));
+    let secret = secret.to_str().unwrap();
+    let simulate = ["simulate", "viban.failed", "--url", &url, "--secret-file", secret, "--insecure"];
+    for args in [&["sign", "--secret-file", secret][..], &simulate] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        for (stdout, code, said) in [(Stdio::from(writer), 0, ""), (full.into(), 1, "cannot write the results")] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+            command.args(args).stdin(Stdio::null()).stdout(stdout);
+            let ended = tokio::process::Command::from(command).output().await.unwrap();
+            let stderr = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(code), "{args:?}: {stderr}");
+            assert!(stderr.contains(said) && !stderr.contains("panicked"), "{args:?}: {stderr}");
+        }
+    }
+    relay.shutdown().await;
 }
 
 /// Five events over two sources.
@@ -322,7 +345,12 @@ async fn every_command_has_help_with_an_example() {
         let needs_none = ["sign", "simulate"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
+    for group in ["events", "quarantine", "config"] {
+        let help = run(&[group, "--help"]).await.success().stdout;
+        assert!(help.contains("Example") && help.contains(&format!("ralio-relay {group} ")), "{group}:\n{help}");
+    }
     let overview = run(&["--help"]).await.success().stdout;
+    assert!(overview.contains("Example") && overview.contains("ralio-relay serve --dev"), "{overview}");
     for command in COMMANDS {
         let first = command.split(' ').next().unwrap();
         assert!(overview.contains(first), "{first}:\n{overview}");
