@@ -34,13 +34,13 @@ const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,l
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args))?;
+    let exit = runtime.block_on(serve(args))?;
     // A sink's blocking call that does not end must not hold up the exit: whatever it was doing is unknown.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
+async fn serve(args: Args) -> anyhow::Result<Exit> {
     // First of all, so that whoever has seen a line of ours may ask us to stop.
     let signals = Signals::register().context("signals cannot be received")?;
     let settings = if args.dev { dev::prepare()? } else { args.config.load()? };
@@ -50,11 +50,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     let stop = Stop::default();
     let mut daemon = std::pin::pin!(app::run(settings, stop.clone()));
-    tokio::select! {
-        result = &mut daemon => return Ok(result?),
-        () = signals.pass_on(stop) => {}
+    let ended = tokio::select! {
+        ended = &mut daemon => ended,
+        () = signals.pass_on(stop) => daemon.await,
+    };
+    match ended.map_err(anyhow::Error::new) {
+        Ok(()) => Ok(Exit::Success),
+        // Whoever collects the log finds the end of it there, in its format.
+        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!(error = format!("{error:#}"), "the daemon has failed");
+            Ok(Exit::Finding)
+        }
+        Err(error) => Err(error),
     }
-    Ok(daemon.await?)
 }
 
 fn init_logging(log: &Log) -> anyhow::Result<()> {
