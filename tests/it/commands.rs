@@ -120,9 +120,9 @@ async fn a_closed_or_full_output_is_told_apart() {
         drop(reader);
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         for (stdout, code, said) in [(Stdio::from(writer), 0, ""), (full.into(), 1, "cannot write the results")] {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
-            command.args(args).stdin(Stdio::null()).stdout(stdout);
-            let ended = tokio::process::Command::from(command).output().await.unwrap();
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+            command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
+            let ended = command.spawn().unwrap().wait_with_output().await.unwrap();
             let stderr = String::from_utf8(ended.stderr).unwrap();
             assert_eq!(ended.status.code(), Some(code), "{args:?}: {stderr}");
             assert!(stderr.contains(said) && !stderr.contains("panicked"), "{args:?}: {stderr}");
@@ -219,6 +219,18 @@ async fn events_list_and_show_have_stable_fields_and_work_without_a_daemon() {
     }
     let missing = run(&["events", "show", "nobody", "--config", config]).await.code(1);
     assert!(missing.stdout.is_empty() && missing.stderr.contains("nobody"), "{missing:?}");
+}
+
+/// Root may look anywhere, so the place nobody can look into is below a file.
+#[tokio::test]
+async fn an_inbox_that_cannot_be_seen_is_not_said_to_be_absent() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    for (path, said) in [("nothing/inbox.db", "there is no inbox"), ("file/inbox.db", "could not be read")] {
+        std::fs::write(directory.path().join("c.toml"), format!("inbox = {{ url = \"sqlite://{path}\" }}")).unwrap();
+        let output = run_in(directory.path(), &["events", "list", "--config", "c.toml"], b"").await.code(1);
+        assert!(output.stderr.contains(said), "{output:?}");
+    }
 }
 
 #[tokio::test]
