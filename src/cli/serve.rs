@@ -34,10 +34,11 @@ const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,l
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(serve(args))?;
-    // A sink's blocking call that does not end must not hold up the exit: whatever it was doing is unknown.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(exit)
+    let served = runtime.block_on(serve(args));
+    // A blocking call that does not end must not hold up the exit, after a failure least of all: a disk that failed
+    // may hang. Whatever it was doing is unknown.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    served
 }
 
 async fn serve(args: Args) -> anyhow::Result<Exit> {
