@@ -1,7 +1,5 @@
 //! Every metric name, once. No label ever holds what a sender chose.
 
-use std::time::Duration;
-
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -39,7 +37,7 @@ pub struct Metrics {
     pub sink_delivery_seconds: HistogramVec,
     /// `sink_lag_events{sink}`: events after the cursor.
     pub sink_lag_events: IntGaugeVec,
-    /// `sink_lag_seconds{sink}`: age of the oldest event after the cursor.
+    /// `sink_lag_seconds{sink}`: age of the oldest event that waits, parked or after the cursor.
     pub sink_lag_seconds: IntGaugeVec,
     /// `sink_parked{sink}`.
     pub sink_parked: IntGaugeVec,
@@ -67,7 +65,11 @@ impl Metrics {
             sink_attempts: counters(&registry, "sink_attempts_total", "Delivery attempts", &["sink", "outcome"]),
             sink_delivery_seconds: seconds(&registry, "sink_delivery_seconds", "Time of one attempt", &["sink"]),
             sink_lag_events: gauges(&registry, "sink_lag_events", "Events after the cursor"),
-            sink_lag_seconds: gauges(&registry, "sink_lag_seconds", "Age of the oldest event after the cursor"),
+            sink_lag_seconds: gauges(
+                &registry,
+                "sink_lag_seconds",
+                "Age of the oldest event that waits, parked or after the cursor",
+            ),
             sink_parked: gauges(&registry, "sink_parked", "Events set aside for a later attempt"),
             dead_letters: gauges(&registry, "dead_letters", "Events given up"),
             tls_cert_expiry_seconds: gauge(&registry, "tls_cert_expiry_seconds", "Time left for the certificate"),
@@ -91,11 +93,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// A duration in the unit that Prometheus wants.
-pub fn as_seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
 
 fn register<C: prometheus::core::Collector + 'static>(registry: &Registry, collector: C) {

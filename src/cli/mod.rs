@@ -32,6 +32,12 @@ pub(crate) enum Exit {
 
 #[derive(Parser)]
 #[command(name = "ralio-relay", version = VERSION, about, arg_required_else_help = true, max_term_width = 110)]
+#[command(after_help = "Examples:
+  ralio-relay serve --dev
+  ralio-relay check --config relay.toml --probe
+  ralio-relay events list
+
+Exit code: 0 success, 1 a finding or a failure, 2 bad usage or configuration.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,7 +56,7 @@ enum Command {
     #[command(subcommand)]
     Quarantine(quarantine::Command),
     /// The configuration in effect
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  ralio-relay config show --config relay.toml")]
     Config(ConfigCommand),
 }
 
@@ -83,6 +89,17 @@ pub(crate) enum Format {
     Table,
     /// One JSON object a line.
     Json,
+}
+
+impl Format {
+    /// How many rows to print, when `asked` for so many: 0 is all.
+    pub(crate) fn limit(self, asked: Option<u64>) -> u64 {
+        match (asked, self) {
+            (Some(0), _) | (None, Self::Json) => u64::MAX,
+            (Some(limit), _) => limit,
+            (None, Self::Table) => 50,
+        }
+    }
 }
 
 /// Runs the command that the process was started with. Exit code 0 on success, 1 on a finding or failure, 2 on bad

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -108,11 +108,18 @@ pub(crate) fn utc_seconds(at: Timestamp) -> String {
 /// A plain table that fits the terminal; where there is none, each row is one line.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
+    let mut names = Row::from(header.to_vec());
+    names.max_height(1);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(names);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     table
+}
+
+/// Never breaks what is in the first `count` columns: the others make room, on a narrow terminal.
+pub(crate) fn keep_whole(table: &mut Table, count: usize) {
+    table.column_iter_mut().take(count).for_each(|column| _ = column.set_constraint(ColumnConstraint::ContentWidth));
 }
 
 /// Cells of one row, cleaned.
@@ -123,6 +130,15 @@ pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 /// The table as lines without trailing spaces.
 pub(crate) fn print_table<W: Write>(out: &mut Output<W>, table: &Table) -> ControlFlow<()> {
     table.lines().try_for_each(|line| out.line(line.trim_end()))
+}
+
+/// The headers that are kept of a request.
+pub(crate) fn print_headers<W: Write>(out: &mut Output<W>, headers: &[(String, String)]) -> ControlFlow<()> {
+    out.line("\nHeaders")?;
+    if headers.is_empty() {
+        return out.line("none of those that are kept");
+    }
+    headers.iter().try_for_each(|(name, value)| out.line(format!("{}: {}", clean(name), clean(value))))
 }
 
 #[cfg(test)]

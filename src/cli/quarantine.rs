@@ -5,15 +5,19 @@ use std::ops::ControlFlow;
 
 use anyhow::bail;
 use clap::Subcommand;
+use comfy_table::Row;
 use serde::Serialize;
 
 use super::body::{BodyJson, pretty};
-use super::output::{Output, clean, clean_lines, print_table, row, table, utc, utc_seconds};
+use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc, utc_seconds};
 use super::{ConfigArgs, Exit, Format};
 use crate::inbox::Quarantined;
 
 /// Requests refused for their signature
 #[derive(Subcommand)]
+#[command(after_help = "Examples:
+  ralio-relay quarantine list
+  ralio-relay quarantine show 3")]
 pub(crate) enum Command {
     List(ListArgs),
     Show(ShowArgs),
@@ -39,7 +43,7 @@ pub(crate) struct ListArgs {
 
     /// At most so many; 0 = all [default: 50 for a table, all for JSON]
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<u64>,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -119,13 +123,10 @@ struct FullEntry<'a> {
 /// Bounded by `inbox.quarantine.max_entries`, so a table of them fits into memory.
 fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut reader = super::events::open(&args.config)?;
-    let limit = match (args.limit, args.format) {
-        (Some(0), _) | (None, Format::Json) => usize::MAX,
-        (Some(limit), _) => limit,
-        (None, Format::Table) => 50,
-    };
+    let limit = args.format.limit(args.limit);
     let mut out = Output::stdout();
     let mut shown = table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
+    keep_whole(&mut shown, 6);
     let (mut count, mut more) = (0, false);
     reader.each_quarantined(&mut |refused| {
         if args.source.as_ref().is_some_and(|source| *source != refused.source) {
@@ -149,7 +150,7 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     }
     out.finish()?;
     if count == 0 {
-        eprintln!("nothing is in quarantine");
+        eprintln!("nothing {}is in quarantine", if args.source.is_some() { "of this source " } else { "" });
         return Ok(Exit::Finding);
     }
     if more && args.limit.is_none() {
@@ -158,8 +159,9 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn entry_row(refused: &Quarantined) -> Vec<String> {
-    row([
+/// One line, cut where the terminal ends.
+fn entry_row(refused: &Quarantined) -> Row {
+    let mut row = Row::from(row([
         &refused.id.to_string(),
         &utc_seconds(refused.received_at),
         &refused.source,
@@ -167,7 +169,9 @@ fn entry_row(refused: &Quarantined) -> Vec<String> {
         refused.reason.label(),
         &refused.size.to_string(),
         &refused.body_sha256.to_string(),
-    ])
+    ]));
+    row.max_height(1);
+    row
 }
 
 fn show(args: ShowArgs) -> anyhow::Result<Exit> {
@@ -207,10 +211,7 @@ fn print<W: Write>(out: &mut Output<W>, refused: &Quarantined) -> ControlFlow<()
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
     refused.signatures.iter().try_for_each(|value| out.line(format!("{:<10} {}", "signature", clean(value))))?;
-    out.line("\nHeaders")?;
-    for (name, value) in &refused.headers {
-        out.line(format!("{}: {}", clean(name), clean(value)))?;
-    }
+    print_headers(out, &refused.headers)?;
     out.line("\nBody (not verified: anybody may have written it)")?;
     match &refused.body {
         Some(body) => out.line(clean_lines(&pretty(body))),

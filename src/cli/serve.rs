@@ -1,5 +1,6 @@
 //! `serve`
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -38,10 +39,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     // A blocking call that does not end must not hold up the exit, after a failure least of all: a disk that failed
     // may hang. Whatever it was doing is unknown.
     runtime.shutdown_timeout(Duration::from_millis(500));
-    served.map(|()| Exit::Success)
+    served
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
+async fn serve(args: Args) -> anyhow::Result<Exit> {
     // First of all, so that whoever has seen a line of ours may ask us to stop.
     let signals = Signals::register().context("signals cannot be received")?;
     let settings = if args.dev { dev::prepare()? } else { args.config.load()? };
@@ -51,11 +52,19 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     let stop = Stop::default();
     let mut daemon = std::pin::pin!(app::run(settings, stop.clone()));
-    tokio::select! {
-        result = &mut daemon => return Ok(result?),
-        () = signals.pass_on(stop) => {}
+    let ended = tokio::select! {
+        ended = &mut daemon => ended,
+        () = signals.pass_on(stop) => daemon.await,
+    };
+    match ended.map_err(anyhow::Error::new) {
+        Ok(()) => Ok(Exit::Success),
+        // Whoever collects the log finds the end of it there, in its format.
+        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!(error = format!("{error:#}"), "the daemon has failed");
+            Ok(Exit::Finding)
+        }
+        Err(error) => Err(error),
     }
-    Ok(daemon.await?)
 }
 
 fn init_logging(log: &Log) -> anyhow::Result<()> {
@@ -64,7 +73,26 @@ fn init_logging(log: &Log) -> anyhow::Result<()> {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Json => logs.json().flatten_event(true).init(),
-        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => {
+            let colours = wants_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+            logs.with_ansi(colours).init();
+        }
     }
     Ok(())
+}
+
+/// Colours are for terminals, unless their owner does not want any (no-color.org).
+fn wants_colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_whose_owner_wants_them() {
+        assert!(wants_colours(true, None) && wants_colours(true, Some(OsStr::new(""))));
+        assert!(!wants_colours(true, Some(OsStr::new("1"))) && !wants_colours(false, None));
+    }
 }

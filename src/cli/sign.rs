@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::error::ErrorKind;
 
 use super::Exit;
+use super::output::Output;
 use crate::verify::sign;
 
 const ENV: &str = "RALIO_RELAY_SECRET";
@@ -55,7 +56,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let secret = args.secret.read()?;
     let mut body = Vec::new();
     std::io::stdin().lock().read_to_end(&mut body).context("cannot read standard input")?;
-    println!("{}", sign(&secret, &body));
+    let mut out = Output::stdout();
+    let _ = out.line(sign(&secret, &body));
+    out.finish()?;
     Ok(Exit::Success)
 }
 

@@ -118,9 +118,6 @@ fn http_url(text: &str) -> Result<Url, String> {
 impl Args {
     fn simulator(&self, seed: u64) -> anyhow::Result<Simulator> {
         let mut simulator = Simulator::new(seed);
-        if self.seed.is_none() {
-            simulator = simulator.starting_at(Timestamp::now());
-        }
         if !self.types.is_empty() {
             simulator = simulator.types(&self.types)?;
         }
@@ -133,17 +130,23 @@ impl Args {
                 Flow::All => simulation::Flow::All,
             });
         }
-        Ok(match self.envelope {
+        simulator = match self.envelope {
             Some(Envelope::Current) => simulator.generation(simulation::Generation::Current),
             Some(Envelope::Legacy) => simulator.generation(simulation::Generation::Legacy),
             None => simulator,
-        })
+        };
+        let count = self.count(&simulator);
+        Ok(if self.seed.is_none() { simulator.ending_by(Timestamp::now(), count) } else { simulator })
+    }
+
+    fn count(&self, simulator: &Simulator) -> u64 {
+        self.count.unwrap_or(simulator.pass_len() as u64)
     }
 
     fn plan(&self, secret: Vec<u8>) -> anyhow::Result<Plan> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let simulator = self.simulator(seed)?;
-        let count = self.count.unwrap_or(simulator.pass_len() as u64);
+        let count = self.count(&simulator);
         let mut plan = Plan::new(simulator, count, secret);
         plan.duplicates(self.duplicates);
         plan.forge(self.bad_signature, self.simulator(!seed)?);

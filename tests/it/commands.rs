@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -108,6 +108,29 @@ async fn sign_prints_what_serve_accepts() {
     assert!(output.code != Some(0) && output.stdout.is_empty(), "an empty secret signs nothing: {output:?}");
 }
 
+/// Results that nobody reads are no failure; results that cannot be written are one, and neither is a crash.
+#[tokio::test]
+async fn a_closed_or_full_output_is_told_apart() {
+    let relay = TestRelay::builder().start().await;
+    let (url, secret) = (relay.url(signed::PATH), relay.settings().directory().join("secret-test-0"));
+    let secret = secret.to_str().unwrap();
+    let simulate = ["simulate", "viban.failed", "--url", &url, "--secret-file", secret, "--insecure"];
+    for args in [&["sign", "--secret-file", secret][..], &simulate] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        for (stdout, code, said) in [(Stdio::from(writer), 0, ""), (full.into(), 1, "cannot write the results")] {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+            command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).kill_on_drop(true);
+            let ended = command.spawn().unwrap().wait_with_output().await.unwrap();
+            let stderr = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(code), "{args:?}: {stderr}");
+            assert!(stderr.contains(said) && !stderr.contains("panicked"), "{args:?}: {stderr}");
+        }
+    }
+    relay.shutdown().await;
+}
+
 /// Five events over two sources.
 async fn with_events() -> TestRelay {
     let relay = TestRelay::builder().source("a", "/a", &["s"], "").source("b", "/b", &["s"], "").start().await;
@@ -196,6 +219,18 @@ async fn events_list_and_show_have_stable_fields_and_work_without_a_daemon() {
     }
     let missing = run(&["events", "show", "nobody", "--config", config]).await.code(1);
     assert!(missing.stdout.is_empty() && missing.stderr.contains("nobody"), "{missing:?}");
+}
+
+/// Root may look anywhere, so the place nobody can look into is below a file.
+#[tokio::test]
+async fn an_inbox_that_cannot_be_seen_is_not_said_to_be_absent() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    for (path, said) in [("nothing/inbox.db", "there is no inbox"), ("file/inbox.db", "could not be read")] {
+        std::fs::write(directory.path().join("c.toml"), format!("inbox = {{ url = \"sqlite://{path}\" }}")).unwrap();
+        let output = run_in(directory.path(), &["events", "list", "--config", "c.toml"], b"").await.code(1);
+        assert!(output.stderr.contains(said), "{output:?}");
+    }
 }
 
 #[tokio::test]
@@ -322,7 +357,12 @@ async fn every_command_has_help_with_an_example() {
         let needs_none = ["sign", "simulate"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
+    for group in ["events", "quarantine", "config"] {
+        let help = run(&[group, "--help"]).await.success().stdout;
+        assert!(help.contains("Example") && help.contains(&format!("ralio-relay {group} ")), "{group}:\n{help}");
+    }
     let overview = run(&["--help"]).await.success().stdout;
+    assert!(overview.contains("Example") && overview.contains("ralio-relay serve --dev"), "{overview}");
     for command in COMMANDS {
         let first = command.split(' ').next().unwrap();
         assert!(overview.contains(first), "{first}:\n{overview}");

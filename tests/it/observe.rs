@@ -67,6 +67,24 @@ async fn health_needs_no_token_and_metrics_do() {
     relay.shutdown().await;
 }
 
+/// What collects the log gets the reason of the end too, and in the same format.
+#[tokio::test]
+async fn a_start_that_fails_is_told_in_the_log() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let builder = TestRelay::builder().env("RALIO_RELAY__SERVER__LISTEN", &address).expect_errors();
+    builder.write_config();
+    let mut process = builder.spawn();
+    assert_eq!(process.end().await.code(), Some(1));
+    let error: Value = eventually("the reason", async || {
+        let log = process.stderr.all();
+        let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        log.iter().map(read).find(|line: &Value| line["level"] == "ERROR").ok_or(log)
+    })
+    .await;
+    assert!(error["error"].as_str().unwrap().contains(&address), "{error}");
+}
+
 #[tokio::test]
 async fn metrics_can_be_opened() {
     let builder = TestRelay::builder();

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use comfy_table::{ColumnConstraint, Row, Table};
 
 use crate::cli::filter::Filters;
-use crate::cli::output::{Output, print_table, row, table, utc_seconds};
+use crate::cli::output::{Output, keep_whole, print_table, row, table, utc_seconds};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
@@ -47,11 +47,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut reader = super::open(&args.config)?;
-    let limit = match (args.limit, args.format) {
-        (Some(0), _) | (None, Format::Json) => u64::MAX,
-        (Some(limit), _) => limit,
-        (None, Format::Table) => 50,
-    };
+    let limit = args.format.limit(args.limit);
     let direction = if args.oldest_first { Direction::Forward } else { Direction::Backward };
     let mut rows = Rows::new(Output::stdout(), args.format);
     let mut left = limit;
@@ -111,18 +107,27 @@ impl<W: Write> Rows<W> {
     }
 }
 
-/// A table of events; see [`event_row`]. On a narrow terminal it goes without category and id.
+/// A table of events; see [`event_row`].
 pub(super) fn event_table() -> Table {
     let mut events = table(&["SEQ", "RECEIVED", "TYPE", "CATEGORY", "STATE", "KEY", "SOURCE", "ID", "NOTES"]);
-    let narrow = events.width().is_some_and(|width| width < 120);
-    for (place, column) in events.column_iter_mut().enumerate() {
-        match place {
-            3 | 7 if narrow => _ = column.set_constraint(ColumnConstraint::Hidden),
-            0..=4 => _ = column.set_constraint(ColumnConstraint::ContentWidth),
-            _ => {}
+    keep_whole(&mut events, 5);
+    let width = events.width();
+    hide(&mut events, width);
+    events
+}
+
+/// On a narrow terminal a table of events goes without category and id, on a very narrow one without source.
+fn hide(events: &mut Table, width: Option<u16>) {
+    let hidden: &[usize] = match width {
+        Some(..100) => &[3, 6, 7],
+        Some(100..120) => &[3, 7],
+        Some(120..) | None => &[],
+    };
+    for &place in hidden {
+        if let Some(column) = events.column_mut(place) {
+            column.set_constraint(ColumnConstraint::Hidden);
         }
     }
-    events
 }
 
 /// A row of [`event_table`]: one line, cut where the terminal ends.
@@ -168,6 +173,21 @@ mod tests {
         (1..=count).for_each(|seq| assert!(rows.push(&summary(seq)).is_continue()));
         rows.finish().unwrap();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_row_is_one_line_whatever_the_terminal() {
+        for (width, key) in [(80, "order-1"), (100, "order-1"), (120, "order-1"), (30, "")] {
+            let mut events = event_table();
+            events.set_width(width);
+            hide(&mut events, Some(width));
+            events.add_row(event_row(&summary(1)));
+            let lines: Vec<String> = events.lines().collect();
+            assert_eq!(lines.len(), 2, "a header and a row at {width}: {lines:#?}");
+            assert!(lines[1].contains("payin.completed") && lines[1].contains(key), "{lines:#?}");
+            assert!(lines[0].contains("STATE") && (width < 80 || lines[0].contains("KEY")), "{lines:#?}");
+            assert_eq!(lines[0].contains("SOURCE"), width >= 100, "{lines:#?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::inbox::sqlite::Reader;
 
 /// Browse the inbox, with the daemon up or down
 #[derive(Subcommand)]
+#[command(after_help = "Examples:
+  ralio-relay events list --type 'payin.*' --since 24h
+  ralio-relay events show 17
+  ralio-relay events tail")]
 pub(crate) enum Command {
     List(list::Args),
     Show(show::Args),

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 
 use crate::cli::body::pretty;
-use crate::cli::output::{Output, clean, clean_lines, print_table, row, table, utc};
+use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventDetail;
 
@@ -92,10 +92,7 @@ fn print<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> 
         out.line("\nReads as")?;
         out.line(clean_lines(&pretty(&json)))?;
     }
-    out.line("\nHeaders")?;
-    for (name, value) in &event.headers {
-        out.line(format!("{}: {}", clean(name), clean(value)))?;
-    }
+    print_headers(out, &event.headers)?;
     out.line("\nBody")?;
     match &event.body {
         Some(body) => out.line(clean_lines(&pretty(body))),
@@ -126,9 +123,12 @@ fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Contr
 
 fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
     if event.attempts.is_empty() {
-        return out.line("none yet");
+        let conflict =
+            "none: the id is that of an earlier event with another body, so this one is held as a dead letter";
+        return out.line(if event.summary.conflict { conflict } else { "none yet" });
     }
     let mut attempts = table(&["SINK", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
+    keep_whole(&mut attempts, 5);
     for attempt in &event.attempts {
         attempts.add_row(row([
             attempt.sink.as_str(),
@@ -161,6 +161,18 @@ mod tests {
         }
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(shown(&detail(None)).contains("no longer kept"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let mut event = detail(Some(b"{}"));
+        event.headers.clear();
+        event.attempts.clear();
+        let text = shown(&event);
+        assert!(text.contains("Attempts\nnone yet\n") && text.contains("Headers\nnone "), "{text}");
+        event.summary.conflict = true;
+        let text = shown(&event);
+        assert!(text.contains("held as a dead letter") && !text.contains("none yet"), "{text}");
     }
 
     #[test]

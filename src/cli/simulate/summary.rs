@@ -6,6 +6,7 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use super::super::Format;
+use super::super::output::{Output, keep_whole, print_table, table};
 use super::send::{Report, Verdict};
 
 /// Answers and latencies of a run.
@@ -72,11 +73,12 @@ impl Summary {
 
     /// Prints it to standard output.
     pub(super) fn print(&self, format: Format) -> anyhow::Result<()> {
-        match format {
-            Format::Json => println!("{}", serde_json::to_string(&self.json())?),
-            Format::Table => println!("{}", self.table()),
-        }
-        Ok(())
+        let mut out = Output::stdout();
+        let _ = match format {
+            Format::Json => out.json(&self.json()),
+            Format::Table => print_table(&mut out, &self.table()),
+        };
+        out.finish()
     }
 
     fn json(&self) -> Json {
@@ -97,8 +99,9 @@ impl Summary {
         let Json { sent, accepted, duplicates, rejected, retried, failed, p50_ms, p99_ms } = self.json();
         let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
         let seconds = self.start.elapsed().as_secs_f64();
-        let mut table = Table::new();
-        table.set_header(["sent", "accepted", "duplicates", "rejected", "retried", "failed", "p50", "p99", "time"]);
+        let header = ["SENT", "ACCEPTED", "DUPLICATES", "REJECTED", "RETRIED", "FAILED", "P50", "P99", "TIME"];
+        let mut table = table(&header);
+        keep_whole(&mut table, header.len());
         let mut row = [sent, accepted, duplicates, rejected, retried, failed].map(|n| n.to_string()).to_vec();
         row.extend([ms(p50_ms), ms(p99_ms), format!("{seconds:.1} s")]);
         table.add_row(row);

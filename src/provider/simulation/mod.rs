@@ -18,6 +18,9 @@ use crate::model::{EventId, EventType};
 use script::{CATALOGUE, Step};
 use world::{World, uuid};
 
+/// Between two events.
+const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+
 /// The two generations of envelope, both live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
@@ -116,9 +119,10 @@ impl Simulator {
         self
     }
 
-    /// The time at which the first event happens; the others follow at intervals of seconds.
-    pub fn starting_at(mut self, now: Timestamp) -> Self {
-        self.now = now;
+    /// The time by which `count` events have happened, at intervals of seconds: nobody is told of the future.
+    pub fn ending_by(mut self, end: Timestamp, count: u64) -> Self {
+        let longest = LONGEST_INTERVAL.saturating_mul(i32::try_from(count).unwrap_or(i32::MAX));
+        self.now = end.saturating_sub(longest).expect("a duration has no calendar units");
         self
     }
 
@@ -135,7 +139,8 @@ impl Simulator {
     }
 
     fn timestamp(&mut self) -> String {
-        self.now += SignedDuration::from_nanos(self.rng.i64(500_000_000..5_000_000_000));
+        let interval = self.rng.i64(500_000_000..LONGEST_INTERVAL.as_nanos() as i64);
+        self.now += SignedDuration::from_nanos(interval);
         let printer = DateTimePrinter::new().precision(Some(self.rng.u8(3..=7)));
         match *self.rng.choice([None, Some(-5), Some(2)].iter()).expect("there are three") {
             None => printer.timestamp_to_string(&self.now),

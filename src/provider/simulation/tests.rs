@@ -144,3 +144,15 @@ fn an_undocumented_type_is_refused() {
     let odd = EventType::canonical("payin.vanished").unwrap();
     assert_eq!(Simulator::new(11).types(std::slice::from_ref(&odd)).unwrap_err(), UndocumentedType(odd));
 }
+
+/// An event that is received before it happened would be a riddle to whoever reads the inbox.
+#[test]
+fn nothing_happens_later_than_the_end() {
+    let end: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    for count in [1, 36, 5_000] {
+        let last = Simulator::new(3).ending_by(end, count).take(count as usize).last().unwrap();
+        let at = Envelope::parse(&last.body).time.unwrap();
+        assert!(at <= end && end.duration_since(at) < LONGEST_INTERVAL * count as i32, "{at}");
+    }
+    assert!(Simulator::new(3).ending_by(end, u64::MAX).next().is_some());
+}
