@@ -67,8 +67,12 @@ fn on_a_full_disk_a_whole_batch_is_as_if_it_had_never_come() {
     let expected = [AppendKind::Fresh, AppendKind::Fresh, AppendKind::Conflict, AppendKind::Duplicate];
     assert_eq!(kinds, expected.map(Some));
     assert_eq!(stored.iter().map(|answer| answer.as_ref().unwrap().seq.get()).collect::<Vec<_>>(), [1, 2, 3, 2]);
+    // Joined, because the name of the source was taken back with the first batch.
     let flags: Vec<(i64, bool)> = {
-        let mut rows = writer.connection.prepare("SELECT seq, conflict FROM events ORDER BY seq").unwrap();
+        let mut rows = writer
+            .connection
+            .prepare("SELECT e.seq, e.conflict FROM events e JOIN sources s ON s.id = e.source_id ORDER BY e.seq")
+            .unwrap();
         rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
     };
     assert_eq!(flags, [(1, false), (2, false), (3, true)]);
