@@ -117,3 +117,44 @@ fn a_filter_that_cannot_be_loaded_is_not_begun_again_at_once() {
     writer.load_filter_if_needed();
     assert!(writer.index.filter.begin_load(), "no load has been begun");
 }
+
+/// In tests a set is sealed every 64 keys: the failures come at every stage of one.
+#[test]
+fn deduplication_is_exact_through_failed_batches_and_crashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    let id = |n: usize| format!("evt-{n}");
+    let kinds_of_all = |writer: &mut Writer, count: usize| -> Vec<_> {
+        commit(writer, (0..count).map(|n| command(&id(n), 1)).collect()).iter().map(kind).collect()
+    };
+    for n in 0..300 {
+        if n % 3 == 0 {
+            full(&writer, true);
+            let refused =
+                commit(&mut writer, vec![command(&id(n), 1), command(&id(n + 1), 1), command("big", 200_000)]);
+            assert!(refused.iter().all(Result::is_err));
+            full(&writer, false);
+        }
+        assert_eq!(kind(&commit(&mut writer, vec![command(&id(n), 1)])[0]), Some(AppendKind::Fresh), "{n}");
+        if n % 70 == 69 {
+            // A crash: nothing in memory is left, whatever part of a set has been written.
+            let path = dir.path().to_owned();
+            drop(writer);
+            writer = self::writer(&path);
+            assert_eq!(writer.last_seq, n as i64 + 1);
+            let kinds = kinds_of_all(&mut writer, n + 1);
+            assert!(kinds.iter().all(|&kind| kind == Some(AppendKind::Duplicate)), "{kinds:?}");
+        }
+    }
+    let watermark: i64 =
+        writer.connection.query_row("SELECT watermark FROM index_state", [], |row| row.get(0)).unwrap();
+    assert!((100..300).contains(&watermark), "{watermark}");
+    // Every row of the index stands for an event, once.
+    let (rows, events): (i64, i64) = writer
+        .connection
+        .query_row("SELECT count(*), count(DISTINCT seq) FROM id_index WHERE seq <= ?1", [watermark], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((rows, events), (watermark, watermark));
+}
