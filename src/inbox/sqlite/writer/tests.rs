@@ -61,6 +61,7 @@ fn on_a_full_disk_a_whole_batch_is_as_if_it_had_never_come() {
     full(&writer, true);
     let refused = commit(&mut writer, vec![command("a", 1), command("a", 2), command("b", 20_000)]);
     assert!(refused.iter().all(|answer| matches!(answer, Err(Unavailable::Storage(_)))), "{refused:?}");
+    assert_eq!(*writer.shared.head.borrow(), Seq::ZERO, "nothing is there to be read");
     full(&writer, false);
     let stored = commit(&mut writer, vec![command("b", 20_000), command("a", 2), command("a", 1), command("a", 2)]);
     let kinds: Vec<_> = stored.iter().map(kind).collect();
@@ -175,4 +176,20 @@ fn a_hit_is_checked_against_the_row() {
     assert_eq!(find(1, &id, &other_digest), Found::Other);
     assert_eq!(find(1, &other_id, &digest), Found::Nothing, "the same hash, another id");
     assert_eq!(find(2, &id, &digest), Found::Nothing, "the same hash, another source");
+}
+
+#[test]
+fn what_a_crash_left_in_the_log_is_in_the_file_before_anything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    commit(&mut writer, vec![command("a", 1)]);
+    let crashed = tempfile::tempdir().unwrap();
+    for name in ["inbox.db", "inbox.db-wal"] {
+        std::fs::copy(dir.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    let wal = || std::fs::metadata(crashed.path().join("inbox.db-wal")).unwrap().len();
+    assert!(wal() > 0);
+    let opened = open_writer(&crashed.path().join("inbox.db")).unwrap();
+    assert_eq!(wal(), 0);
+    assert_eq!(opened.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 }
