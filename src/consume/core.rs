@@ -17,6 +17,8 @@ pub(super) const MAX_PARKED: usize = 10_000;
 const MAX_READY_BYTES: usize = 32 << 20;
 /// Events read ahead for each delivery in flight: enough that one busy key does not starve the others.
 const READ_AHEAD: usize = 4;
+/// Events read ahead at least: a sink that wants few of them must not need a read and a record for each handful.
+const MIN_READ_AHEAD: usize = 256;
 
 /// Events that must be handed over one after the other: those of one entity, or each event alone.
 type LaneKey = Arc<str>;
@@ -133,7 +135,7 @@ impl Core {
         if self.ready_bytes >= MAX_READY_BYTES {
             return None;
         }
-        let window = self.config.concurrency * READ_AHEAD;
+        let window = (self.config.concurrency * READ_AHEAD).max(MIN_READ_AHEAD);
         let room = window.saturating_sub(self.open.len()).min(MAX_PARKED.saturating_sub(self.parked + self.open.len()));
         (room > 0).then_some((self.read_to, room))
     }

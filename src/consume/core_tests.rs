@@ -393,3 +393,16 @@ fn reading_stops_when_the_bodies_in_memory_are_many() {
     world.run_to_the_end();
     world.assert_settled();
 }
+
+#[test]
+fn a_sink_that_wants_little_reads_on_in_long_strides() {
+    let events = (1..=1000).map(|at| event(at, "a", "payout.completed", false)).collect();
+    let mut world = World::new(events, config(Ordering::Key, 1));
+    let mut records = 0;
+    while world.cursor.get() < 1000 {
+        world.turn();
+        world.commit();
+        records += 1;
+    }
+    assert!(records <= 10, "{records} records for 1000 events that are not wanted");
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::iter::successors;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -68,10 +69,12 @@ pub struct Lock {
 impl Lock {
     /// Makes the directory (mode 0700) and takes the lock; `None` when another process holds it.
     pub fn try_take(database: &Path) -> Result<Option<Self>, OpenError> {
-        let dir = directory(database);
-        if !dir.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| io_error(&dir, e))?;
-            let parent = directory(&dir);
+        let missing: Vec<PathBuf> =
+            successors(Some(directory(database)), |dir| Some(directory(dir))).take_while(|dir| !dir.exists()).collect();
+        if let Some(dir) = missing.first() {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| io_error(dir, e))?;
+        }
+        for parent in missing.iter().map(|dir| directory(dir)) {
             File::open(&parent).and_then(|d| d.sync_all()).map_err(|e| io_error(&parent, e))?;
         }
         let path = database.with_extension("lock");

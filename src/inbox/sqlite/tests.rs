@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{Direction, Lock, Reader, SqliteInbox};
 use crate::clock::SystemClock;
 use crate::inbox::{
-    AppendKind, Appended, Attempt, Config, EventFilter, EventSummary, Inbox, NewEvent, Parked, Progress,
+    AppendKind, Appended, Attempt, Config, DeadLetter, EventFilter, EventSummary, Inbox, NewEvent, Parked, Progress,
     QuarantineLimits, Quarantined, Refused, Unavailable,
 };
 use crate::metrics::Metrics;
@@ -234,16 +234,18 @@ async fn a_consumer_is_read_back_as_it_was_recorded() {
         ],
         park: vec![parked.clone()],
         unpark: vec![],
-        dead: vec![],
+        dead: vec![DeadLetter { seq: seq(5), attempts: 0, reason: "conflict".to_owned(), at: now }],
     };
-    inbox.record(progress).await.unwrap();
+    inbox.record(progress.clone()).await.unwrap();
+    inbox.record(Progress { cursor: seq(1), ..progress }).await.unwrap();
     inbox.close().await;
     drop(inbox);
 
     let inbox = open(&config);
     let state = inbox.consumer(&sink, Start::Now, "*".to_owned()).await.unwrap();
-    assert_eq!((state.cursor, state.parked), (seq(2), vec![parked]));
-    assert_eq!(state.done_above.into_iter().collect::<Vec<_>>(), [seq(4)]);
+    assert_eq!((state.cursor, state.parked), (seq(2), vec![parked]), "a cursor never goes back");
+    assert_eq!(state.dead_letters, 1);
+    assert_eq!(state.done_above.into_iter().collect::<Vec<_>>(), [seq(4), seq(5)]);
     let late = inbox.consumer(&SinkName::new("late").unwrap(), Start::Now, "*".to_owned()).await.unwrap();
     assert_eq!(late.cursor, seq(5));
     let detail = Reader::open(&config).unwrap().event("4").unwrap();

@@ -59,16 +59,21 @@ fn on_a_full_disk_a_whole_batch_is_as_if_it_had_never_come() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     full(&writer, true);
-    let refused = commit(&mut writer, vec![command("a", 1), command("a", 2), command("b", 100_000)]);
+    let refused = commit(&mut writer, vec![command("a", 1), command("a", 2), command("b", 20_000)]);
     assert!(refused.iter().all(|answer| matches!(answer, Err(Unavailable::Storage(_)))), "{refused:?}");
+    assert_eq!(*writer.shared.head.borrow(), Seq::ZERO, "nothing is there to be read");
     full(&writer, false);
-    let stored = commit(&mut writer, vec![command("b", 100_000), command("a", 2), command("a", 1), command("a", 2)]);
+    let stored = commit(&mut writer, vec![command("b", 20_000), command("a", 2), command("a", 1), command("a", 2)]);
     let kinds: Vec<_> = stored.iter().map(kind).collect();
     let expected = [AppendKind::Fresh, AppendKind::Fresh, AppendKind::Conflict, AppendKind::Duplicate];
     assert_eq!(kinds, expected.map(Some));
     assert_eq!(stored.iter().map(|answer| answer.as_ref().unwrap().seq.get()).collect::<Vec<_>>(), [1, 2, 3, 2]);
+    // Joined, because the name of the source was taken back with the first batch.
     let flags: Vec<(i64, bool)> = {
-        let mut rows = writer.connection.prepare("SELECT seq, conflict FROM events ORDER BY seq").unwrap();
+        let mut rows = writer
+            .connection
+            .prepare("SELECT e.seq, e.conflict FROM events e JOIN sources s ON s.id = e.source_id ORDER BY e.seq")
+            .unwrap();
         rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
     };
     assert_eq!(flags, [(1, false), (2, false), (3, true)]);
@@ -80,12 +85,12 @@ fn a_duplicate_that_can_be_answered_does_not_end_the_trouble() {
     let mut writer = writer(dir.path());
     assert_eq!(kind(&commit(&mut writer, vec![command("a", 1)])[0]), Some(AppendKind::Fresh));
     full(&writer, true);
-    assert!(commit(&mut writer, vec![command("b", 100_000)])[0].is_err());
+    assert!(commit(&mut writer, vec![command("b", 20_000)])[0].is_err());
     assert!(writer.shared.trouble().is_some());
     assert_eq!(kind(&commit(&mut writer, vec![command("a", 1)])[0]), Some(AppendKind::Duplicate));
     assert!(writer.shared.trouble().is_some(), "nothing has been written since");
     full(&writer, false);
-    assert_eq!(kind(&commit(&mut writer, vec![command("b", 100_000)])[0]), Some(AppendKind::Fresh));
+    assert_eq!(kind(&commit(&mut writer, vec![command("b", 20_000)])[0]), Some(AppendKind::Fresh));
     assert_eq!(writer.shared.trouble(), None);
 }
 
@@ -112,4 +117,79 @@ fn a_filter_that_cannot_be_loaded_is_not_begun_again_at_once() {
     writer.gather(Command::FilterLoaded(None), &received, &mut batch);
     writer.load_filter_if_needed();
     assert!(writer.index.filter.begin_load(), "no load has been begun");
+}
+
+/// In tests a set is sealed every 64 keys: the failures come at every stage of one.
+#[test]
+fn deduplication_is_exact_through_failed_batches_and_crashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    let id = |n: usize| format!("evt-{n}");
+    let kinds_of_all = |writer: &mut Writer, count: usize| -> Vec<_> {
+        commit(writer, (0..count).map(|n| command(&id(n), 1)).collect()).iter().map(kind).collect()
+    };
+    for n in 0..300 {
+        if n % 3 == 0 {
+            full(&writer, true);
+            let refused = commit(&mut writer, vec![command(&id(n), 1), command(&id(n + 1), 1), command("big", 20_000)]);
+            assert!(refused.iter().all(Result::is_err));
+            full(&writer, false);
+        }
+        assert_eq!(kind(&commit(&mut writer, vec![command(&id(n), 1)])[0]), Some(AppendKind::Fresh), "{n}");
+        if n % 70 == 69 {
+            // A crash: nothing in memory is left, whatever part of a set has been written.
+            let path = dir.path().to_owned();
+            drop(writer);
+            writer = self::writer(&path);
+            assert_eq!(writer.last_seq, n as i64 + 1);
+            let kinds = kinds_of_all(&mut writer, n + 1);
+            assert!(kinds.iter().all(|&kind| kind == Some(AppendKind::Duplicate)), "{kinds:?}");
+        }
+    }
+    let watermark: i64 =
+        writer.connection.query_row("SELECT watermark FROM index_state", [], |row| row.get(0)).unwrap();
+    assert!((100..300).contains(&watermark), "{watermark}");
+    // Every row of the index stands for an event, once.
+    let (rows, events): (i64, i64) = writer
+        .connection
+        .query_row("SELECT count(*), count(DISTINCT seq) FROM id_index WHERE seq <= ?1", [watermark], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((rows, events), (watermark, watermark));
+}
+
+/// Two texts may share a hash of 64 bits: a hit counts for nothing until the row has been looked at.
+#[test]
+fn a_hit_is_checked_against_the_row() {
+    use super::super::index::{Found, hash};
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    let (append, _) = command("a", 1);
+    let Command::Append(new) = &append else { unreachable!() };
+    let (id, digest) = (new.event.id.clone(), new.event.digest);
+    let (other_id, other_digest) = (crate::model::EventId::new("b").unwrap(), crate::model::Digest::of(b"other"));
+    commit(&mut writer, vec![command("a", 1)]);
+    let find =
+        |source_id, id, digest| writer.index.find(&writer.connection, hash("one", "a"), source_id, id, digest).unwrap();
+    assert_eq!(find(1, &id, &digest), Found::Same(1));
+    assert_eq!(find(1, &id, &other_digest), Found::Other);
+    assert_eq!(find(1, &other_id, &digest), Found::Nothing, "the same hash, another id");
+    assert_eq!(find(2, &id, &digest), Found::Nothing, "the same hash, another source");
+}
+
+#[test]
+fn what_a_crash_left_in_the_log_is_in_the_file_before_anything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    commit(&mut writer, vec![command("a", 1)]);
+    let crashed = tempfile::tempdir().unwrap();
+    for name in ["inbox.db", "inbox.db-wal"] {
+        std::fs::copy(dir.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    let wal = || std::fs::metadata(crashed.path().join("inbox.db-wal")).unwrap().len();
+    assert!(wal() > 0);
+    let opened = open_writer(&crashed.path().join("inbox.db")).unwrap();
+    assert_eq!(wal(), 0);
+    assert_eq!(opened.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 }
