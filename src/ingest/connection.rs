@@ -329,6 +329,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_peer_that_never_pauses_is_hurried_too() {
+        let mut buf = [0; 4];
+        for late in [Phase::Head, Phase::Body] {
+            let (mut guard, mut peer) = guarded(Duration::from_secs(10), 64);
+            peer.write_all(b"POST /there").await.unwrap();
+            assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
+            guard.conn.phase.set(late(Instant::now()));
+            assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_and_its_body_have_one_deadline() {
+        let (mut guard, mut peer) = guarded(Duration::from_secs(10), 64);
+        peer.write_all(b"POST").await.unwrap();
+        let deadline = guard.conn.deadline();
+        assert_eq!(guard.read(&mut [0; 4]).await.unwrap(), 4);
+        guard.conn.head_read();
+        assert_eq!(guard.conn.deadline(), deadline);
+    }
+
+    #[tokio::test]
     async fn only_a_request_under_way_is_hurried() {
         let mut buf = [0; 64];
         let (mut guard, mut peer) = guarded(Duration::from_millis(20), 64);
