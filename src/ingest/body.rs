@@ -106,7 +106,10 @@ pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u6
         let room = oversize || kept.make_room(piece.len(), limits.memory);
         if !room {
             drop(kept);
-            return if discard(pieces, limits.max).await { Body::NoRoom } else { Body::Broken };
+            return match discard(pieces, limits.max).await {
+                Discarded::Whole | Discarded::Part => Body::NoRoom,
+                Discarded::Broken => Body::Broken,
+            };
         }
         kept.push(piece);
         if oversize {
@@ -133,18 +136,29 @@ async fn read_oversize<'a, E>(pieces: &mut impl Pieces<E>, mut kept: Kept<'_>, l
     Body::Oversize(check)
 }
 
+/// What came of reading a body for nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discarded {
+    /// It has been read to its end.
+    Whole,
+    /// There is more of it than was to be read.
+    Part,
+    /// It ended early, or its framing is broken.
+    Broken,
+}
+
 /// Reads up to `limit` bytes for nothing, so that an early answer is not lost with a connection that had to be reset
-/// for what was still under way. False when the body is broken.
-pub(super) async fn discard<E>(pieces: &mut impl Pieces<E>, limit: usize) -> bool {
+/// for what was still under way.
+pub(super) async fn discard<E>(pieces: &mut impl Pieces<E>, limit: usize) -> Discarded {
     let mut read = 0;
     while read <= limit {
         match pieces.next().await {
             Some(Ok(piece)) => read += piece.len(),
-            Some(Err(_)) => return false,
-            None => return true,
+            Some(Err(_)) => return Discarded::Broken,
+            None => return Discarded::Whole,
         }
     }
-    true
+    Discarded::Part
 }
 
 /// The part of a body that has arrived. One that came in a single piece, as nearly all do, is not copied.

@@ -31,6 +31,8 @@ enum Phase {
     Body(Instant),
     /// A handler is at work; it has a deadline of its own.
     Busy,
+    /// Answered before the body was read: its rest may come, and then the connection ends.
+    Ending(Instant),
 }
 
 /// The state of a connection that its stream and its handlers share.
@@ -54,7 +56,7 @@ impl Conn {
         self.phase.set(Phase::Body(match self.phase.get() {
             Phase::Fresh(deadline) | Phase::Head(deadline) | Phase::Body(deadline) => deadline,
             // It came in together with the request before it.
-            Phase::Idle(_) | Phase::Busy => Instant::now() + self.patience,
+            Phase::Idle(_) | Phase::Busy | Phase::Ending(_) => Instant::now() + self.patience,
         }));
     }
 
@@ -65,7 +67,12 @@ impl Conn {
 
     /// The handler is done.
     pub(super) fn answered(&self) {
-        self.phase.set(Phase::Idle(Instant::now() + KEEP_ALIVE));
+        self.phase.set(match self.phase.get() {
+            Phase::Body(deadline) => Phase::Ending(deadline),
+            Phase::Fresh(_) | Phase::Idle(_) | Phase::Head(_) | Phase::Busy | Phase::Ending(_) => {
+                Phase::Idle(Instant::now() + KEEP_ALIVE)
+            }
+        });
     }
 
     /// Closes the connection instead of writing anything more.
@@ -83,9 +90,11 @@ impl Conn {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase.get() {
-            Phase::Fresh(deadline) | Phase::Idle(deadline) | Phase::Head(deadline) | Phase::Body(deadline) => {
-                Some(deadline)
-            }
+            Phase::Fresh(deadline)
+            | Phase::Idle(deadline)
+            | Phase::Head(deadline)
+            | Phase::Body(deadline)
+            | Phase::Ending(deadline) => Some(deadline),
             Phase::Busy => None,
         }
     }
@@ -94,7 +103,8 @@ impl Conn {
         match (self.phase.get(), bytes) {
             (Phase::Fresh(deadline), 1..) => self.phase.set(Phase::Head(deadline)),
             (Phase::Idle(_), 1..) => self.phase.set(Phase::Head(now + self.patience)),
-            (Phase::Fresh(_) | Phase::Idle(_), 0) | (Phase::Head(_) | Phase::Body(_) | Phase::Busy, _) => {}
+            (Phase::Fresh(_) | Phase::Idle(_), 0)
+            | (Phase::Head(_) | Phase::Body(_) | Phase::Busy | Phase::Ending(_), _) => {}
         }
     }
 
@@ -102,7 +112,7 @@ impl Conn {
     fn expire(&self) -> io::Result<()> {
         match self.phase.get() {
             // As if the peer had closed: there is no request, and the connection ends in good order.
-            Phase::Fresh(_) | Phase::Idle(_) => Ok(()),
+            Phase::Fresh(_) | Phase::Idle(_) | Phase::Ending(_) => Ok(()),
             Phase::Head(_) | Phase::Body(_) | Phase::Busy => {
                 self.close();
                 Err(io::ErrorKind::TimedOut.into())
@@ -316,6 +326,28 @@ mod tests {
         let broken = guard.conn.broken.clone();
         drop(guard);
         assert_eq!(broken.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_pauses_is_hurried_too() {
+        let mut buf = [0; 4];
+        for late in [Phase::Head, Phase::Body] {
+            let (mut guard, mut peer) = guarded(Duration::from_secs(10), 64);
+            peer.write_all(b"POST /there").await.unwrap();
+            assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
+            guard.conn.phase.set(late(Instant::now()));
+            assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_and_its_body_have_one_deadline() {
+        let (mut guard, mut peer) = guarded(Duration::from_secs(10), 64);
+        peer.write_all(b"POST").await.unwrap();
+        let deadline = guard.conn.deadline();
+        assert_eq!(guard.read(&mut [0; 4]).await.unwrap(), 4);
+        guard.conn.head_read();
+        assert_eq!(guard.conn.deadline(), deadline);
     }
 
     #[tokio::test]

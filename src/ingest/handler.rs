@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Gate;
 use super::answer::{Answer, Outcome};
-use super::body::{self, Body, Delimited, Limits};
+use super::body::{self, Body, Delimited, Discarded, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
 use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
@@ -140,8 +140,11 @@ async fn answer(
         }
         (Route::Unknown, _) => Outcome::NotFound,
     };
-    let whole = body::discard(&mut payload, shared.max_body).await;
-    Answer::Refused(if whole { outcome } else { Outcome::Aborted })
+    let discarded = body::discard(&mut payload, shared.max_body).await;
+    if discarded == Discarded::Whole {
+        conn.body_read();
+    }
+    Answer::Refused(if discarded == Discarded::Broken { Outcome::Aborted } else { outcome })
 }
 
 fn alert_misdirected(shared: &Shared, request: &HttpRequest) {

@@ -77,6 +77,25 @@ async fn a_declared_length_reserves_nothing() {
     assert_eq!(memory.available_permits(), 100);
 }
 
+/// What is still under way when a request is answered early is no request of its own.
+#[tokio::test]
+async fn an_early_answer_is_counted_once() {
+    let relay = Relay::with(&Config { ack_deadline: Duration::from_millis(50), ..config() });
+    let body = vec![b'x'; 8 * 1024];
+    let elsewhere = Request::new("POST /elsewhere", &body).bytes();
+    let slow = Request::signed(PATH, &[b'x'; 1024]).bytes();
+    for (request, cut, status, error) in [(elsewhere, 6_000, 404, "not_found"), (slow, 600, 503, "deadline")] {
+        let mut client = relay.connect().await;
+        client.send(&request[..cut]).await;
+        client.answer().await.is_refusal(status, error);
+        client.send(&request[cut..]).await;
+        client.0.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, "");
+    }
+    let aborted = relay.outcome("-", "aborted") + relay.outcome("test", "aborted");
+    assert_eq!((relay.outcome("-", "not_found"), relay.outcome("test", "deadline"), aborted), (1, 1, 0));
+}
+
 fn hurried() -> Config {
     Config { read_timeout: Duration::from_millis(150), ..config() }
 }
