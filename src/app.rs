@@ -30,6 +30,9 @@ const FAILED_GRACE: Duration = Duration::from_millis(300);
 /// standard library asks for 128.
 const BACKLOG: i32 = 1024;
 
+/// The part of the drain's time that is kept for closing the inbox, where there is as much.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -205,17 +208,17 @@ async fn start(
 /// Answers who is waiting, finishes what is in flight, writes it down, and closes the inbox; all of it within `grace`.
 async fn drain(grace: Duration, public: Listener, mut consumers: JoinSet<()>, inbox: &dyn Inbox) {
     let deadline = Instant::now() + grace;
+    // Closing the inbox commits what is queued: one transaction, and one more.
+    let closing = (grace / 4).min(CLOSING);
     let finished = async { while consumers.join_next().await.is_some() {} };
-    let (_, finished) = tokio::join!(public.stop(grace), timeout_at(deadline, finished));
+    let (_, finished) = tokio::join!(public.stop(grace - closing), timeout_at(deadline - closing, finished));
     if finished.is_err() {
         tracing::warn!(?grace, "deliveries still in flight are left, and are made again after the next start");
         consumers.abort_all();
     }
-    // Committing what is queued takes one transaction: worth it even past the deadline, but not for ever.
-    let closed = tokio::time::timeout(Duration::from_secs(5), inbox.close()).await;
-    match closed {
+    match timeout_at(deadline, inbox.close()).await {
         Ok(()) => tracing::info!("stopped"),
-        Err(_) => tracing::error!("the inbox could not be closed in time"),
+        Err(_) => tracing::error!("the inbox could not be closed in time: it is checked at the next start"),
     }
 }
 
@@ -271,8 +274,8 @@ async fn open_inbox(
     let (config, clock, metrics) = (settings.inbox.clone(), Arc::clone(clock), Arc::clone(metrics));
     let opening = tokio::task::spawn_blocking(move || SqliteInbox::open(&config, lock, clock, metrics));
     let inbox = opening.await.map_err(|error| AppError::Ended(error.to_string()))??;
-    let head = *inbox.head().borrow();
-    tracing::info!(path = %settings.inbox.path.display(), %head, "the inbox is open");
+    let head = inbox.head().borrow().get();
+    tracing::info!(path = %settings.inbox.path.display(), head, "the inbox is open");
     Ok(Arc::new(inbox))
 }
 

@@ -15,4 +15,5 @@ pub mod model;
 pub mod provider;
 pub mod route;
 pub mod sink;
+pub mod throttle;
 pub mod verify;

@@ -14,10 +14,11 @@ use super::Config;
 use super::core::{Core, Start};
 use super::lag::Lag;
 use crate::clock::Clock;
-use crate::inbox::{ConsumerState, Inbox, Progress, StoredEvent, Unavailable};
+use crate::inbox::{ConsumerState, DeadLetter, Inbox, Progress, StoredEvent, Unavailable};
 use crate::metrics::Metrics;
 use crate::model::{EventType, Outcome, Outgoing, Seq};
 use crate::sink::Sink;
+use crate::throttle::Throttle;
 
 /// A wake-up is only a hint: the log is looked at this often in any case.
 const POLL: Duration = Duration::from_secs(1);
@@ -50,6 +51,9 @@ pub struct Consumer {
     unwritten: Option<Progress>,
     recording: bool,
     reading: bool,
+    /// An outage is one thing to know, however many deliveries it fails.
+    failures: Throttle,
+    given_up: Throttle,
     /// Whether the last read failed.
     unreadable: bool,
 }
@@ -98,11 +102,22 @@ impl Consumer {
         };
         gauges.dead_letters.set(i64::try_from(state.dead_letters).unwrap_or(i64::MAX));
         tracing::info!(
-            sink = %config.name, cursor = %state.cursor, parked = state.parked.len(), "a consumer starts"
+            sink = %config.name, cursor = state.cursor.get(), parked = state.parked.len(), "a consumer starts"
         );
         let core = Core::new(config.clone(), state, &parked);
-        let (recording, reading, unreadable) = (false, false, false);
-        let consumer = Self { config, sink, deps, gauges, core, unwritten: None, recording, reading, unreadable };
+        let consumer = Self {
+            config,
+            sink,
+            deps,
+            gauges,
+            core,
+            unwritten: None,
+            recording: false,
+            reading: false,
+            unreadable: false,
+            failures: Throttle::default(),
+            given_up: Throttle::default(),
+        };
         consumer.measure(consumer.deps.inbox.head().borrow().get());
         Ok(consumer)
     }
@@ -175,8 +190,22 @@ impl Consumer {
     fn recorded(&mut self) {
         self.recording = false;
         self.core.recorded();
-        let dead = self.unwritten.take().map_or(0, |progress| progress.dead.len());
-        self.gauges.dead_letters.add(i64::try_from(dead).unwrap_or(i64::MAX));
+        let dead = self.unwritten.take().map(|progress| progress.dead).unwrap_or_default();
+        self.gauges.dead_letters.add(i64::try_from(dead.len()).unwrap_or(i64::MAX));
+        for letter in dead {
+            if let Some(suppressed) = self.given_up.admit(Instant::now()) {
+                let DeadLetter { seq, attempts, reason, at: _ } = letter;
+                let (sink, seq) = (self.config.name.as_str(), seq.get());
+                tracing::error!(
+                    sink,
+                    seq,
+                    attempts,
+                    reason,
+                    suppressed,
+                    "an event was given up: a person has to decide"
+                );
+            }
+        }
     }
 
     /// Nothing is handed over while its outcome could not be recorded.
@@ -205,15 +234,23 @@ impl Consumer {
                 let sink = self.config.name.as_str();
                 self.deps.metrics.sink_attempts.with_label_values(&[sink, outcome.label()]).inc();
                 self.gauges.delivery_seconds.observe(latency.as_secs_f64());
-                match &outcome {
-                    Outcome::Delivered { receipt } => tracing::debug!(sink, %seq, %receipt, "delivered"),
-                    Outcome::Transient { reason, .. } => {
-                        tracing::warn!(sink, %seq, %reason, "not delivered, to be tried again");
-                    }
-                    Outcome::Permanent { reason } => tracing::error!(sink, %seq, %reason, "not delivered, for good"),
-                }
+                self.log(seq, &outcome);
                 self.core.finished(seq, at, latency, outcome, fastrand::f64());
             }
+        }
+    }
+
+    fn log(&self, seq: Seq, outcome: &Outcome) {
+        let (sink, seq) = (self.config.name.as_str(), seq.get());
+        match outcome {
+            Outcome::Delivered { receipt } => tracing::debug!(sink, seq, %receipt, "delivered"),
+            Outcome::Transient { reason, .. } => {
+                if let Some(suppressed) = self.failures.admit(Instant::now()) {
+                    tracing::warn!(sink, seq, %reason, suppressed, "not delivered, to be tried again");
+                }
+            }
+            // It is told of as a dead letter.
+            Outcome::Permanent { .. } => {}
         }
     }
 

@@ -128,8 +128,10 @@ pub struct EventDetail {
     pub headers: Vec<Header>,
     /// Every event of the same entity and source, in order, this one included; at most 100.
     pub lifecycle: Vec<EventSummary>,
-    /// Every attempt, and what became of it at each sink.
+    /// Every attempt at every sink.
     pub attempts: Vec<super::AttemptRecord>,
+    /// The sinks for which it was given up.
+    pub dead_letters: Vec<super::DeadLetterRecord>,
 }
 
 /// What `events list` and `events tail` ask for. Every field narrows; the default asks for everything.

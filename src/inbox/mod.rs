@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use event::{AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, StoredEvent};
-pub use progress::{Attempt, AttemptRecord, AttemptState, ConsumerState, DeadLetter, Parked, Progress};
+pub use progress::{
+    Attempt, AttemptRecord, AttemptState, ConsumerState, DeadLetter, DeadLetterRecord, Parked, Progress,
+};
 pub use quarantine::{Quarantined, Refused};
 
 use crate::model::{Seq, SinkName, Start};

@@ -116,3 +116,16 @@ pub struct AttemptRecord {
     /// Receipt, or reason of the failure.
     pub note: String,
 }
+
+/// One dead letter as recorded.
+#[derive(Clone, Debug)]
+pub struct DeadLetterRecord {
+    /// At which sink.
+    pub sink: SinkName,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Why it was given up.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}

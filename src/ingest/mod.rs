@@ -12,7 +12,6 @@ mod serve;
 mod shared;
 #[cfg(test)]
 mod tests;
-mod throttle;
 mod tls;
 
 use std::net::SocketAddr;

@@ -10,12 +10,12 @@ use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Semaphore, watch};
 
 use super::answer::Outcome;
-use super::throttle::Throttle;
 use super::{Config, Deps, Gate, Source};
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::model::{Category, SourceName};
+use crate::throttle::Throttle;
 use crate::verify::Keys;
 
 /// Bytes of bodies in memory, over all connections: 64 of the default maximum size, or some 50,000 of the usual one. On

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::body::BodyJson;
 use crate::cli::output::utc;
-use crate::inbox::{AttemptRecord, EventDetail, EventSummary};
+use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, EventSummary};
 use crate::model::view::View;
 
 /// One line of `events list`.
@@ -57,6 +57,7 @@ pub(super) struct Detail<'a> {
     secret_slot: u32,
     headers: &'a [(String, String)],
     attempts: Vec<Attempt<'a>>,
+    dead_letters: Vec<DeadLetter<'a>>,
     lifecycle: Vec<Step<'a>>,
     view: Option<View>,
 }
@@ -69,6 +70,14 @@ struct Attempt<'a> {
     latency_ms: u128,
     outcome: &'static str,
     note: &'a str,
+}
+
+#[derive(Serialize)]
+struct DeadLetter<'a> {
+    sink: &'a str,
+    attempts: u32,
+    last_error: &'a str,
+    died_at: String,
 }
 
 /// Another event of the same entity.
@@ -89,6 +98,7 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
             secret_slot: event.secret_slot,
             headers: &event.headers,
             attempts: event.attempts.iter().map(Attempt::from).collect(),
+            dead_letters: event.dead_letters.iter().map(DeadLetter::from).collect(),
             lifecycle: event
                 .lifecycle
                 .iter()
@@ -108,6 +118,17 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
             latency_ms: attempt.latency.as_millis(),
             outcome: attempt.outcome.as_str(),
             note: &attempt.note,
+        }
+    }
+}
+
+impl<'a> From<&'a DeadLetterRecord> for DeadLetter<'a> {
+    fn from(letter: &'a DeadLetterRecord) -> Self {
+        Self {
+            sink: letter.sink.as_str(),
+            attempts: letter.attempts,
+            last_error: &letter.reason,
+            died_at: utc(letter.at),
         }
     }
 }
@@ -163,6 +184,12 @@ pub(super) mod tests {
                 outcome: AttemptState::Delivered,
                 note: "confirm 1".to_owned(),
             }],
+            dead_letters: vec![DeadLetterRecord {
+                sink: SinkName::new("ledger").unwrap(),
+                attempts: 3,
+                reason: "HTTP 422".to_owned(),
+                at: "2026-01-31T10:00:09Z".parse().unwrap(),
+            }],
         }
     }
 
@@ -183,6 +210,8 @@ pub(super) mod tests {
         assert_eq!((&shown["body"], &shown["body_encoding"]), (&json!("/w=="), &json!("base64")));
         assert_eq!(shown["signature"], "abc");
         assert_eq!(shown["attempts"][0]["outcome"], "delivered");
+        let letter = json!({"sink": "ledger", "attempts": 3, "last_error": "HTTP 422", "died_at": "2026-01-31T10:00:09.000000Z"});
+        assert_eq!(shown["dead_letters"], json!([letter]));
         assert_eq!(shown["lifecycle"][0]["seq"], 6);
         assert_eq!(shown["lifecycle"][0]["state"], "COMPLETED");
         assert_eq!(shown["view"], json!(null));

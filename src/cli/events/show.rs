@@ -87,6 +87,7 @@ fn print<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> 
     print_table(out, &steps)?;
     out.line("\nAttempts")?;
     print_attempts(out, event)?;
+    print_dead_letters(out, event)?;
     if let Some(view) = view(event) {
         let json = serde_json::to_vec(&view).expect("a view is plain data");
         out.line("\nReads as")?;
@@ -123,9 +124,7 @@ fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Contr
 
 fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
     if event.attempts.is_empty() {
-        let conflict =
-            "none: the id is that of an earlier event with another body, so this one is held as a dead letter";
-        return out.line(if event.summary.conflict { conflict } else { "none yet" });
+        return out.line(if event.dead_letters.is_empty() { "none yet" } else { "none" });
     }
     let mut attempts = table(&["SINK", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
     keep_whole(&mut attempts, 5);
@@ -142,6 +141,19 @@ fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Control
     print_table(out, &attempts)
 }
 
+/// The sinks that will not get it unless a person decides so.
+fn print_dead_letters<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
+    if event.dead_letters.is_empty() {
+        return ControlFlow::Continue(());
+    }
+    out.line("\nGiven up (dead letters)")?;
+    let mut letters = table(&["SINK", "ATTEMPTS", "AT", "REASON"]);
+    for letter in &event.dead_letters {
+        letters.add_row(row([letter.sink.as_str(), &letter.attempts.to_string(), &utc(letter.at), &letter.reason]));
+    }
+    print_table(out, &letters)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::detail;
@@ -156,7 +168,9 @@ mod tests {
     #[test]
     fn everything_known_is_shown_and_nothing_steers_the_terminal() {
         let text = shown(&detail(Some(b"{\"a\":1.10,\"b\":\"\xc2\x9b\"}")));
-        for part in ["payin.completed", "abc (secret 1)", "delivered", "confirm 1", "\"a\": 1.10", "evil\\u{1b}[2J"] {
+        for part in
+            ["payin.completed", "abc (secret 1)", "delivered", "confirm 1", "\"a\": 1.10", "HTTP 422", "evil\\u{1b}[2J"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
@@ -168,11 +182,11 @@ mod tests {
         let mut event = detail(Some(b"{}"));
         event.headers.clear();
         event.attempts.clear();
+        assert!(shown(&event).contains("Attempts\nnone\n"), "given up without an attempt, as a conflict is");
+        event.dead_letters.clear();
         let text = shown(&event);
         assert!(text.contains("Attempts\nnone yet\n") && text.contains("Headers\nnone "), "{text}");
-        event.summary.conflict = true;
-        let text = shown(&event);
-        assert!(text.contains("held as a dead letter") && !text.contains("none yet"), "{text}");
+        assert!(!text.contains("Given up"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod index;
 mod open;
 mod progress;
 mod quarantine;
+mod query;
 mod reader;
 mod rows;
 mod shared;

@@ -9,16 +9,16 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use super::index::hash;
 use super::open::open_reader;
-use super::rows::{self, Stored, category_code, json};
+use super::query::{ENTITY_KEY, PAGE, Query};
+use super::rows::{self, Stored, json};
 use super::stale::Tail;
 use crate::inbox::{
-    AttemptRecord, Config, EventDetail, EventFilter, EventSummary, Quarantined, StoredEvent, from_micros, micros,
+    AttemptRecord, Config, DeadLetterRecord, EventDetail, EventFilter, EventSummary, Quarantined, StoredEvent,
+    from_micros,
 };
 use crate::model::{EntityKey, EventType, Seq, SinkName, SourceName};
 use crate::verify::Rejection;
 
-/// Rows in one read: a long walk is made of short ones, so that it never holds up a checkpoint.
-const PAGE: usize = 500;
 /// Rows looked at in one read when few of them match.
 const SCAN: i64 = 20_000;
 /// The same when their bodies are searched, which may be a mebibyte each.
@@ -289,6 +289,7 @@ impl Reader {
             lifecycle.append(&mut self.page(&query, seq, seq)?);
         }
         let attempts = self.attempts(at)?;
+        let dead_letters = self.dead_letters(at)?;
         let detail = self.connection.query_row(
             "SELECT e.signature, e.secret_slot, e.headers, b.body
              FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE e.seq = ?1",
@@ -302,6 +303,7 @@ impl Reader {
                     body: row.get::<_, Option<Vec<u8>>>(3)?.map(bytes::Bytes::from),
                     lifecycle,
                     attempts,
+                    dead_letters,
                 })
             },
         )?;
@@ -318,6 +320,19 @@ impl Reader {
                 latency: std::time::Duration::from_micros(row.get(3)?),
                 outcome: row.get::<_, Stored<_>>(4)?.0,
                 note: row.get(5)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn dead_letters(&self, seq: i64) -> rusqlite::Result<Vec<DeadLetterRecord>> {
+        let mut rows = self.connection.prepare(DEAD_LETTERS)?;
+        let rows = rows.query_map([seq], |row| {
+            Ok(DeadLetterRecord {
+                sink: name(SinkName::new(row.get_ref(0)?.as_str()?))?,
+                attempts: row.get(1)?,
+                reason: row.get(2)?,
+                at: from_micros(row.get(3)?),
             })
         })?;
         rows.collect()
@@ -389,7 +404,8 @@ impl Reader {
 pub(super) const ATTEMPTS: &str = "SELECT s.name, a.n, a.at, a.latency_us, a.outcome, a.note
     FROM sinks s CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1 ORDER BY s.name, a.n";
 
-const ENTITY_KEY: &str = "coalesce(e.entity_key, e.event_id)";
+pub(super) const DEAD_LETTERS: &str = "SELECT s.name, d.attempts, d.reason, d.at
+    FROM sinks s CROSS JOIN dead_letters d ON d.sink_id = s.id AND d.seq = ?1 ORDER BY s.name";
 
 const QUARANTINED: &str = "id, source, peer, received_at, reason, length(body), body_sha256, signatures, headers";
 
@@ -406,61 +422,6 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
         headers: json(row, 8)?,
         body: row.get::<_, Option<Vec<u8>>>(9)?.map(bytes::Bytes::from),
     })
-}
-
-/// One statement over a range of seqs: `?1` and `?2`, then the filter's parameters.
-struct Query {
-    sql: String,
-    parameters: Vec<Value>,
-    by_index: bool,
-}
-
-impl Query {
-    fn new(filter: &EventFilter, direction: Direction) -> Self {
-        let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
-        let mut query = Self { sql: String::new(), parameters: Vec::new(), by_index: id.is_some() || key.is_some() };
-        let mut conditions = vec!["e.seq BETWEEN ?1 AND ?2".to_owned()];
-        let any = |column: &str, test: &str, values: Vec<Value>, query: &mut Self| -> Option<String> {
-            let terms: Vec<String> =
-                values.into_iter().map(|value| format!("{column} {test} {}", query.bind(value))).collect();
-            (!terms.is_empty()).then(|| format!("({})", terms.join(" OR ")))
-        };
-        // SQLite's own GLOB knows character classes: a '[' that is meant literally must say so.
-        let globs = types.iter().map(|glob| Value::from(glob.replace('[', "[[]"))).collect();
-        conditions.extend(any("e.type", "GLOB", globs, &mut query));
-        let codes = categories.iter().map(|&category| Value::from(category_code(category))).collect();
-        conditions.extend(any("e.category", "=", codes, &mut query));
-        let mut also = |condition: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                let place = query.bind(value);
-                conditions.push(condition.replace('?', &place));
-            }
-        };
-        also("s.name = ?", source.clone().map(Value::from));
-        also("e.received_at >= ?", since.map(|at| Value::from(micros(at))));
-        also("e.received_at < ?", until.map(|at| Value::from(micros(at))));
-        also(&format!("{ENTITY_KEY} = ?"), key.clone().map(Value::from));
-        also("e.event_id = ?", id.clone().map(Value::from));
-        also("e.state = ? COLLATE NOCASE", state.clone().map(Value::from));
-        also(
-            "instr((SELECT body FROM bodies b WHERE b.seq = e.seq), ?) > 0",
-            search.clone().map(|text| Value::from(text.into_bytes())),
-        );
-        let order = if direction == Direction::Forward { "ASC" } else { "DESC" };
-        query.sql = format!(
-            "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.state, e.event_time, e.received_at, e.size,
-                    e.conflict, e.body_sha256, e.phase, 1 + coalesce(a.again, 0)
-             FROM events e JOIN sources s ON s.id = e.source_id LEFT JOIN arrivals a ON a.seq = e.seq
-             WHERE {} ORDER BY e.seq {order} LIMIT {PAGE}",
-            conditions.join(" AND ")
-        );
-        query
-    }
-
-    fn bind(&mut self, value: Value) -> String {
-        self.parameters.push(value);
-        format!("?{}", self.parameters.len() + 2)
-    }
 }
 
 fn name<T, E>(name: Result<T, E>) -> rusqlite::Result<T> {

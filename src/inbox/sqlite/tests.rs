@@ -345,9 +345,10 @@ async fn filters_narrow_and_walks_go_both_ways() {
 
 /// Waits for a condition; what makes it true is under way.
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            looks.tick().await;
         }
     });
     assert!(waited.await.is_ok(), "never: {what}");

@@ -1,4 +1,4 @@
-//! Log lines about what strangers send, at a bounded rate.
+//! Log lines about what strangers send, and about what fails by the thousand, at a bounded rate.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Lets a bounded number of lines through in a second, and counts the others.
 #[derive(Default)]
-pub(super) struct Throttle(Mutex<State>);
+pub struct Throttle(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -21,7 +21,7 @@ struct State {
 
 impl Throttle {
     /// How many lines were held back since the last one that was let through; `None` = hold this one back too.
-    pub(super) fn admit(&self, now: Instant) -> Option<u64> {
+    pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
             state.since = Some(now);
