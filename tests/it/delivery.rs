@@ -409,3 +409,20 @@ async fn http_gets_the_untouched_body_or_a_structured_cloudevent() {
     is_cloud_event(&serde_json::from_slice(&requests[0].body).unwrap(), &delivery);
     relay.shutdown().await;
 }
+
+/// Where events go is for the configuration alone to say.
+#[tokio::test]
+async fn a_proxy_of_the_environment_gets_nothing() {
+    let (app, proxy) = (FakeHttp::answering([200]).await, FakeHttp::answering([200]).await);
+    let mut builder = TestRelay::with_sink("app", &app);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        builder = builder.env(name, &proxy.url());
+    }
+    let relay = builder.env("NO_PROXY", "").env("no_proxy", "").start().await;
+    let delivery = signed::payin_completed("evt-1");
+    assert_eq!(relay.post(&delivery).await, Ack::FRESH);
+    relay.settled().await;
+    assert_eq!(app.accepted_bodies().len(), 1);
+    assert!(proxy.requests().is_empty());
+    relay.shutdown().await;
+}
