@@ -1,6 +1,8 @@
 //! `amqp`, against a real RabbitMQ.
 #![cfg(feature = "amqp")]
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use ralio_relay::model::{EventType, Outcome};
@@ -115,6 +117,23 @@ async fn confirmed_messages_survive_the_death_of_the_broker() {
         assert!(outcome.label() == "transient" || holds(event.seq.get()), "{outcome:?}");
     }
     deliver_in_the_end(&*sink, &event(101, b"{}")).await;
+    sink.close().await;
+}
+
+/// A broker that falls silent is left: a delivery that was given up there ends the connection, and the next one tries
+/// another instead of waiting on the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_broker_is_left() {
+    let Some(mut queue) = Queue::new(true).await else { return };
+    let sink = queue.sink().await;
+    assert_eq!(deliver(&*sink, &event(1, b"{}")).await.label(), "delivered");
+    queue.stall().await;
+    let given_up = tokio::time::timeout(Duration::from_millis(200), sink.deliver(&event(2, b"{}"))).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    let Outcome::Transient { reason, .. } = deliver(&*sink, &event(2, b"{}")).await else { panic!("delivered") };
+    assert!(reason.as_str().starts_with("cannot connect to "), "{reason}");
+    queue.mend().await;
+    deliver_in_the_end(&*sink, &event(2, b"{}")).await;
     sink.close().await;
 }
 
