@@ -267,9 +267,28 @@ async fn a_consumers_mistake_costs_no_sender_anything() {
         dead: vec![],
     };
     let body = payin("a", "o", "COMPLETED");
-    let (refused, stored) = tokio::join!(inbox.record(nobody), inbox.append(new_event("one", &body)));
+    let (refused, stored) = tokio::join!(inbox.record(nobody.clone()), inbox.append(new_event("one", &body)));
     assert!(refused.is_err());
     assert_eq!(stored.unwrap().kind, AppendKind::Fresh);
+
+    // Refused half way: what was written of it before is taken back.
+    let sink = SinkName::new("bus").unwrap();
+    inbox.consumer(&sink, Start::Earliest, "*".to_owned()).await.unwrap();
+    let raw = Connection::open(&config.path).unwrap();
+    let refuse = "CREATE TRIGGER no BEFORE INSERT ON dead_letters BEGIN SELECT raise(ABORT, 'no'); END";
+    raw.execute_batch(refuse).unwrap();
+    let now = Timestamp::now();
+    let (seq, at) = (Seq::new(1).unwrap(), now);
+    let park = vec![Parked { seq, attempts: 1, first_attempt: Some(now), next_attempt: now }];
+    let dead = vec![DeadLetter { seq, attempts: 1, reason: "no".to_owned(), at }];
+    let other = payin("b", "o", "COMPLETED");
+    let half = inbox.record(Progress { sink, cursor: seq, park, dead, ..nobody });
+    let (refused, stored) = tokio::join!(half, inbox.append(new_event("one", &other)));
+    assert!(refused.is_err());
+    assert_eq!(stored.unwrap().kind, AppendKind::Fresh);
+    let left: i64 =
+        raw.query_row("SELECT count(*) + (SELECT cursor FROM sinks) FROM parked", [], |r| r.get(0)).unwrap();
+    assert_eq!(left, 0);
     assert_eq!(inbox.trouble(), None);
     inbox.close().await;
 }
@@ -456,5 +475,20 @@ async fn showing_an_event_looks_up_its_attempts_and_its_nearest_lifecycle() {
     let mut plan = raw.prepare(&format!("EXPLAIN QUERY PLAN {}", super::reader::ATTEMPTS)).unwrap();
     let plan: Vec<String> = plan.query_map([1], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
     assert!(plan.iter().any(|step| step.starts_with("SEARCH a USING PRIMARY KEY (sink_id=? AND seq=?)")), "{plan:?}");
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn what_is_stale_is_known_while_the_index_moves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let mut reader = Reader::open(&config).unwrap();
+    for n in 0..150 {
+        append(&inbox, "one", &payin(&format!("{n}"), &format!("{n}"), "COMPLETED")).await;
+        let ended = format!("{}", n - n.min(20));
+        let late = append(&inbox, "one", &payin(&format!("late-{n}"), &ended, "PROCESSING")).await;
+        assert!(reader.read(&[late.seq]).unwrap()[0].stale, "{n}");
+    }
     inbox.close().await;
 }
