@@ -375,7 +375,7 @@ fn what_is_due_is_waited_for_only_where_it_can_start() {
     assert_eq!(world.core.next_due(), None, "no room: the loop would turn for nothing");
     world.finish(0, Outcome::delivered("ok"), 0.0);
     assert_eq!(world.core.next_due(), None, "not recorded yet");
-    world.now = world.now + SignedDuration::from_secs(60);
+    world.now += SignedDuration::from_secs(60);
     world.turn();
     world.turn();
     assert!(world.in_flight.is_empty(), "nothing is started while the last outcome is being recorded");
