@@ -76,6 +76,8 @@ pub(super) struct Core {
     taken_cursor: Seq,
     /// Attempts in the record that is being written.
     recording: usize,
+    /// Parked events that have come to an end in it.
+    unparking: usize,
     attempts: Vec<Attempt>,
     park: BTreeMap<Seq, Parked>,
     unpark: Vec<Seq>,
@@ -101,6 +103,7 @@ impl Core {
             recorded_cursor: state.cursor,
             taken_cursor: state.cursor,
             recording: 0,
+            unparking: 0,
             attempts: Vec::new(),
             park: BTreeMap::new(),
             unpark: Vec::new(),
@@ -270,9 +273,9 @@ impl Core {
         self.recorded_cursor
     }
 
-    /// Parked events.
+    /// Parked events, those included whose end is not on disk yet.
     pub(super) fn parked(&self) -> usize {
-        self.parked
+        self.parked + self.unpark.len() + self.unparking
     }
 
     /// When the oldest event that is not final came in.
@@ -294,6 +297,7 @@ impl Core {
         }
         self.taken_cursor = cursor;
         self.recording = self.attempts.len();
+        self.unparking = self.unpark.len();
         Some(Progress {
             sink: self.config.name.clone(),
             cursor,
@@ -307,6 +311,7 @@ impl Core {
     /// What [`Self::take_progress`] gave is on disk.
     pub(super) fn recorded(&mut self) {
         self.recording = 0;
+        self.unparking = 0;
         self.recorded_cursor = self.taken_cursor;
     }
 

@@ -421,3 +421,16 @@ fn what_is_read_behind_a_parked_event_is_parked_and_holds_no_cursor() {
     world.run_to_the_end();
     world.assert_settled();
 }
+
+#[test]
+fn an_event_counts_as_parked_until_its_end_is_on_disk() {
+    let mut world = failed_once(1);
+    world.now = world.core.next_due().unwrap();
+    world.turn();
+    world.finish(0, Outcome::delivered("ok"), 0.0);
+    assert_eq!(world.core.parked(), 1, "delivered, and not recorded");
+    world.turn();
+    assert_eq!(world.core.parked(), 1, "being recorded");
+    world.commit();
+    assert_eq!(world.core.parked(), 0);
+}
