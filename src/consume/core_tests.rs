@@ -423,8 +423,16 @@ fn what_is_read_behind_a_parked_event_is_parked_and_holds_no_cursor() {
 }
 
 #[test]
-fn an_event_counts_as_parked_until_its_end_is_on_disk() {
-    let mut world = failed_once(1);
+fn an_event_counts_as_parked_as_long_as_it_is_so_on_disk() {
+    let mut world = World::new(vec![event(1, "a", "payin.completed", false)], config(Ordering::Key, 1));
+    world.turn();
+    world.finish(0, Outcome::transient("down"), 1.0);
+    world.turn();
+    assert_eq!(world.core.parked(), 0, "being recorded");
+    world.commit();
+    assert_eq!(world.core.parked(), 1);
+    world.crash();
+    assert_eq!(world.core.parked(), 1, "after a restart");
     world.now = world.core.next_due().unwrap();
     world.turn();
     world.finish(0, Outcome::delivered("ok"), 0.0);
