@@ -277,7 +277,7 @@ impl Core {
     }
 
     /// Parked events on disk.
-    pub(super) fn parked(&self) -> usize {
+    pub(super) fn parked_on_disk(&self) -> usize {
         self.recorded_parked
     }
 

@@ -428,17 +428,17 @@ fn an_event_counts_as_parked_as_long_as_it_is_so_on_disk() {
     world.turn();
     world.finish(0, Outcome::transient("down"), 1.0);
     world.turn();
-    assert_eq!(world.core.parked(), 0, "being recorded");
+    assert_eq!(world.core.parked_on_disk(), 0, "being recorded");
     world.commit();
-    assert_eq!(world.core.parked(), 1);
+    assert_eq!(world.core.parked_on_disk(), 1);
     world.crash();
-    assert_eq!(world.core.parked(), 1, "after a restart");
+    assert_eq!(world.core.parked_on_disk(), 1, "after a restart");
     world.now = world.core.next_due().unwrap();
     world.turn();
     world.finish(0, Outcome::delivered("ok"), 0.0);
-    assert_eq!(world.core.parked(), 1, "delivered, and not recorded");
+    assert_eq!(world.core.parked_on_disk(), 1, "delivered, and not recorded");
     world.turn();
-    assert_eq!(world.core.parked(), 1, "being recorded");
+    assert_eq!(world.core.parked_on_disk(), 1, "being recorded");
     world.commit();
-    assert_eq!(world.core.parked(), 0);
+    assert_eq!(world.core.parked_on_disk(), 0);
 }
