@@ -72,8 +72,11 @@ pub(super) struct Core {
     parked: usize,
     ready_bytes: usize,
     recorded_cursor: Seq,
+    recorded_parked: usize,
     /// The cursor in the record that is being written.
     taken_cursor: Seq,
+    /// How many are parked with it.
+    taken_parked: usize,
     /// Attempts in the record that is being written.
     recording: usize,
     attempts: Vec<Attempt>,
@@ -99,7 +102,9 @@ impl Core {
             parked: 0,
             ready_bytes: 0,
             recorded_cursor: state.cursor,
+            recorded_parked: 0,
             taken_cursor: state.cursor,
+            taken_parked: 0,
             recording: 0,
             attempts: Vec::new(),
             park: BTreeMap::new(),
@@ -125,6 +130,7 @@ impl Core {
                 core.settled.insert(event.seq);
             }
         }
+        (core.taken_parked, core.recorded_parked) = (core.parked, core.parked);
         let lanes: Vec<LaneKey> = core.lanes.keys().cloned().collect();
         lanes.iter().for_each(|lane| core.raise_head(lane));
         core
@@ -270,9 +276,9 @@ impl Core {
         self.recorded_cursor
     }
 
-    /// Parked events.
-    pub(super) fn parked(&self) -> usize {
-        self.parked
+    /// Parked events on disk.
+    pub(super) fn parked_on_disk(&self) -> usize {
+        self.recorded_parked
     }
 
     /// When the oldest event that is not final came in.
@@ -294,6 +300,7 @@ impl Core {
         }
         self.taken_cursor = cursor;
         self.recording = self.attempts.len();
+        self.taken_parked = self.parked;
         Some(Progress {
             sink: self.config.name.clone(),
             cursor,
@@ -307,6 +314,7 @@ impl Core {
     /// What [`Self::take_progress`] gave is on disk.
     pub(super) fn recorded(&mut self) {
         self.recording = 0;
+        self.recorded_parked = self.taken_parked;
         self.recorded_cursor = self.taken_cursor;
     }
 

@@ -375,7 +375,10 @@ fn what_is_due_is_waited_for_only_where_it_can_start() {
     assert_eq!(world.core.next_due(), None, "no room: the loop would turn for nothing");
     world.finish(0, Outcome::delivered("ok"), 0.0);
     assert_eq!(world.core.next_due(), None, "not recorded yet");
+    world.now += SignedDuration::from_secs(60);
     world.turn();
+    world.turn();
+    assert!(world.in_flight.is_empty(), "nothing is started while the last outcome is being recorded");
     world.commit();
     assert!(world.core.next_due().is_some());
 }
@@ -405,4 +408,37 @@ fn a_sink_that_wants_little_reads_on_in_long_strides() {
         records += 1;
     }
     assert!(records <= 10, "{records} records for 1000 events that are not wanted");
+}
+
+#[test]
+fn what_is_read_behind_a_parked_event_is_parked_and_holds_no_cursor() {
+    let mut world = failed_once(4);
+    world.log.push(event(2, "a", "payin.completed", false));
+    world.turn();
+    world.commit();
+    assert!(world.in_flight.is_empty());
+    assert_eq!((world.cursor, world.parked.len()), (seq(2), 2));
+    world.run_to_the_end();
+    world.assert_settled();
+}
+
+#[test]
+fn an_event_counts_as_parked_as_long_as_it_is_so_on_disk() {
+    let mut world = World::new(vec![event(1, "a", "payin.completed", false)], config(Ordering::Key, 1));
+    world.turn();
+    world.finish(0, Outcome::transient("down"), 1.0);
+    world.turn();
+    assert_eq!(world.core.parked_on_disk(), 0, "being recorded");
+    world.commit();
+    assert_eq!(world.core.parked_on_disk(), 1);
+    world.crash();
+    assert_eq!(world.core.parked_on_disk(), 1, "after a restart");
+    world.now = world.core.next_due().unwrap();
+    world.turn();
+    world.finish(0, Outcome::delivered("ok"), 0.0);
+    assert_eq!(world.core.parked_on_disk(), 1, "delivered, and not recorded");
+    world.turn();
+    assert_eq!(world.core.parked_on_disk(), 1, "being recorded");
+    world.commit();
+    assert_eq!(world.core.parked_on_disk(), 0);
 }

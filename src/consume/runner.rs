@@ -284,10 +284,10 @@ impl Consumer {
 
     fn measure(&self, head: i64) {
         let lag = head - self.core.cursor().get();
-        let oldest = self.core.oldest().filter(|_| lag > 0 || self.core.parked() > 0);
+        let oldest = self.core.oldest().filter(|_| lag > 0 || self.core.parked_on_disk() > 0);
         let age = oldest.map_or(0, |oldest| self.deps.clock.now().duration_since(oldest).as_secs());
         self.gauges.lag_seconds.set(age.max(0));
-        self.gauges.parked.set(i64::try_from(self.core.parked()).unwrap_or(i64::MAX));
+        self.gauges.parked.set(i64::try_from(self.core.parked_on_disk()).unwrap_or(i64::MAX));
         // Last: who sees the cursor sees what was parked to move it.
         self.gauges.lag.reached(self.core.cursor());
     }

@@ -27,6 +27,9 @@ struct Sick {
     reads: AtomicUsize,
     looks: AtomicUsize,
     most_at_once: AtomicUsize,
+    /// Records still to be refused.
+    refusals: AtomicUsize,
+    recorded: AtomicUsize,
 }
 
 impl Sick {
@@ -45,6 +48,8 @@ impl Sick {
             reads: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
+            recorded: AtomicUsize::new(0),
         })
     }
 }
@@ -96,7 +101,12 @@ impl Inbox for Sick {
         Ok(ConsumerState { cursor, parked: self.parked.clone(), done_above: BTreeSet::new(), dead_letters: 0 })
     }
 
-    async fn record(&self, _: Progress) -> Result<(), Unavailable> {
+    async fn record(&self, progress: Progress) -> Result<(), Unavailable> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return Err(Unavailable::Storage("no".to_owned()));
+        }
+        self.recorded.fetch_add(progress.attempts.len(), Ordering::SeqCst);
         Ok(())
     }
 
@@ -152,10 +162,9 @@ async fn consumer(inbox: &Arc<Sick>) -> (Consumer, Arc<Counting>) {
 /// How long it takes until a count is reached.
 async fn time_until(counter: &AtomicUsize, count: usize) -> Duration {
     let began = Instant::now();
-    let mut looks = tokio::time::interval(Duration::from_millis(2));
     while counter.load(Ordering::SeqCst) < count {
         assert!(began.elapsed() < Duration::from_secs(30), "it stays at {}", counter.load(Ordering::SeqCst));
-        looks.tick().await;
+        tokio::task::yield_now().await;
     }
     began.elapsed()
 }
@@ -198,4 +207,18 @@ async fn parked_events_are_not_all_in_memory_at_once() {
     let (_consumer, _) = consumer(&inbox).await;
     let most = inbox.most_at_once.load(Ordering::SeqCst);
     assert!((1..=16).contains(&most), "{most} bodies at once");
+}
+
+#[tokio::test]
+async fn what_could_not_be_recorded_is_recorded_later() {
+    let inbox = Sick::new(1);
+    inbox.refusals.store(2, Ordering::SeqCst);
+    let (consumer, sink) = consumer(&inbox).await;
+    let stop = CancellationToken::new();
+    let watch = async {
+        time_until(&inbox.recorded, 1).await;
+        stop.cancel();
+    };
+    tokio::join!(consumer.run(stop.clone()), watch);
+    assert_eq!(sink.0.load(Ordering::SeqCst), 1, "it is not delivered again for that");
 }

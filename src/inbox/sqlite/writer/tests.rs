@@ -191,5 +191,7 @@ fn what_a_crash_left_in_the_log_is_in_the_file_before_anything_else() {
     assert!(wal() > 0);
     let opened = open_writer(&crashed.path().join("inbox.db")).unwrap();
     assert_eq!(wal(), 0);
+    let full: i64 = opened.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    assert_eq!(full, 2, "every commit is synced");
     assert_eq!(opened.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 }

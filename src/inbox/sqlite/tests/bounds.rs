@@ -1,0 +1,65 @@
+//! What is waiting, being read, or not yet written back has bounds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::{MAX_READERS, MAX_WAITING_BYTES};
+use super::*;
+
+#[tokio::test]
+async fn forged_requests_alone_do_not_grow_the_write_ahead_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.quarantine.max_bytes = 64 << 20;
+    let inbox = open(&config);
+    for round in 0..8 {
+        for n in 0..7 {
+            inbox.quarantine(refused("192.0.2.66", &format!("{round} {n} {}", "x".repeat(1 << 20))));
+        }
+        let bytes = &inbox.shared.quarantine_bytes;
+        until("they are written", || bytes.load(Ordering::Relaxed) == 0).await;
+    }
+    let wal = std::fs::metadata(config.path.with_extension("db-wal")).unwrap().len();
+    assert!(wal < 24 << 20, "{wal} bytes");
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn many_reads_at_once_use_few_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let reads = (0..200).map(|_| {
+        let (inside, most) = (Arc::clone(&inside), Arc::clone(&most));
+        inbox.with_reader(move |reader| {
+            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let head = reader.head();
+            inside.fetch_sub(1, Ordering::SeqCst);
+            Ok(head.is_ok())
+        })
+    });
+    let mut read = Box::pin(futures_util::future::join_all(reads));
+    assert!(futures_util::poll!(&mut read).is_pending());
+    assert_eq!(inbox.may_read.available_permits(), 0, "the others wait");
+    assert!(read.await.into_iter().all(|read| read == Ok(true)));
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=MAX_READERS).contains(&most), "{most} at once");
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn appends_that_wait_are_bounded_in_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    append(&inbox, "one", &payin("a", "o", "COMPLETED")).await;
+    let bytes = &inbox.shared.waiting_bytes;
+    assert_eq!(bytes.load(Ordering::SeqCst), 0, "none is left behind");
+    bytes.store(MAX_WAITING_BYTES, Ordering::SeqCst);
+    let refused = inbox.append(new_event("one", &payin("b", "o", "COMPLETED"))).await;
+    assert_eq!(refused, Err(Unavailable::Busy));
+    assert_eq!(bytes.load(Ordering::SeqCst), MAX_WAITING_BYTES, "what is refused does not wait");
+    bytes.store(0, Ordering::SeqCst);
+    append(&inbox, "one", &payin("b", "o", "COMPLETED")).await;
+    inbox.close().await;
+}
