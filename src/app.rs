@@ -30,6 +30,9 @@ const FAILED_GRACE: Duration = Duration::from_millis(300);
 /// standard library asks for 128.
 const BACKLOG: i32 = 1024;
 
+/// How long a process that has taken over the inbox waits for the admin listener's address.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
 /// The part of the drain's time that is kept for closing the inbox, where there is as much.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -74,6 +77,12 @@ pub enum AppError {
     /// A task ended that should not have.
     #[error("a part of the daemon ended by itself: {0}")]
     Ended(String),
+}
+
+impl AppError {
+    fn is_address_in_use(&self) -> bool {
+        matches!(self, Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
 }
 
 /// What readiness is made of.
@@ -137,11 +146,20 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
 
     let tls = settings.ingest.tls.as_ref().map(ingest::load_tls).transpose()?;
     set(&readiness.tls_expiry, tls.as_ref().map(ingest::ServerTls::not_after));
-    let admin = start_admin(&settings, &metrics, &readiness)?;
+    let mut admin = match start_admin(&settings, &metrics, &readiness) {
+        Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
+            tracing::warn!("the admin listener's address is taken too, so this process cannot say that it waits");
+            None
+        }
+        started => started?,
+    };
 
     // Nothing has been acknowledged until this is done.
     let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
     let Started { inbox, public, consumers } = started?;
+    if admin.is_none() {
+        admin = take_over_admin(&settings, &metrics, &readiness).await?;
+    }
     let mut tasks = JoinSet::new();
     for consumer in consumers {
         tasks.spawn(consumer.run(stop.soft.clone()));
@@ -234,6 +252,21 @@ fn start_admin(
     })?;
     tracing::info!(listener = "admin", addr = %listener.addr(), "listening");
     Ok(Some(listener))
+}
+
+/// Whoever had the inbox lets go of its admin listener last.
+async fn take_over_admin(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+) -> Result<Option<Listener>, AppError> {
+    let deadline = Instant::now() + TAKE_OVER;
+    loop {
+        match start_admin(settings, metrics, readiness) {
+            Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(LOCK_POLL).await,
+            started => return started,
+        }
+    }
 }
 
 fn bind(

@@ -16,9 +16,16 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ralio-relay");
 
 /// `serve --dev` in this directory, on ports that nobody else has.
 fn serve(directory: &Path) -> Process {
-    // What it prints must hold the port, so 0 will not do.
+    serve_on(directory, &free_addresses())
+}
+
+/// What it prints must hold the port, so 0 will not do.
+fn free_addresses() -> [String; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [server, admin] = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+    listeners.map(|listener| listener.local_addr().unwrap().to_string())
+}
+
+fn serve_on(directory: &Path, [server, admin]: &[String; 2]) -> Process {
     let mut command = Command::new(BINARY);
     command.args(["serve", "--dev"]).current_dir(directory);
     command.env("RALIO_RELAY__SERVER__LISTEN", server).env("RALIO_RELAY__ADMIN__LISTEN", admin);
@@ -112,4 +119,24 @@ async fn a_second_start_keeps_secret_certificate_and_inbox() {
     listens(&second).await;
     second.signal("TERM");
     assert_eq!(second.end().await.code(), Some(0));
+}
+
+/// The very same configuration twice on one machine: the second waits for its turn, addresses and all.
+#[tokio::test]
+async fn a_second_start_in_the_same_place_waits_and_takes_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = free_addresses();
+    let mut first = serve_on(directory.path(), &addresses);
+    listens(&first).await;
+    let mut second = serve_on(directory.path(), &addresses);
+    eventually("a second process that waits", async || {
+        let log = second.stderr.all();
+        if log.iter().any(|line| line.contains("another process holds the inbox")) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    first.signal("TERM");
+    assert_eq!(first.end().await.code(), Some(0));
+    listens(&second).await;
+    second.signal("TERM");
+    assert_eq!(second.end().await.code(), Some(0), "{}", second.stderr.all().join("\n"));
 }
