@@ -302,12 +302,14 @@ impl Core {
         self.recording = self.attempts.len();
         self.taken_parked = self.parked;
         Some(Progress {
-            sink: self.config.name.clone(),
+            consumer: crate::inbox::ConsumerId::new(1), // HELPER
             cursor,
             attempts: std::mem::take(&mut self.attempts),
             park: std::mem::take(&mut self.park).into_values().collect(),
             unpark: std::mem::take(&mut self.unpark),
             dead: std::mem::take(&mut self.dead),
+            discarded: Vec::new(),                       // HELPER
+            standing: crate::inbox::Standing::default(), // HELPER
         })
     }
 
@@ -353,7 +355,7 @@ impl Core {
             self.open.remove(&seq);
         }
         let (attempts, first_attempt) = (item.attempts, item.first_attempt);
-        self.park.insert(seq, Parked { seq, attempts, first_attempt, next_attempt });
+        self.park.insert(seq, Parked { seq, attempts, first_attempt, still: Duration::ZERO, next_attempt });
     }
 
     /// Returns the state that was.

@@ -6,6 +6,7 @@ mod backoff;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod handle;
 mod lag;
 mod runner;
 #[cfg(test)]
@@ -14,8 +15,9 @@ mod runner_tests;
 use std::time::Duration;
 
 pub use backoff::Retry;
+pub use handle::Handle;
 pub use lag::Lag;
-pub use runner::{Consumer, Deps};
+pub use runner::{Consumer, Deps, End};
 
 use crate::model::{SinkName, Start};
 use crate::route::Route;

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Config;
 use super::core::{Core, Start};
+use super::handle::Handle;
 use super::lag::Lag;
 use crate::clock::Clock;
-use crate::inbox::{ConsumerState, DeadLetter, Inbox, Progress, StoredEvent, Unavailable};
+use crate::inbox::{ConsumerState, DeadLetter, Inbox, Progress, Registration, StoredEvent, Unavailable};
 use crate::metrics::Metrics;
-use crate::model::{EventType, Outcome, Outgoing, Seq};
+use crate::model::{EventType, JobId, Outcome, Outgoing, Seq};
 use crate::sink::Sink;
 use crate::throttle::Throttle;
 
@@ -66,6 +67,15 @@ struct Gauges {
     delivery_seconds: Histogram,
 }
 
+/// Why a consumer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to stop.
+    Stopped,
+    /// A replay has come to its end, and everything is recorded.
+    Finished,
+}
+
 type Work = BoxFuture<'static, Done>;
 
 enum Done {
@@ -90,7 +100,10 @@ enum Landing {
 impl Consumer {
     /// Registers with the inbox (a new sink's cursor is durable when this returns) and reads back what was parked.
     pub async fn open(config: Config, sink: Arc<dyn Sink>, deps: Deps) -> Result<Self, Unavailable> {
-        let state = deps.inbox.consumer(&config.name, config.start, config.route.revision()).await?;
+        let state = deps
+            .inbox
+            .consumer(Registration::Sink { name: config.name.clone(), start: config.start }, config.route.revision())
+            .await?;
         let parked = read_parked(deps.inbox.as_ref(), &state).await?;
         let label = &[config.name.as_str()];
         let gauges = Gauges {
@@ -122,14 +135,32 @@ impl Consumer {
         Ok(consumer)
     }
 
+    /// The consumer of a replay, made or read back. Its sink is shared with the live consumer, whose settings it has; it
+    /// has a cursor, a breaker and a pace of its own, and counts in no gauge of the live one.
+    pub async fn replay(
+        _config: Config,
+        _sink: Arc<dyn Sink>,
+        _job: JobId,
+        _rate: Option<f64>,
+        _deps: Deps,
+    ) -> Result<Self, Unavailable> {
+        Err(Unavailable::Closed) // HELPER
+    }
+
+    /// For telling it what a job has changed.
+    pub fn handle(&self) -> Handle {
+        let (orders, _) = tokio::sync::mpsc::unbounded_channel(); // HELPER
+        Handle::new(crate::inbox::ConsumerId::new(1), self.config.name.clone(), orders)
+    }
+
     /// How far it is behind, for `sink_lag_events`.
     pub fn lag(&self) -> Lag {
         self.gauges.lag.clone()
     }
 
-    /// Delivers until `stop`; then finishes what is in flight, records it, and closes the sink. Dropping it instead
-    /// is safe: what was in flight is unknown, and is delivered again.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Delivers until `stop`; then finishes what is in flight and records it. A replay ends by itself, too. The sink is
+    /// for the caller to close. Dropping it instead is safe: what was in flight is unknown, and is delivered again.
+    pub async fn run(mut self, stop: CancellationToken) -> End {
         let mut head = self.deps.inbox.head();
         let mut work = FuturesUnordered::new();
         loop {
@@ -167,7 +198,7 @@ impl Consumer {
                 () = stop.cancelled(), if !stopping => {}
             }
         }
-        self.sink.close().await;
+        End::Stopped // HELPER
     }
 
     fn next_record(&mut self) -> Option<Work> {
@@ -223,7 +254,7 @@ impl Consumer {
         let pause = if self.unreadable { READ_AGAIN } else { Duration::ZERO };
         Some(Box::pin(async move {
             rest(pause).await;
-            Done::Read(inbox.read_after(after, limit).await)
+            Done::Read(inbox.read_after(after, limit, None).await.map(|slice| slice.events))
         }))
     }
 
@@ -324,6 +355,7 @@ fn outgoing(event: StoredEvent) -> Option<Outgoing> {
         key: event.key,
         received_at: event.received_at,
         stale: event.stale,
+        replay: None,
         signature: event.signature,
         content_type: event.content_type.unwrap_or_else(|| assumed.to_owned()),
         body: event.body?,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, Seq, SourceName};
+use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, Seq, SinkName, SourceName};
 use crate::verify::{Header, Verified};
 
 /// A verified delivery on its way into the log.
@@ -80,6 +80,15 @@ pub struct StoredEvent {
     pub body: Option<Bytes>,
 }
 
+/// A stretch of the log, as a consumer reads it.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The events in it that were asked for, in order.
+    pub events: Vec<StoredEvent>,
+    /// Everything up to here has been looked at.
+    pub read_to: Seq,
+}
+
 /// One line of `events list`.
 #[derive(Clone, Debug)]
 pub struct EventSummary {
@@ -130,12 +139,13 @@ pub struct EventDetail {
     pub lifecycle: Vec<EventSummary>,
     /// Every attempt at every sink.
     pub attempts: Vec<super::AttemptRecord>,
-    /// The sinks for which it was given up.
-    pub dead_letters: Vec<super::DeadLetterRecord>,
+    /// What became of it at each sink, by name.
+    pub sinks: Vec<(SinkName, super::PairState)>,
 }
 
 /// What `events list` and `events tail` ask for. Every field narrows; the default asks for everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct EventFilter {
     /// Globs over canonical types, in the syntax of `route::Glob`; any may match.
     pub types: Vec<String>,

@@ -2,6 +2,7 @@
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
 mod event;
+mod job;
 mod progress;
 mod quarantine;
 pub mod sqlite;
@@ -13,13 +14,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub use event::{AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, StoredEvent};
+pub use event::{AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, Slice, StoredEvent};
+pub use job::{
+    Advance, Change, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, QuarantineFilter, Selection, Task,
+};
 pub use progress::{
-    Attempt, AttemptRecord, AttemptState, ConsumerState, DeadLetter, DeadLetterRecord, Parked, Progress,
+    Attempt, AttemptRecord, AttemptState, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord, Discarded,
+    PairState, Parked, Progress, Registration, SinkRecord, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
 
-use crate::model::{Seq, SinkName, Start};
+use crate::model::{JobId, Seq};
 
 /// The checked settings of the inbox.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,
+    /// How long bodies are kept at least, counted from their arrival; `None` = for ever.
+    pub retention: Option<Duration>,
 }
 
 /// Bounds of the quarantine.
@@ -68,18 +75,45 @@ pub trait Inbox: Send + Sync {
     /// The last durable event. A hint: a consumer polls as well.
     fn head(&self) -> watch::Receiver<Seq>;
 
-    /// Up to `limit` events after `after`, in order, cut off earlier once their bodies pass 8 MiB.
-    async fn read_after(&self, after: Seq, limit: usize) -> Result<Vec<StoredEvent>, Unavailable>;
+    /// Up to `limit` events after `after`, in order, cut off earlier once their bodies pass 8 MiB, or once enough was
+    /// looked at in vain. With a selection: only events of it.
+    async fn read_after(&self, after: Seq, limit: usize, of: Option<Selection>) -> Result<Slice, Unavailable>;
 
     /// The given events, in order; those that do not exist are left out.
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable>;
 
-    /// A sink's consumer as it was last recorded; made with its cursor before `start` when the sink is new. `route`
-    /// is stored as the revision that decides from the cursor on.
-    async fn consumer(&self, sink: &SinkName, start: Start, route: String) -> Result<ConsumerState, Unavailable>;
+    /// A consumer as it was last recorded, made when it is new. `route` is stored as the revision that decides from
+    /// the cursor on.
+    async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable>;
 
-    /// Records attempts, parked events, dead letters and the cursor in one transaction, durably.
+    /// Records attempts, parked events, dead letters and the cursor in one transaction, durably. A replay's deliveries
+    /// are counted in its job.
     async fn record(&self, progress: Progress) -> Result<(), Unavailable>;
+
+    /// Stores a job, to be carried out.
+    async fn submit(&self, job: NewJob) -> Result<JobId, Unavailable>;
+
+    /// The jobs that have not ended, in the order in which they were asked for.
+    async fn open_jobs(&self) -> Result<Vec<Job>, Unavailable>;
+
+    /// Carries out the next portion of a job in one transaction with its row, durably; a job that has ended stays
+    /// as it is. For every task but [`Task::Admit`], [`Task::Replay`] and [`Task::Cancel`], which need more than the
+    /// inbox.
+    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable>;
+
+    /// Notes how far a job is, durably; a job that has ended stays as it is.
+    async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable>;
+
+    /// Up to `limit` quarantined requests with numbers after `after`, in order, with their bodies; fewer once those pass 8 MiB.
+    async fn quarantined(
+        &self,
+        which: QuarantineFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>, Unavailable>;
+
+    /// Takes requests out of the quarantine, durably: they have become events.
+    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable>;
 
     /// Why writes fail at the moment, if they do: for readiness.
     fn trouble(&self) -> Option<String>;

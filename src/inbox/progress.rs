@@ -5,7 +5,43 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Outcome, Seq, SinkName};
+use super::job::Selection;
+use crate::model::{EventId, EventType, JobId, Outcome, Seq, SinkName, Start};
+
+/// A consumer's number in the inbox; it outlives renaming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(i64);
+
+impl ConsumerId {
+    /// As the inbox numbered it.
+    pub fn new(value: i64) -> Self {
+        Self(value)
+    }
+
+    /// The number itself.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+/// Who reads the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// A sink's own consumer: made, with its cursor before `start`, when the inbox knows neither this name nor a sink
+    /// that once had it.
+    Sink {
+        /// Its name in the configuration.
+        name: SinkName,
+        /// Where it begins when it is new.
+        start: Start,
+    },
+    /// The consumer of a replay: made, with its bounds, when the replay first runs. Its end is the cursor of the
+    /// sink's own consumer at that moment, or the end of its selection where that comes first.
+    Replay {
+        /// The job.
+        job: JobId,
+    },
+}
 
 /// One attempt, to be recorded.
 #[derive(Clone, Debug)]
@@ -31,6 +67,8 @@ pub struct Parked {
     pub attempts: u32,
     /// When the first attempt began; `None` before it.
     pub first_attempt: Option<Timestamp>,
+    /// How long its consumer had stood still by then, see [`Standing::still`].
+    pub still: Duration,
     /// Not before this.
     pub next_attempt: Timestamp,
 }
@@ -48,11 +86,33 @@ pub struct DeadLetter {
     pub at: Timestamp,
 }
 
+/// An event that a sink will not get, and that waits for nobody: its body is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// The event.
+    pub seq: Seq,
+    /// Why, such as `pruned`.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How a consumer stands, apart from its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Since when the breaker is open; `None` while it is closed.
+    pub breaker_open_since: Option<Timestamp>,
+    /// Since when it stands still, paused or with its breaker open; `None` while it goes on.
+    pub still_since: Option<Timestamp>,
+    /// How long it has stood still in all, before `still_since`. `give_up_after` does not count this time.
+    pub still: Duration,
+}
+
 /// What one consumer has done since it last recorded; written in one transaction.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Whose.
-    pub sink: SinkName,
+    pub consumer: ConsumerId,
     /// Every event up to here is final or parked.
     pub cursor: Seq,
     /// Attempts made.
@@ -63,19 +123,31 @@ pub struct Progress {
     pub unpark: Vec<Seq>,
     /// Given up.
     pub dead: Vec<DeadLetter>,
+    /// Not to be had.
+    pub discarded: Vec<Discarded>,
+    /// How it stands now.
+    pub standing: Standing,
 }
 
 /// A consumer as recorded.
 #[derive(Clone, Debug)]
 pub struct ConsumerState {
+    /// Its number.
+    pub id: ConsumerId,
     /// Every event up to here is final or parked.
     pub cursor: Seq,
     /// Set aside.
     pub parked: Vec<Parked>,
     /// Events above the cursor that are final already.
     pub done_above: BTreeSet<Seq>,
-    /// Dead letters so far, for the gauge.
+    /// Dead letters that no person has decided about, for the gauge.
     pub dead_letters: u64,
+    /// How it stood.
+    pub standing: Standing,
+    /// Whether a person has paused it.
+    pub paused: bool,
+    /// What it reads of the log: a replay's selection; `None` for a sink's own consumer, which reads everything.
+    pub selection: Option<Selection>,
 }
 
 /// What became of an event at one sink.
@@ -105,6 +177,8 @@ impl AttemptState {
 pub struct AttemptRecord {
     /// At which sink.
     pub sink: SinkName,
+    /// In which replay; `None` for the live delivery.
+    pub replay: Option<JobId>,
     /// 1 for the first.
     pub n: u32,
     /// When it began.
@@ -120,12 +194,121 @@ pub struct AttemptRecord {
 /// One dead letter as recorded.
 #[derive(Clone, Debug)]
 pub struct DeadLetterRecord {
+    /// Its number.
+    pub id: i64,
     /// At which sink.
     pub sink: SinkName,
+    /// In which replay it was given up; `None` for the live delivery.
+    pub replay: Option<JobId>,
+    /// The event.
+    pub seq: Seq,
+    /// Its id.
+    pub event_id: EventId,
+    /// Its type.
+    pub event_type: EventType,
     /// Attempts made.
     pub attempts: u32,
     /// Why it was given up.
     pub reason: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// What became of one event at one sink: every pair ends as exactly one of delivered, filtered, dead letter, discarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairState {
+    /// It came in before the sink's first event.
+    BeforeStart,
+    /// The cursor has not come to it yet.
+    Waiting,
+    /// Set aside until a later attempt.
+    Parked {
+        /// Attempts so far; 0 when it only waits behind an earlier event of its key.
+        attempts: u32,
+        /// Not before this.
+        next_attempt: Timestamp,
+    },
+    /// The far side holds it.
+    Delivered {
+        /// When the attempt began.
+        at: Timestamp,
+        /// What the far side said.
+        receipt: String,
+    },
+    /// The sink does not want it.
+    Filtered {
+        /// The route that decided.
+        route: String,
+        /// Since when that route was in force.
+        since: Timestamp,
+    },
+    /// Given up, until a person decides.
+    DeadLetter {
+        /// The dead letter's number.
+        id: i64,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// It will not be delivered.
+    Discarded {
+        /// Why.
+        reason: String,
+        /// By whom; `None` where nobody had to decide.
+        who: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl PairState {
+    /// The word in JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::BeforeStart => "before_start",
+            Self::Waiting => "waiting",
+            Self::Parked { .. } => "parked",
+            Self::Delivered { .. } => "delivered",
+            Self::Filtered { .. } => "filtered",
+            Self::DeadLetter { .. } => "dead_letter",
+            Self::Discarded { .. } => "discarded",
+        }
+    }
+}
+
+/// A sink's consumer as recorded, for `sinks list`.
+#[derive(Clone, Debug)]
+pub struct SinkRecord {
+    /// Its number.
+    pub id: ConsumerId,
+    /// The sink's name.
+    pub name: SinkName,
+    /// Every event up to here is final or parked.
+    pub cursor: Seq,
+    /// Events after the cursor.
+    pub lag: u64,
+    /// Set aside.
+    pub parked: u64,
+    /// Dead letters that no person has decided about.
+    pub dead_letters: u64,
+    /// Events delivered so far, first deliveries only.
+    pub delivered: u64,
+    /// Since when a person has paused it.
+    pub paused_since: Option<Timestamp>,
+    /// How it stood when it last recorded.
+    pub standing: Standing,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}
+
+impl SinkRecord {
+    /// The word in JSON: `paused`, `open` (its breaker), or `running`.
+    pub fn state(&self) -> &'static str {
+        match (self.paused_since, self.standing.breaker_open_since) {
+            (Some(_), _) => "paused",
+            (None, Some(_)) => "open",
+            (None, None) => "running",
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub struct Quarantined {
     pub body_sha256: Digest,
     /// Signature headers as received, lossily as text.
     pub signatures: Vec<String>,
+    /// `Content-Type`, where it is text.
+    pub content_type: Option<String>,
     /// Headers kept.
     pub headers: Vec<Header>,
     /// The body; not loaded by lists.

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Category, EntityKey, EventId, EventType, Seq, SourceName};
+use super::{Category, EntityKey, EventId, EventType, JobId, Seq, SourceName};
 
 /// A stored event as every sink gets it: the CloudEvents 1.0 attributes, and the body as received.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct Outgoing {
     pub received_at: Timestamp,
     /// `raliostale`: a `processing` that arrived after its `completed` or `failed`.
     pub stale: bool,
+    /// `ralioreplay`: the replay that it is part of; `None` on its live delivery.
+    pub replay: Option<JobId>,
     /// `X-Signature` exactly as received.
     pub signature: String,
     /// `datacontenttype`.

@@ -14,6 +14,6 @@ pub use attempt::{Outcome, Reason, Receipt};
 pub use envelope::Envelope;
 pub use event::Outgoing;
 pub use event_type::{Category, EventType};
-pub use ids::{Digest, EntityKey, EventId, InvalidName, MAX_ID_BYTES, Seq, SinkName, SourceName};
+pub use ids::{Digest, EntityKey, EventId, InvalidName, JobId, MAX_ID_BYTES, Seq, SinkName, SourceName};
 pub use phase::Phase;
 pub use start::Start;

@@ -54,7 +54,7 @@ impl Serialize for Value<'_> {
 
 /// An event as CloudEvents sees it.
 pub struct CloudEvent<'a> {
-    attributes: [(&'static str, Value<'a>); 11],
+    attributes: Vec<(&'static str, Value<'a>)>,
     content_type: &'a str,
     body: &'a [u8],
 }
@@ -65,23 +65,21 @@ impl<'a> CloudEvent<'a> {
         let text = |text: &'a str| Value::Text(Cow::Borrowed(text));
         let owned = |text: String| Value::Text(Cow::Owned(text));
         let content_type = content_type(event);
-        Self {
-            attributes: [
-                ("specversion", text("1.0")),
-                ("id", text(event.id.as_str())),
-                ("source", owned(event.ce_source())),
-                ("type", text(event.event_type.as_str())),
-                ("subject", text(event.key.as_str())),
-                ("time", owned(event.time.to_string())),
-                (CONTENT_TYPE, text(content_type)),
-                (SEQ, Value::Number(event.seq.get())),
-                ("raliocategory", text(event.category.as_str())),
-                ("ralioreceived", owned(event.received_at.to_string())),
-                ("raliostale", Value::Flag(event.stale)),
-            ],
-            content_type,
-            body: &event.body,
-        }
+        let mut attributes = vec![
+            ("specversion", text("1.0")),
+            ("id", text(event.id.as_str())),
+            ("source", owned(event.ce_source())),
+            ("type", text(event.event_type.as_str())),
+            ("subject", text(event.key.as_str())),
+            ("time", owned(event.time.to_string())),
+            (CONTENT_TYPE, text(content_type)),
+            (SEQ, Value::Number(event.seq.get())),
+            ("raliocategory", text(event.category.as_str())),
+            ("ralioreceived", owned(event.received_at.to_string())),
+            ("raliostale", Value::Flag(event.stale)),
+        ];
+        attributes.extend(event.replay.map(|job| ("ralioreplay", Value::Number(job.get()))));
+        Self { attributes, content_type, body: &event.body }
     }
 
     /// Every attribute, `datacontenttype` included.

@@ -16,6 +16,7 @@ pub fn event(body: &str) -> Outgoing {
         time: "2026-02-26T17:02:28.7667797-05:00".parse().unwrap(),
         received_at: "2026-02-26T22:02:29Z".parse().unwrap(),
         stale: false,
+        replay: None,
         signature: "sha256=00ff".to_owned(),
         content_type: "application/json".to_owned(),
         body: Bytes::copy_from_slice(body.as_bytes()),

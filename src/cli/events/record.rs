@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::body::BodyJson;
 use crate::cli::output::utc;
-use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, EventSummary};
+use crate::inbox::{AttemptRecord, EventDetail, EventSummary};
 use crate::model::view::View;
 
 /// One line of `events list`.
@@ -57,7 +57,7 @@ pub(super) struct Detail<'a> {
     secret_slot: u32,
     headers: &'a [(String, String)],
     attempts: Vec<Attempt<'a>>,
-    dead_letters: Vec<DeadLetter<'a>>,
+    sinks: Vec<Pair<'a>>,
     lifecycle: Vec<Step<'a>>,
     view: Option<View>,
 }
@@ -73,11 +73,9 @@ struct Attempt<'a> {
 }
 
 #[derive(Serialize)]
-struct DeadLetter<'a> {
+struct Pair<'a> {
     sink: &'a str,
-    attempts: u32,
-    last_error: &'a str,
-    died_at: String,
+    state: &'static str, // HELPER: reason, since, ...
 }
 
 /// Another event of the same entity.
@@ -98,7 +96,7 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
             secret_slot: event.secret_slot,
             headers: &event.headers,
             attempts: event.attempts.iter().map(Attempt::from).collect(),
-            dead_letters: event.dead_letters.iter().map(DeadLetter::from).collect(),
+            sinks: event.sinks.iter().map(|(sink, pair)| Pair { sink: sink.as_str(), state: pair.as_str() }).collect(),
             lifecycle: event
                 .lifecycle
                 .iter()
@@ -118,17 +116,6 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
             latency_ms: attempt.latency.as_millis(),
             outcome: attempt.outcome.as_str(),
             note: &attempt.note,
-        }
-    }
-}
-
-impl<'a> From<&'a DeadLetterRecord> for DeadLetter<'a> {
-    fn from(letter: &'a DeadLetterRecord) -> Self {
-        Self {
-            sink: letter.sink.as_str(),
-            attempts: letter.attempts,
-            last_error: &letter.reason,
-            died_at: utc(letter.at),
         }
     }
 }

@@ -87,7 +87,7 @@ fn print<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> 
     print_table(out, &steps)?;
     out.line("\nAttempts")?;
     print_attempts(out, event)?;
-    print_dead_letters(out, event)?;
+    // HELPER: print the sinks' states
     if let Some(view) = view(event) {
         let json = serde_json::to_vec(&view).expect("a view is plain data");
         out.line("\nReads as")?;
@@ -124,7 +124,7 @@ fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Contr
 
 fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
     if event.attempts.is_empty() {
-        return out.line(if event.dead_letters.is_empty() { "none yet" } else { "none" });
+        return out.line("none");
     }
     let mut attempts = table(&["SINK", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
     keep_whole(&mut attempts, 5);
@@ -139,19 +139,6 @@ fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Control
         ]));
     }
     print_table(out, &attempts)
-}
-
-/// The sinks that will not get it unless a person decides so.
-fn print_dead_letters<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
-    if event.dead_letters.is_empty() {
-        return ControlFlow::Continue(());
-    }
-    out.line("\nGiven up (dead letters)")?;
-    let mut letters = table(&["SINK", "ATTEMPTS", "AT", "REASON"]);
-    for letter in &event.dead_letters {
-        letters.add_row(row([letter.sink.as_str(), &letter.attempts.to_string(), &utc(letter.at), &letter.reason]));
-    }
-    print_table(out, &letters)
 }
 
 #[cfg(test)]

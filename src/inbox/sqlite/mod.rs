@@ -2,6 +2,7 @@
 //! deduplication that is kept off the acknowledging commit (`index`).
 
 mod append;
+mod desk;
 mod filter;
 mod index;
 mod open;
@@ -26,16 +27,20 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use desk::Desk;
 pub use open::{Lock, OpenError};
 pub use reader::{Direction, ReadError, Reader};
 
 use self::append::Append;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
-use super::{Appended, Config, ConsumerState, Inbox, NewEvent, Progress, Refused, StoredEvent, Unavailable};
+use super::{
+    Advance, Appended, Config, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
+    Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{Seq, SinkName, Start};
+use crate::model::{JobId, Seq};
 
 /// Appends handed over and not yet taken by the writer: four full batches. Beyond, senders are told to come back.
 const MAX_WAITING: usize = 2048;
@@ -150,17 +155,20 @@ impl Inbox for SqliteInbox {
         self.shared.head.subscribe()
     }
 
-    async fn read_after(&self, after: Seq, limit: usize) -> Result<Vec<StoredEvent>, Unavailable> {
-        self.with_reader(move |reader| reader.read_after(after, limit)).await
+    async fn read_after(&self, after: Seq, limit: usize, of: Option<Selection>) -> Result<Slice, Unavailable> {
+        _ = of; // HELPER
+        let events = self.with_reader(move |reader| reader.read_after(after, limit)).await?;
+        let read_to = events.last().map_or(after, |event| event.seq);
+        Ok(Slice { events, read_to })
     }
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
         self.with_reader(move |reader| reader.read(&seqs)).await
     }
 
-    async fn consumer(&self, sink: &SinkName, start: Start, route: String) -> Result<ConsumerState, Unavailable> {
+    async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Consumer { sink: sink.clone(), start, route, reply })?;
+        self.send(Command::Consumer { who, route, reply })?;
         answer.await.unwrap_or(Err(Unavailable::Closed))
     }
 
@@ -168,6 +176,35 @@ impl Inbox for SqliteInbox {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Record { progress, reply })?;
         answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
+    async fn submit(&self, _job: NewJob) -> Result<JobId, Unavailable> {
+        Err(Unavailable::Closed) // HELPER
+    }
+
+    async fn open_jobs(&self) -> Result<Vec<Job>, Unavailable> {
+        Err(Unavailable::Closed) // HELPER
+    }
+
+    async fn advance(&self, _job: JobId) -> Result<Advance, Unavailable> {
+        Err(Unavailable::Closed) // HELPER
+    }
+
+    async fn update_job(&self, _job: JobId, _update: JobUpdate) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed) // HELPER
+    }
+
+    async fn quarantined(
+        &self,
+        _which: QuarantineFilter,
+        _after: i64,
+        _limit: usize,
+    ) -> Result<Vec<Quarantined>, Unavailable> {
+        Err(Unavailable::Closed) // HELPER
+    }
+
+    async fn release(&self, _requests: Vec<i64>) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed) // HELPER
     }
 
     fn trouble(&self) -> Option<String> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema/001.sql"))];
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema/001.sql")), M::up(include_str!("schema/002.sql"))];
 
 /// Fixes the WAL-reset bug of 3.7.0 to 3.51.2, which can corrupt a database after a checkpoint.
 const MIN_SQLITE: i32 = 3_051_003;

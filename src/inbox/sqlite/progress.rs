@@ -6,17 +6,20 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, outcome_code};
-use crate::inbox::{Attempt, AttemptState, ConsumerState, Parked, Progress, from_micros, micros};
-use crate::model::{Outcome, Seq, SinkName, Start};
+use crate::inbox::{
+    Attempt, AttemptState, ConsumerId, ConsumerState, Parked, Progress, Registration, Standing, from_micros, micros,
+};
+use crate::model::{Outcome, Seq, Start};
 
 /// Reads a consumer, making it first where it is new; notes the route that decides from its cursor on.
 pub(super) fn consumer(
     connection: &Connection,
-    sink: &SinkName,
-    start: Start,
+    who: &Registration,
     route: &str,
     now: Timestamp,
 ) -> rusqlite::Result<ConsumerState> {
+    let Registration::Sink { name: sink, start } = who else { panic!() }; // HELPER
+    let start = *start;
     let known = connection
         .query_row("SELECT id, cursor FROM sinks WHERE name = ?1", [sink.as_str()], |row| {
             Ok((row.get(0)?, row.get(1)?))
@@ -47,6 +50,10 @@ pub(super) fn consumer(
         )?;
     }
     Ok(ConsumerState {
+        id: ConsumerId::new(id),
+        standing: Standing::default(), // HELPER
+        paused: false,                 // HELPER
+        selection: None,               // HELPER
         cursor: seq(cursor),
         parked: parked(connection, id)?,
         done_above: done_above(connection, id, cursor)?,
@@ -57,15 +64,14 @@ pub(super) fn consumer(
 
 /// Writes what a consumer has done, in the caller's transaction.
 pub(super) fn record(connection: &Connection, progress: &Progress) -> rusqlite::Result<()> {
-    let Progress { sink, cursor, attempts, park, unpark, dead } = progress;
-    let id: i64 = connection
-        .prepare_cached("SELECT id FROM sinks WHERE name = ?1")?
-        .query_row([sink.as_str()], |row| row.get(0))?;
+    // HELPER: standing, discarded, still
+    let Progress { consumer, cursor, attempts, park, unpark, dead, discarded: _, standing: _ } = progress;
+    let id = consumer.get();
     for attempt in attempts {
         record_attempt(connection, id, attempt)?;
     }
     for event in park {
-        connection.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        connection.prepare_cached("INSERT OR REPLACE INTO parked (sink_id, seq, attempts, first_attempt, next_attempt) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
             id,
             event.seq.get(),
             event.attempts,
@@ -129,6 +135,7 @@ fn parked(connection: &Connection, sink_id: i64) -> rusqlite::Result<Vec<Parked>
     let rows = rows.query_map([sink_id], |row| {
         Ok(Parked {
             seq: seq(row.get(0)?),
+            still: std::time::Duration::ZERO, // HELPER
             attempts: row.get(1)?,
             first_attempt: row.get::<_, Option<i64>>(2)?.map(from_micros),
             next_attempt: from_micros(row.get(3)?),

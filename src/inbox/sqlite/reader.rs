@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
@@ -13,10 +14,10 @@ use super::query::{ENTITY_KEY, PAGE, Query};
 use super::rows::{self, Stored, json};
 use super::stale::Tail;
 use crate::inbox::{
-    AttemptRecord, Config, DeadLetterRecord, EventDetail, EventFilter, EventSummary, Quarantined, StoredEvent,
-    from_micros,
+    AttemptRecord, Config, DeadLetterRecord, EventDetail, EventFilter, EventSummary, Job, LetterFilter, Quarantined,
+    Selection, SinkRecord, Slice, StoredEvent, from_micros,
 };
-use crate::model::{EntityKey, EventType, Seq, SinkName, SourceName};
+use crate::model::{EntityKey, EventType, JobId, Seq, SinkName, SourceName};
 use crate::verify::Rejection;
 
 /// Rows looked at in one read when few of them match.
@@ -289,7 +290,6 @@ impl Reader {
             lifecycle.append(&mut self.page(&query, seq, seq)?);
         }
         let attempts = self.attempts(at)?;
-        let dead_letters = self.dead_letters(at)?;
         let detail = self.connection.query_row(
             "SELECT e.signature, e.secret_slot, e.headers, b.body
              FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE e.seq = ?1",
@@ -303,7 +303,7 @@ impl Reader {
                     body: row.get::<_, Option<Vec<u8>>>(3)?.map(bytes::Bytes::from),
                     lifecycle,
                     attempts,
-                    dead_letters,
+                    sinks: Vec::new(), // HELPER
                 })
             },
         )?;
@@ -315,6 +315,7 @@ impl Reader {
         let rows = rows.query_map([seq], |row| {
             Ok(AttemptRecord {
                 sink: name(SinkName::new(row.get_ref(0)?.as_str()?))?,
+                replay: None, // HELPER
                 n: row.get(1)?,
                 at: from_micros(row.get(2)?),
                 latency: std::time::Duration::from_micros(row.get(3)?),
@@ -325,17 +326,57 @@ impl Reader {
         rows.collect()
     }
 
-    fn dead_letters(&self, seq: i64) -> rusqlite::Result<Vec<DeadLetterRecord>> {
-        let mut rows = self.connection.prepare(DEAD_LETTERS)?;
-        let rows = rows.query_map([seq], |row| {
-            Ok(DeadLetterRecord {
-                sink: name(SinkName::new(row.get_ref(0)?.as_str()?))?,
-                attempts: row.get(1)?,
-                reason: row.get(2)?,
-                at: from_micros(row.get(3)?),
-            })
-        })?;
-        rows.collect()
+    /// The sinks' consumers as recorded, by name.
+    pub fn sinks(&self) -> Result<Vec<SinkRecord>, ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// Walks over the dead letters that no person has decided about, newest first; those of replays are left out.
+    pub fn each_dead_letter(
+        &self,
+        _filter: &LetterFilter,
+        _visit: &mut dyn FnMut(DeadLetterRecord) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// One dead letter, decided about or not.
+    pub fn dead_letter(&self, _id: i64) -> Result<Option<DeadLetterRecord>, ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// What a replay has given up, in the order of the log.
+    pub fn given_up_by(&self, _replay: JobId) -> Result<Vec<DeadLetterRecord>, ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// A job.
+    pub fn job(&self, _id: JobId) -> Result<Option<Job>, ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// Walks over the jobs, newest first.
+    pub fn each_job(&self, _visit: &mut dyn FnMut(Job) -> ControlFlow<()>) -> Result<(), ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// Walks over a part of the log with its events as consumers get them, in order, in short reads.
+    pub fn each_selected(
+        &mut self,
+        _selection: &Selection,
+        _visit: &mut dyn FnMut(Slice) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
+    }
+
+    /// How many bodies pruning would drop now, and their bytes. `progress` is told how many events were looked at.
+    pub fn prunable(
+        &self,
+        _before: Timestamp,
+        _sinks: &[SinkName],
+        _progress: &mut dyn FnMut(u64),
+    ) -> Result<(u64, u64), ReadError> {
+        Err(ReadError::Absent(String::new())) // HELPER
     }
 
     /// Seqs that an id or a key may stand at: from the index up to its watermark, and all above it.
@@ -404,9 +445,6 @@ impl Reader {
 pub(super) const ATTEMPTS: &str = "SELECT s.name, a.n, a.at, a.latency_us, a.outcome, a.note
     FROM sinks s CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1 ORDER BY s.name, a.n";
 
-pub(super) const DEAD_LETTERS: &str = "SELECT s.name, d.attempts, d.reason, d.at
-    FROM sinks s CROSS JOIN dead_letters d ON d.sink_id = s.id AND d.seq = ?1 ORDER BY s.name";
-
 const QUARANTINED: &str = "id, source, peer, received_at, reason, length(body), body_sha256, signatures, headers";
 
 fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
@@ -420,6 +458,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
         body_sha256: row.get::<_, Stored<_>>(6)?.0,
         signatures: json(row, 7)?,
         headers: json(row, 8)?,
+        content_type: None, // HELPER
         body: row.get::<_, Option<Vec<u8>>>(9)?.map(bytes::Bytes::from),
     })
 }

@@ -20,9 +20,9 @@ use super::quarantine::Quarantine;
 use super::shared::Shared;
 use super::weight;
 use crate::clock::Clock;
-use crate::inbox::{AppendKind, Appended, Config, ConsumerState, Progress, Refused, Unavailable, micros};
+use crate::inbox::{AppendKind, Appended, Config, ConsumerState, Progress, Refused, Registration, Unavailable, micros};
 use crate::metrics::Metrics;
-use crate::model::{Seq, SinkName, Start};
+use crate::model::Seq;
 
 /// Writes in one transaction, and bytes of their bodies: what fits well within a second on a slow disk.
 const MAX_BATCH: usize = 512;
@@ -40,7 +40,7 @@ const FILTER_AGAIN: Duration = Duration::from_secs(10);
 pub(super) enum Command {
     Append(Box<Append>),
     Record { progress: Progress, reply: oneshot::Sender<Result<(), Unavailable>> },
-    Consumer { sink: SinkName, start: Start, route: String, reply: oneshot::Sender<Result<ConsumerState, Unavailable>> },
+    Consumer { who: Registration, route: String, reply: oneshot::Sender<Result<ConsumerState, Unavailable>> },
     Quarantine(Box<Refused>),
     FilterLoaded(Option<Loaded>),
     Close,
@@ -228,8 +228,8 @@ impl Writer {
                 Ok(Written::Append(appended))
             }
             Command::Record { progress, .. } => self.record(progress).map(Written::Record),
-            Command::Consumer { sink, start, route, .. } => {
-                progress::consumer(&self.connection, sink, *start, route, self.clock.now()).map(Written::Consumer)
+            Command::Consumer { who, route, .. } => {
+                progress::consumer(&self.connection, who, route, self.clock.now()).map(Written::Consumer)
             }
             Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {
                 unreachable!("these are taken out when a batch is gathered")
@@ -248,7 +248,7 @@ impl Writer {
             Err(error) => return Err(error),
         };
         if let Err(error) = &recorded {
-            tracing::error!(sink = %progress.sink, %error, "a consumer's progress was refused");
+            tracing::error!(consumer = progress.consumer.get(), %error, "a consumer's progress was refused");
             self.execute("ROLLBACK TO record")?;
         }
         self.execute("RELEASE record")?;

@@ -1,5 +1,7 @@
 //! The wiring: which room is given what, in which order things start, and in which they stop.
 
+mod errand;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +11,8 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
+
+pub use errand::{Ask, Errand, carry_out};
 
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
@@ -162,7 +166,12 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     }
     let mut tasks = JoinSet::new();
     for consumer in consumers {
-        tasks.spawn(consumer.run(stop.soft.clone()));
+        tasks.spawn({
+            let run = consumer.run(stop.soft.clone());
+            async move {
+                _ = run.await;
+            }
+        });
     }
     gate.send_replace(Gate::Open);
     tracing::info!(listener = "public", addr = %public.addr(), "listening");

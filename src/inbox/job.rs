@@ -1,0 +1,243 @@
+//! What people ask for: jobs. Stored before they are carried out, and kept as evidence of who wanted what, when and why.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::EventFilter;
+use super::progress::{ConsumerId, Parked};
+use crate::model::{JobId, Seq, SinkName};
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Task {
+    /// Stop delivering to a sink; its cursor stands still.
+    Pause {
+        /// Which.
+        sink: SinkName,
+    },
+    /// Go on.
+    Resume {
+        /// Which.
+        sink: SinkName,
+    },
+    /// Give a sink's place in the log another name.
+    Rename {
+        /// The name that it has.
+        from: SinkName,
+        /// The name that it gets.
+        to: SinkName,
+    },
+    /// Try dead letters again: they are parked, due at once.
+    Retry {
+        /// Which.
+        letters: LetterFilter,
+    },
+    /// Give dead letters up for good, for the job's reason.
+    Discard {
+        /// Which.
+        letters: LetterFilter,
+    },
+    /// Check quarantined requests again with the secrets of now, and store those that hold.
+    Admit {
+        /// Which.
+        requests: QuarantineFilter,
+    },
+    /// Delete quarantined requests.
+    Purge {
+        /// Which.
+        requests: QuarantineFilter,
+    },
+    /// Drop the bodies of old events; ids and digests stay.
+    Prune {
+        /// Received before this.
+        before: Timestamp,
+        /// The configured sinks: no body goes that one of them may still need.
+        sinks: Vec<SinkName>,
+    },
+    /// Deliver stored events again.
+    Replay {
+        /// To which sink.
+        sink: SinkName,
+        /// Which events.
+        selection: Selection,
+        /// Events per second at most; `None` as fast as the sink takes them.
+        rate: Option<f64>,
+    },
+    /// Stop a job that has not ended.
+    Cancel {
+        /// Which.
+        job: JobId,
+    },
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Which events.
+    pub filter: EventFilter,
+    /// From this one on.
+    pub first: Seq,
+    /// Up to this one.
+    pub last: Seq,
+}
+
+/// Which dead letters. Every field narrows; the default is all of them that no person has decided about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LetterFilter {
+    /// These numbers.
+    pub ids: Vec<i64>,
+    /// Of this sink.
+    pub sink: Option<SinkName>,
+    /// Globs over canonical types; any may match.
+    pub types: Vec<String>,
+    /// Of the event with this id, exactly.
+    pub event_id: Option<String>,
+    /// Of this entity, exactly.
+    pub key: Option<String>,
+    /// Whose reason holds this text.
+    pub reason: Option<String>,
+    /// Given up at or after.
+    pub since: Option<Timestamp>,
+    /// Given up before.
+    pub until: Option<Timestamp>,
+}
+
+/// Which quarantined requests. Every field narrows; the default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuarantineFilter {
+    /// These numbers.
+    pub ids: Vec<i64>,
+    /// Of this source.
+    pub source: Option<String>,
+    /// Received at or after.
+    pub since: Option<Timestamp>,
+    /// Received before.
+    pub until: Option<Timestamp>,
+}
+
+/// A job to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// What.
+    pub task: Task,
+    /// Who wants it.
+    pub who: String,
+    /// Why; empty where nobody said.
+    pub reason: String,
+    /// When it was asked for.
+    pub at: Timestamp,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Not begun.
+    Queued,
+    /// Begun.
+    Running,
+    /// Ended as asked.
+    Done,
+    /// Ended otherwise: [`Job::message`] says why.
+    Failed,
+    /// Stopped by a person.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Cancelled];
+
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// A job as stored.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// What.
+    pub task: Task,
+    /// Who wanted it.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How far it is.
+    pub state: JobState,
+    /// What it has done so far: events delivered by a replay, dead letters, requests or bodies otherwise.
+    pub done: u64,
+    /// What it could not do: events that a replay gave up, requests whose signature still does not hold.
+    pub failed: u64,
+    /// How much there is to do, where that is known.
+    pub total: Option<u64>,
+    /// What came of it, for people.
+    pub message: String,
+}
+
+/// A change of a job that is not carried out within the inbox.
+#[derive(Clone, Debug, Default)]
+pub struct JobUpdate {
+    /// The state from now on; `None` leaves it.
+    pub state: Option<JobState>,
+    /// Added to [`Job::done`].
+    pub done: u64,
+    /// Added to [`Job::failed`].
+    pub failed: u64,
+    /// How much there is to do; `None` leaves it.
+    pub total: Option<u64>,
+    /// What came of it; `None` leaves it.
+    pub message: Option<String>,
+}
+
+/// What one portion of a job came to.
+#[derive(Clone, Debug, Default)]
+pub struct Advance {
+    /// What running consumers have to know.
+    pub effects: Vec<Effect>,
+    /// Whether the job has ended. Otherwise it goes on with the next portion.
+    pub ended: bool,
+    /// Whether the next portion has to wait for a consumer to work off what is parked.
+    pub must_wait: bool,
+}
+
+/// What a job has changed under a consumer, which may be running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// Whose.
+    pub consumer: ConsumerId,
+    /// What.
+    pub change: Change,
+}
+
+/// See [`Effect`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is paused.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// Dead letters that are parked now.
+    Revived(Vec<Parked>),
+    /// So many dead letters less.
+    Discarded(u64),
+}
