@@ -8,6 +8,7 @@ pub mod config;
 pub mod consume;
 pub mod inbox;
 pub mod ingest;
+pub mod jobs;
 pub mod lifecycle;
 pub mod listener;
 pub mod metrics;

@@ -22,7 +22,7 @@ enum May {
 }
 
 /// The import table of `src/ARCHITECTURE.md`.
-const ROOMS: [(&str, May); 18] = [
+const ROOMS: [(&str, May); 19] = [
     ("model", May::Nothing),
     ("clock", May::Only(&[])),
     ("metrics", May::Only(&[])),
@@ -34,6 +34,7 @@ const ROOMS: [(&str, May); 18] = [
     ("route", May::Only(&[])),
     ("sink", May::Only(&[])),
     ("consume", May::Only(&["inbox", "route", "sink"])),
+    ("jobs", May::Only(&["consume", "inbox", "sink", "verify"])),
     ("provider", May::Only(&["inbox", "verify"])),
     ("admin", May::Only(&["inbox", "consume", "provider", "listener"])),
     ("config", May::Only(&["admin", "consume", "inbox", "ingest", "provider", "route", "sink", "verify"])),

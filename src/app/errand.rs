@@ -1,12 +1,27 @@
 //! A job that somebody asks for at the command line: handed to the daemon that holds the inbox, or carried out here when
 //! none does.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::AppError;
+use super::{AppError, build_sinks, job_deps};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Problems, Settings};
-use crate::inbox::{self, Job, NewJob};
+use crate::consume;
+use crate::inbox::sqlite::{Desk, Lock, Reader, SqliteInbox};
+use crate::inbox::{self, Inbox, Job, NewJob, Task};
+use crate::jobs::{self, Executor};
+use crate::metrics::Metrics;
 use crate::model::JobId;
+
+/// How often the job is looked at while somebody watches.
+const WATCH: Duration = Duration::from_millis(100);
+/// How often it is looked whether the daemon that has the job is still there.
+const LOOK_FOR_DAEMON: Duration = Duration::from_secs(1);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -22,7 +37,8 @@ pub enum Ask {
 pub enum Errand {
     /// The job has ended, well or not: see its state.
     Ended(Job),
-    /// `stop` came first. The job is stored, and goes on in the daemon: at once when one runs, else when one starts.
+    /// `stop` came first, or the rest needs a daemon. The job is stored, and goes on in the daemon: at once when one
+    /// runs, else when one starts.
     Left(Job),
 }
 
@@ -32,11 +48,133 @@ pub enum Errand {
 /// daemon that starts meanwhile gets the inbox as soon as it asks for it, and goes on with the job. `settings` is only
 /// asked for where the job needs secrets or a sink.
 pub async fn carry_out(
-    _inbox: &inbox::Config,
-    _settings: &mut dyn FnMut() -> Result<Settings, Problems>,
-    _ask: Ask,
-    _stop: CancellationToken,
-    _watch: &mut dyn FnMut(&Job),
+    inbox: &inbox::Config,
+    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
+    ask: Ask,
+    stop: CancellationToken,
+    watch: &mut dyn FnMut(&Job),
 ) -> Result<Errand, AppError> {
-    Err(AppError::Ended(String::new())) // HELPER
+    // A command makes no inbox: it would be one at a mistyped path.
+    let reader = Reader::open(inbox)?;
+    let mut ask = ask;
+    loop {
+        let lock = Lock::try_take(&inbox.path)?;
+        let mut nobody_goes_on = false;
+        let id = match (lock, ask) {
+            (Some(lock), ask) => {
+                let (id, left) = work_here(inbox, lock, settings, ask, &stop, &reader, watch).await?;
+                match left {
+                    Left::ForDaemon => give_way(inbox).await,
+                    Left::Done => nobody_goes_on = true,
+                }
+                id
+            }
+            (None, Ask::New(job)) => Desk::open(inbox)?.submit(&job)?,
+            (None, Ask::GoOn(id)) => {
+                wait_for_daemon(id, &stop, &reader, watch).await?;
+                id
+            }
+        };
+        let job = look(&reader, id)?;
+        if job.state.has_ended() {
+            return Ok(Errand::Ended(job));
+        }
+        if stop.is_cancelled() || nobody_goes_on {
+            return Ok(Errand::Left(job));
+        }
+        ask = Ask::GoOn(id);
+    }
+}
+
+/// Why the work under the lock has stopped.
+enum Left {
+    /// It has ended, or there is nothing more that could be done here.
+    Done,
+    /// A daemon waits for the inbox.
+    ForDaemon,
+}
+
+/// Whoever waits for the inbox asks for it four times a second.
+async fn give_way(inbox: &inbox::Config) {
+    let until = Instant::now() + LOOK_FOR_DAEMON;
+    while Lock::is_wanted(&inbox.path) && Instant::now() < until {
+        sleep(WATCH).await;
+    }
+}
+
+/// Returns when the job has ended, at `stop`, and now and then, because its daemon may be gone.
+async fn wait_for_daemon(
+    id: JobId,
+    stop: &CancellationToken,
+    reader: &Reader,
+    watch: &mut dyn FnMut(&Job),
+) -> Result<(), AppError> {
+    let until = Instant::now() + LOOK_FOR_DAEMON;
+    while Instant::now() < until && !stop.is_cancelled() {
+        let job = look(reader, id)?;
+        watch(&job);
+        if job.state.has_ended() {
+            break;
+        }
+        tokio::select! {
+            () = sleep(WATCH) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Carries the job out under the lock, until it has ended, `stop`, or somebody wants the inbox.
+async fn work_here(
+    config: &inbox::Config,
+    lock: Lock,
+    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
+    ask: Ask,
+    stop: &CancellationToken,
+    reader: &Reader,
+    watch: &mut dyn FnMut(&Job),
+) -> Result<(JobId, Left), AppError> {
+    let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
+    let needs_settings = |task: &Task| matches!(task, Task::Admit { .. } | Task::Replay { .. });
+    // Before anything is stored: what is wrong with the configuration can be mended and asked for again.
+    let settings = match &ask {
+        Ask::New(job) if needs_settings(&job.task) => Some(settings()?),
+        Ask::GoOn(id) if needs_settings(&look(reader, *id)?.task) => Some(settings()?),
+        Ask::New(_) | Ask::GoOn(_) => None,
+    };
+    let inbox: Arc<dyn Inbox> = Arc::new(SqliteInbox::open(config, lock, Arc::clone(&clock), Arc::clone(&metrics))?);
+    let consume = consume::Deps { inbox: Arc::clone(&inbox), clock, metrics };
+    let deps = match &settings {
+        Some(settings) => job_deps(settings, build_sinks(settings).await?, consume),
+        None => jobs::Deps { consume, keys: Default::default(), sinks: Vec::new(), retention: None },
+    };
+    let sinks: Vec<_> = deps.sinks.iter().map(|destination| Arc::clone(&destination.sink)).collect();
+    let id = match ask {
+        Ask::New(job) => inbox.submit(job).await.map_err(AppError::Job)?,
+        Ask::GoOn(id) => id,
+    };
+    let enough = stop.child_token();
+    let mut left = Left::Done;
+    let mut work = std::pin::pin!(Executor::new(deps).run_one(id, enough.clone()));
+    let mut ticks = interval(WATCH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut work => break,
+            _ = ticks.tick() => {
+                watch(&look(reader, id)?);
+                if Lock::is_wanted(&config.path) {
+                    left = Left::ForDaemon;
+                    enough.cancel();
+                }
+            }
+        }
+    }
+    join_all(sinks.iter().map(|sink| sink.close())).await;
+    inbox.close().await;
+    Ok((id, left))
+}
+
+fn look(reader: &Reader, id: JobId) -> Result<Job, AppError> {
+    reader.job(id)?.ok_or(AppError::NoJob(id))
 }

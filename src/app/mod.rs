@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,14 +17,16 @@ pub use errand::{Ask, Errand, carry_out};
 
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Settings;
+use crate::config::{Problems, Settings};
 use crate::consume::{self, Consumer, Lag};
-use crate::inbox::sqlite::{Lock, OpenError, SqliteInbox};
+use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
+use crate::jobs::{self, Destination, Executor};
 use crate::lifecycle::{Stop, notify};
 use crate::metrics::Metrics;
-use crate::sink;
+use crate::model::JobId;
+use crate::sink::{self, Sink};
 
 /// How often a waiting process asks for the inbox.
 const LOCK_POLL: Duration = Duration::from_millis(250);
@@ -75,6 +78,29 @@ pub enum AppError {
         /// Why.
         source: Unavailable,
     },
+    /// A sink was renamed, and both names are in use.
+    #[error(
+        "sinks '{one}' and '{other}' have one place in the log, because one was renamed to the other: give the new sink \
+         another name in the configuration"
+    )]
+    OneConsumer {
+        /// One name.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// The configuration, where a command needs all of it.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// The inbox could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// No such job.
+    #[error("there is no job {0}: see `ralio-relay replay list`")]
+    NoJob(JobId),
+    /// A job could not be stored, or its end could not be learnt.
+    #[error("the job could not be carried out")]
+    Job(#[source] Unavailable),
     /// The inbox failed while running: what it last wrote may not be on disk.
     #[error("the inbox failed, and is checked at the next start: {0}")]
     InboxFailed(String),
@@ -160,19 +186,16 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
 
     // Nothing has been acknowledged until this is done.
     let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
-    let Started { inbox, public, consumers } = started?;
+    let Started { inbox, public, consumers, executor, sinks } = started?;
     if admin.is_none() {
         admin = take_over_admin(&settings, &metrics, &readiness).await?;
     }
     let mut tasks = JoinSet::new();
     for consumer in consumers {
-        tasks.spawn({
-            let run = consumer.run(stop.soft.clone());
-            async move {
-                _ = run.await;
-            }
-        });
+        let stop = stop.soft.clone();
+        tasks.spawn(async move { _ = consumer.run(stop).await });
     }
+    tasks.spawn(executor.run(stop.soft.clone()));
     gate.send_replace(Gate::Open);
     tracing::info!(listener = "public", addr = %public.addr(), "listening");
     notify(NotifyState::Ready);
@@ -189,7 +212,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     let grace = if ended.is_ok() { settings.drain_timeout } else { FAILED_GRACE };
     stop.soft.cancel();
     tokio::select! {
-        () = drain(grace, public, tasks, inbox.as_ref()) => {}
+        () = drain(grace, public, tasks, &sinks, inbox.as_ref()) => {}
         () = stop.hard.cancelled() => tracing::warn!("stopped without waiting for what is in flight"),
     }
     if let Some(admin) = admin {
@@ -202,6 +225,8 @@ struct Started {
     inbox: Arc<dyn Inbox>,
     public: Listener,
     consumers: Vec<Consumer>,
+    executor: Executor,
+    sinks: Vec<Arc<dyn Sink>>,
 }
 
 /// From the lock on the inbox to the listener and the consumers. May be dropped at any await.
@@ -227,21 +252,28 @@ async fn start(
     let public = bind("the public listener", settings.ingest.listen, |listener| {
         ingest::start(listener, &settings.ingest, tls, ingest_deps)
     })?;
-    let consumers = open_consumers(settings, &inbox, clock, metrics).await?;
+    let deps = consume::Deps { inbox: Arc::clone(&inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
+    let mut destinations = build_sinks(settings).await?;
+    let sinks = destinations.iter().map(|destination| Arc::clone(&destination.sink)).collect();
+    let consumers = open_consumers(&mut destinations, &deps).await?;
     set(&readiness.lags, consumers.iter().map(Consumer::lag).collect());
-    Ok(Started { inbox, public, consumers })
+    let executor = Executor::new(job_deps(settings, destinations, deps));
+    Ok(Started { inbox, public, consumers, executor, sinks })
 }
 
 /// Answers who is waiting, finishes what is in flight, writes it down, and closes the inbox; all of it within `grace`.
-async fn drain(grace: Duration, public: Listener, mut consumers: JoinSet<()>, inbox: &dyn Inbox) {
+async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks: &[Arc<dyn Sink>], inbox: &dyn Inbox) {
     let deadline = Instant::now() + grace;
     // Closing the inbox commits what is queued: one transaction, and one more.
     let closing = (grace / 4).min(CLOSING);
-    let finished = async { while consumers.join_next().await.is_some() {} };
+    let finished = async {
+        while tasks.join_next().await.is_some() {}
+        join_all(sinks.iter().map(|sink| sink.close())).await;
+    };
     let (_, finished) = tokio::join!(public.stop(grace - closing), timeout_at(deadline - closing, finished));
     if finished.is_err() {
         tracing::warn!(?grace, "deliveries still in flight are left, and are made again after the next start");
-        consumers.abort_all();
+        tasks.abort_all();
     }
     match timeout_at(deadline, inbox.close()).await {
         Ok(()) => tracing::info!("stopped"),
@@ -321,20 +353,35 @@ async fn open_inbox(
     Ok(Arc::new(inbox))
 }
 
-async fn open_consumers(
-    settings: &Settings,
-    inbox: &Arc<dyn Inbox>,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Vec<Consumer>, AppError> {
-    let deps = consume::Deps { inbox: Arc::clone(inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
-    let mut consumers = Vec::with_capacity(settings.sinks.len());
+async fn build_sinks(settings: &Settings) -> Result<Vec<Destination>, AppError> {
+    let mut destinations = Vec::with_capacity(settings.sinks.len());
     for settings in &settings.sinks {
         let name = settings.consumer.name.to_string();
-        let sink = sink::build(&settings.sink, settings.format).await;
-        let sink = sink.map_err(|source| AppError::Sink { name: name.clone(), source })?;
-        let consumer = Consumer::open(settings.consumer.clone(), sink.into(), deps.clone()).await;
-        consumers.push(consumer.map_err(|source| AppError::Consumer { name, source })?);
+        let sink =
+            sink::build(&settings.sink, settings.format).await.map_err(|source| AppError::Sink { name, source })?;
+        destinations.push(Destination { config: settings.consumer.clone(), sink: sink.into(), live: None });
+    }
+    Ok(destinations)
+}
+
+async fn open_consumers(destinations: &mut [Destination], deps: &consume::Deps) -> Result<Vec<Consumer>, AppError> {
+    let mut consumers: Vec<Consumer> = Vec::with_capacity(destinations.len());
+    for Destination { config, sink, live } in destinations {
+        let opened = Consumer::open(config.clone(), Arc::clone(sink), deps.clone()).await;
+        let consumer = opened.map_err(|source| AppError::Consumer { name: config.name.to_string(), source })?;
+        let handle = consumer.handle();
+        if let Some(other) = consumers.iter().map(Consumer::handle).find(|other| other.id() == handle.id()) {
+            return Err(AppError::OneConsumer { one: other.name().to_string(), other: handle.name().to_string() });
+        }
+        *live = Some(handle);
+        consumers.push(consumer);
     }
     Ok(consumers)
+}
+
+/// What jobs need of the settings, in the daemon and out of it.
+fn job_deps(settings: &Settings, sinks: Vec<Destination>, consume: consume::Deps) -> jobs::Deps {
+    let sources = settings.ingest.sources.iter();
+    let keys = sources.map(|source| (source.name.clone(), source.keys.clone())).collect();
+    jobs::Deps { consume, keys, sinks, retention: settings.inbox.retention }
 }

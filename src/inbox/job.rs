@@ -127,6 +127,8 @@ pub struct NewJob {
     pub who: String,
     /// Why; empty where nobody said.
     pub reason: String,
+    /// How much there is to do, where that is known.
+    pub total: Option<u64>,
     /// When it was asked for.
     pub at: Timestamp,
 }

@@ -1,0 +1,257 @@
+//! Carries out what people ask for. Jobs are stored before they begin, so that a crash in the middle loses none: most of
+//! them the inbox carries out by itself, a portion in each transaction; admitting and replaying need more than the inbox.
+
+mod admit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::consume::{self, Consumer, End, Handle};
+use crate::inbox::{Inbox, Job, JobState, JobUpdate, NewJob, Task, Unavailable};
+use crate::model::{JobId, SinkName, SourceName};
+use crate::sink::Sink;
+use crate::throttle::Throttle;
+use crate::verify::Keys;
+
+/// How often stored jobs are looked for.
+const POLL: Duration = Duration::from_millis(250);
+/// Replays at a time; more wait for their turn.
+const MAX_REPLAYS: usize = 4;
+/// How often retention is applied.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// A configured sink.
+pub struct Destination {
+    /// How it is fed.
+    pub config: consume::Config,
+    /// What it is; a replay shares it with the live consumer.
+    pub sink: Arc<dyn Sink>,
+    /// Its consumer, where that is running.
+    pub live: Option<Handle>,
+}
+
+/// What jobs are carried out with.
+pub struct Deps {
+    /// What consumers work with; the inbox above all.
+    pub consume: consume::Deps,
+    /// The secrets in use, by source.
+    pub keys: HashMap<SourceName, Keys>,
+    /// The configured sinks.
+    pub sinks: Vec<Destination>,
+    /// How long bodies are kept; `None` = for ever.
+    pub retention: Option<Duration>,
+}
+
+/// Carries out jobs, one portion after the other, so that a long one holds up no short one. Replays run beside.
+pub struct Executor {
+    deps: Deps,
+    replays: HashMap<JobId, CancellationToken>,
+    tasks: JoinSet<(JobId, Result<End, Unavailable>)>,
+    /// How far each [`Task::Admit`] has come; from the start again after a restart, which does no harm.
+    admitting: HashMap<JobId, i64>,
+    /// When retention was last asked for.
+    pruned: Option<Instant>,
+    troubles: Throttle,
+}
+
+/// What is left to do after looking at every open job once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Nothing that could be done now.
+    Wait,
+    /// More of what was begun.
+    More,
+}
+
+impl Executor {
+    /// Nothing is begun yet.
+    pub fn new(deps: Deps) -> Self {
+        Self {
+            deps,
+            replays: HashMap::new(),
+            tasks: JoinSet::new(),
+            admitting: HashMap::new(),
+            pruned: None,
+            troubles: Throttle::default(),
+        }
+    }
+
+    /// Carries out every job that is or will be stored, until `stop`; replays then record what is in flight.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.apply_retention().await;
+            self.round(None, &stop).await;
+        }
+        self.join_replays().await;
+    }
+
+    /// Carries out one job, until it has ended, must wait for a consumer that does not run here, or `stop`.
+    pub async fn run_one(mut self, job: JobId, stop: CancellationToken) {
+        while !stop.is_cancelled() && self.round(Some(job), &stop).await {}
+        self.join_replays().await;
+    }
+
+    /// One look at every open job, and a rest where nothing more can be done. False once there is nothing to wait for.
+    async fn round(&mut self, only: Option<JobId>, stop: &CancellationToken) -> bool {
+        match self.look(only, stop).await {
+            Ok(Some(Rest::More)) => return true,
+            Ok(Some(Rest::Wait)) if only.is_none() || !self.replays.is_empty() => {}
+            Ok(Some(Rest::Wait) | None) => return false,
+            Err(error) => {
+                if let Some(suppressed) = self.troubles.admit(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "jobs cannot be carried out; they are tried again");
+                }
+            }
+        }
+        tokio::select! {
+            Some(ended) = self.tasks.join_next() => if let Ok((job, end)) = ended {
+                self.replay_ended(job, end).await;
+            },
+            () = sleep(POLL) => {}
+            () = stop.cancelled() => {}
+        }
+        true
+    }
+
+    /// `None` when the one job that is asked for is not open.
+    async fn look(&mut self, only: Option<JobId>, stop: &CancellationToken) -> Result<Option<Rest>, Unavailable> {
+        let jobs = self.inbox().open_jobs().await?;
+        let mut found = only.is_none();
+        let mut rest = Rest::Wait;
+        for job in jobs.iter().filter(|job| only.is_none_or(|only| only == job.id)) {
+            found = true;
+            if self.step(job, stop).await? == Rest::More {
+                rest = Rest::More;
+            }
+        }
+        Ok(found.then_some(rest))
+    }
+
+    async fn step(&mut self, job: &Job, stop: &CancellationToken) -> Result<Rest, Unavailable> {
+        match &job.task {
+            Task::Replay { sink, rate, .. } => self.replay(job.id, sink, *rate, stop).await,
+            Task::Cancel { job: other } => self.cancel(job.id, *other).await,
+            Task::Admit { requests } => {
+                let after = self.admitting.get(&job.id).copied().unwrap_or_default();
+                match admit::portion(&self.deps, job.id, requests, after).await? {
+                    Some(place) => _ = self.admitting.insert(job.id, place),
+                    None => _ = self.admitting.remove(&job.id),
+                }
+                Ok(Rest::More)
+            }
+            Task::Pause { .. }
+            | Task::Resume { .. }
+            | Task::Rename { .. }
+            | Task::Retry { .. }
+            | Task::Discard { .. }
+            | Task::Purge { .. }
+            | Task::Prune { .. } => {
+                let advance = self.inbox().advance(job.id).await?;
+                let live = || self.deps.sinks.iter().filter_map(|sink| sink.live.as_ref());
+                advance.effects.iter().for_each(|effect| live().for_each(|consumer| consumer.tell(effect)));
+                Ok(if advance.must_wait { Rest::Wait } else { Rest::More })
+            }
+        }
+    }
+
+    async fn replay(
+        &mut self,
+        job: JobId,
+        sink: &SinkName,
+        rate: Option<f64>,
+        stop: &CancellationToken,
+    ) -> Result<Rest, Unavailable> {
+        if self.replays.contains_key(&job) || self.replays.len() >= MAX_REPLAYS {
+            return Ok(Rest::Wait);
+        }
+        let Some(destination) = self.deps.sinks.iter().find(|destination| destination.config.name == *sink) else {
+            let message = format!("there is no sink '{sink}' in the configuration");
+            self.end(job, JobState::Failed, message).await?;
+            return Ok(Rest::More);
+        };
+        let (config, to) = (destination.config.clone(), Arc::clone(&destination.sink));
+        let (deps, token) = (self.deps.consume.clone(), stop.child_token());
+        self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
+        tracing::info!(job = job.get(), %sink, "a replay goes on");
+        self.replays.insert(job, token.clone());
+        self.tasks.spawn(async move {
+            let end = match Consumer::replay(config, to, job, rate, deps).await {
+                Ok(consumer) => Ok(consumer.run(token).await),
+                Err(error) => Err(error),
+            };
+            (job, end)
+        });
+        Ok(Rest::Wait)
+    }
+
+    async fn cancel(&mut self, job: JobId, other: JobId) -> Result<Rest, Unavailable> {
+        let is_open = self.inbox().open_jobs().await?.iter().any(|open| open.id == other);
+        if is_open {
+            self.end(other, JobState::Cancelled, "cancelled".to_owned()).await?;
+        }
+        if let Some(token) = self.replays.get(&other) {
+            token.cancel();
+        }
+        let (state, message) = match is_open {
+            true => (JobState::Done, format!("job {other} is cancelled")),
+            false => (JobState::Failed, format!("job {other} is not there, or has ended already")),
+        };
+        self.end(job, state, message).await?;
+        Ok(Rest::More)
+    }
+
+    /// Notes the end of a replay; one that was stopped goes on when it is looked at again, unless it was cancelled.
+    async fn replay_ended(&mut self, job: JobId, end: Result<End, Unavailable>) {
+        let noted = match end {
+            Ok(End::Stopped) => Ok(()),
+            Ok(End::Finished) => self.end(job, JobState::Done, "the end of the selection is reached".to_owned()).await,
+            // For now: it is looked at again.
+            Err(Unavailable::Busy | Unavailable::Closed) => Ok(()),
+            Err(error @ Unavailable::Storage(_)) => self.end(job, JobState::Failed, error.to_string()).await,
+        };
+        if let Err(error) = noted {
+            tracing::warn!(job = job.get(), %error, "the end of a replay could not be noted: it is looked at again");
+        }
+        // Last: until then it must not be begun again.
+        self.replays.remove(&job);
+    }
+
+    async fn join_replays(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok((job, end)) = ended {
+                self.replay_ended(job, end).await;
+            }
+        }
+    }
+
+    async fn end(&self, job: JobId, state: JobState, message: String) -> Result<(), Unavailable> {
+        tracing::info!(job = job.get(), state = state.as_str(), message, "a job has ended");
+        let update = JobUpdate { state: Some(state), message: Some(message), ..JobUpdate::default() };
+        self.inbox().update_job(job, update).await
+    }
+
+    /// Asks for a prune, once a day, like anybody else: so it is kept who dropped the bodies, and when.
+    async fn apply_retention(&mut self) {
+        let Some(keep) = self.deps.retention else { return };
+        if self.pruned.is_some_and(|at| at.elapsed() < RETENTION) {
+            return;
+        }
+        let at = self.deps.consume.clock.now();
+        let Ok(before) = at.checked_sub(keep) else { return };
+        let sinks = self.deps.sinks.iter().map(|sink| sink.config.name.clone()).collect();
+        let (who, reason) = ("ralio-relay".to_owned(), "inbox.retention.bodies".to_owned());
+        let asked = self.inbox().submit(NewJob { task: Task::Prune { before, sinks }, who, reason, total: None, at });
+        if asked.await.is_ok() {
+            self.pruned = Some(Instant::now());
+        }
+    }
+
+    fn inbox(&self) -> &dyn Inbox {
+        self.deps.consume.inbox.as_ref()
+    }
+}
