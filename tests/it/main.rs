@@ -6,6 +6,7 @@ mod harness;
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod breaker;
 mod commands;
 mod config;
 mod delivery;
