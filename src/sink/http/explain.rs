@@ -2,10 +2,13 @@
 
 use std::error::Error;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::CertificateError;
 
 use super::CONNECT_TIMEOUT;
 use super::addresses::Refused;
+
+/// How an alert from the other side is told of; its name follows. RFC 8446, 6.
+const ALERT: &str = "received fatal alert: ";
 
 /// Never with the URL: it may hold credentials.
 pub(super) fn explain(error: reqwest::Error) -> String {
@@ -13,57 +16,63 @@ pub(super) fn explain(error: reqwest::Error) -> String {
     if let Some(refused) = find::<Refused>(&error) {
         return refused.to_string();
     }
-    if let Some(tls) = find::<rustls::Error>(&error) {
-        return format!("TLS: {}{tls}", advice(tls));
+    let causes = std::iter::successors(Some(&error as &dyn Error), |&error| error.source());
+    let causes = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    // Under TLS 1.3 the server judges the client's certificate when the client thinks that it is connected, and HTTP/2
+    // passes such an error on as text.
+    if let Some((_, alert)) = causes.rsplit_once(ALERT) {
+        return format!("TLS: {}{ALERT}{alert}", advice_on_alert(alert));
+    }
+    if let Some(rustls::Error::InvalidCertificate(certificate)) = find(&error) {
+        return format!("TLS: {}{certificate}", advice_on_certificate(certificate));
     }
     if error.is_connect() && error.is_timeout() {
         return format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
     }
-    let causes: Vec<String> = causes(&error).map(ToString::to_string).collect();
-    causes.join(": ")
+    causes
 }
 
-/// The error and whatever caused it.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-/// A cause of this type. An I/O error holds its cause where `source` does not lead.
+/// A cause of this type. What an I/O error holds is not its source, but speaks for it.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    causes(error).find_map(|cause| {
-        let inside = || cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<E>();
-        cause.downcast_ref::<E>().or_else(inside)
-    })
+    let inside = |error: &'a (dyn Error + 'static)| match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|held| held as &(dyn Error + 'static)),
+        None => error.source(),
+    };
+    std::iter::successors(Some(error), |&error| inside(error)).find_map(|cause| cause.downcast_ref())
 }
 
 /// What an operator can do, ready to be put in front of the error itself.
-fn advice(error: &rustls::Error) -> &'static str {
+fn advice_on_certificate(error: &CertificateError) -> &'static str {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        // A CA made anew under its old name is another CA.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the server's certificate is from no CA that is trusted here: put the CA that signed it into ca; "
         }
-        rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } | CertificateError::Revoked,
-        ) => "the server's certificate has to be renewed: ",
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "the server's certificate is for another name than the url's: ",
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the server wants a client certificate: set client_cert and client_key; "
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has to be renewed; "
         }
-        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
-            "the server refused the handshake: it may want a client certificate (client_cert, client_key); "
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the server's certificate is for another name than the url's; "
         }
-        rustls::Error::AlertReceived(
-            AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            | AlertDescription::DecryptError,
-        ) => "the server does not accept this client's certificate: is client_cert from a CA that it trusts? ",
+        _ => "the server's certificate is not good; ",
+    }
+}
+
+/// The same for what the server thinks of this side.
+fn advice_on_alert(alert: &str) -> &'static str {
+    match alert {
+        "CertificateRequired" => "the server wants a client certificate: set client_cert and client_key; ",
+        "HandshakeFailure" => "perhaps the server wants a client certificate (client_cert and client_key); ",
+        "BadCertificate"
+        | "UnsupportedCertificate"
+        | "CertificateRevoked"
+        | "CertificateExpired"
+        | "CertificateUnknown"
+        | "UnknownCA"
+        | "AccessDenied"
+        | "DecryptError" => {
+            "the server does not accept client_cert: is it valid, and from a CA that the server trusts? "
+        }
         _ => "",
     }
 }

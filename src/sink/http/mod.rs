@@ -38,7 +38,7 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An HTTP/2 connection outlives the deliveries that were given up on it: one that is silent for this long while an
 /// answer is due is asked for a sign of life, and replaced when none comes in the same time again.
-const PING_AFTER: Duration = Duration::from_secs(4);
+const PING_AFTER: Duration = Duration::from_secs(3);
 
 /// An answer's body is read, up to these bounds, only so that the connection can be used again. The consumer's clock is
 /// ticking meanwhile, and an outcome that comes too late is lost: less than any timeout that can be configured.
