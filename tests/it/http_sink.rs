@@ -1,12 +1,17 @@
 //! The HTTP sink and where it goes: certificates of one's own, HTTP/2, connections, and addresses that are not public.
 
 use std::path::Path;
+use std::time::Duration;
 
 use hyper::Version;
 use ralio_relay::model::{Outcome, Reason};
 use ralio_relay::sink::http::{self, Http, Tls};
 use ralio_relay::sink::{Format, Sink as _};
 use serde_json::Value;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::pki::Pki;
@@ -37,6 +42,16 @@ fn assert_says(reason: &Reason, parts: &[&str]) {
     for part in parts {
         assert!(reason.as_str().contains(part), "`{part}` is not in `{reason}`");
     }
+}
+
+/// The server's refusal may overtake the request, and then only the closed connection is seen.
+async fn eventually_says(sink: &Http, parts: &[&str]) {
+    eventually("the server's own reason", async || {
+        let reason = reason(sink).await;
+        assert_says(&reason, &["client_cert"]);
+        if parts.iter().all(|part| reason.as_str().contains(part)) { Ok(()) } else { Err(reason) }
+    })
+    .await;
 }
 
 /// What both sides can speak is spoken, and many deliveries need one connection.
@@ -93,16 +108,61 @@ async fn whom_to_trust_and_who_to_be() {
     assert_says(&reason(&wrong_ca).await, &["no CA that is trusted here", "UnknownIssuer"]);
     assert!(wrong_ca.probe().await.unwrap_err().contains("UnknownIssuer"));
 
-    let nobody = sink(&app, pki.trusted());
-    assert_says(&reason(&nobody).await, &["wants a client certificate", "client_cert", "CertificateRequired"]);
-    let stranger = sink(&app, Tls { client: other.mutual().client, ..pki.trusted() });
-    assert_says(&reason(&stranger).await, &["does not accept", "client_cert"]);
+    // Each protocol has its own way of passing the server's alert on.
+    let older = FakeHttp::over_tls(pki.server(&["http/1.1"], Some(&pki)), [200]).await;
+    for app in [&app, &older] {
+        let nobody = sink(app, pki.trusted());
+        eventually_says(&nobody, &["wants a client certificate", "client_cert", "CertificateRequired"]).await;
+        let stranger = sink(app, Tls { client: other.mutual().client, ..pki.trusted() });
+        eventually_says(&stranger, &["does not accept", "client_cert"]).await;
+    }
+    assert!(older.requests().is_empty());
 
     // The certificate is for the IPv4 address.
     let url = app.url().replace("127.0.0.1", "[::ffff:127.0.0.1]");
     let misnamed = Http::new(&config(&url, pki.trusted()), Format::Raw).unwrap();
     assert_says(&reason(&misnamed).await, &["for another name"]);
     assert_eq!(app.requests().len(), 2, "nobody else got in");
+}
+
+/// The time to connect has a bound of its own, handshake included: here nobody ever speaks.
+#[tokio::test]
+async fn a_server_that_does_not_finish_the_handshake_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", silent.local_addr().unwrap());
+    let sink = Http::new(&config(&url, Pki::new().trusted()), Format::Raw).unwrap();
+    assert_says(&reason(&sink).await, &["no connection within 5 s"]);
+}
+
+/// Many deliveries share an HTTP/2 connection, so one on which nothing arrives any more must not be kept.
+#[tokio::test]
+async fn a_dead_http2_connection_is_replaced() {
+    let pki = Pki::new();
+    let app = FakeHttp::over_tls(pki.server(&BOTH, None), [200]).await;
+    let target = app.url().split('/').nth(2).unwrap().to_owned();
+    let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", between.local_addr().unwrap());
+    let sink = Http::new(&config(&url, pki.trusted()), Format::Raw).unwrap();
+    let frozen = CancellationToken::new();
+    let mut network = JoinSet::new();
+    let cut = frozen.clone();
+    network.spawn(async move {
+        let (mut dead, _) = between.accept().await.unwrap();
+        let mut far = TcpStream::connect(&target).await.unwrap();
+        // From the cut on both ends stay open, and nothing passes.
+        let _ = cut.run_until_cancelled(copy_bidirectional(&mut dead, &mut far)).await;
+        let (mut near, _) = between.accept().await.unwrap();
+        let mut far = TcpStream::connect(&target).await.unwrap();
+        let _ = copy_bidirectional(&mut near, &mut far).await;
+    });
+    assert_eq!(deliver(&sink, &event(1, b"{}")).await, Outcome::delivered("HTTP 200"));
+    frozen.cancel();
+    // As the consumer does: it does not wait for ever.
+    let given_up = tokio::time::timeout(Duration::from_millis(100), sink.deliver(&event(2, b"{}"))).await;
+    assert!(given_up.is_err());
+    assert_says(&reason(&sink).await, &["keep-alive timed out"]);
+    assert_eq!(deliver(&sink, &event(2, b"{}")).await, Outcome::delivered("HTTP 200"));
+    assert_eq!(app.connections(), 2);
 }
 
 /// By address and by name, delivery and probe: no connection is even tried.

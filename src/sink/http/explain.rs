@@ -10,8 +10,12 @@ use super::addresses::Refused;
 /// How an alert from the other side is told of; its name follows. RFC 8446, 6.
 const ALERT: &str = "received fatal alert: ";
 
-/// Never with the URL: it may hold credentials.
+/// What the HTTP library says of a request that never got onto its new connection.
+const CANCELED: &str = "operation was canceled";
+
+/// Why there was no answer. Never with the URL: it may hold credentials.
 pub(super) fn explain(error: reqwest::Error) -> String {
+    let is_https = error.url().is_some_and(|url| url.scheme() == "https");
     let error = error.without_url();
     if let Some(refused) = find::<Refused>(&error) {
         return refused.to_string();
@@ -25,6 +29,13 @@ pub(super) fn explain(error: reqwest::Error) -> String {
     }
     if let Some(rustls::Error::InvalidCertificate(certificate)) = find(&error) {
         return format!("TLS: {}{certificate}", advice_on_certificate(certificate));
+    }
+    // The server hung up so soon that its alert, if there was one, is lost.
+    if is_https && causes.contains(CANCELED) {
+        return format!(
+            "the server closed the connection before it took the request: perhaps it wants a client certificate, or \
+             another one (client_cert and client_key); {CANCELED}"
+        );
     }
     if error.is_connect() && error.is_timeout() {
         return format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
