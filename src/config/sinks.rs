@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::SinkSettings;
 use super::parse::{self, Wrong};
 use super::section::Section;
+use super::server;
 use crate::consume::{self, Ordering, Retry};
 use crate::model::{EventType, SinkName};
 use crate::route::{Glob, Route};
@@ -194,7 +195,48 @@ fn http(s: &mut Section<'_>) -> Option<http::Config> {
     let url = s.secret_url("url", &["http", "https"], "https://ledger.example.com/hooks/ralio");
     let signing_secret = s.secret("signing_secret");
     let headers = s.headers("headers");
-    Some(http::Config { url: url?.0, headers, signing_secret })
+    let allow_private = s.bool("allow_private", true);
+    let is_plain = url.as_ref().is_some_and(|(url, _)| url.scheme() == "http");
+    let tls = tls(s, is_plain);
+    let url = url?.0;
+    // No problem: it would keep the daemon from receiving, and a sink that waits loses nothing.
+    if allow_private == Some(false)
+        && let Some(refused) = http::Refused::by_url(&url)
+    {
+        s.report.warn(format!("{}: {refused}", s.path("url")));
+    }
+    Some(http::Config { url, headers, signing_secret, allow_private: allow_private?, tls })
+}
+
+fn tls(s: &mut Section<'_>, is_plain: bool) -> http::Tls {
+    let (has_cert, has_key) = (s.has("client_cert"), s.has("client_key"));
+    let mut file = |key| {
+        if is_plain && s.has(key) {
+            s.forbid(key, "has no effect: the url is http://", "write https:// in url, or take it out");
+            return None;
+        }
+        s.text(key, None, server::readable)
+    };
+    let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));
+    match (has_cert, has_key) {
+        _ if is_plain => {}
+        (true, false) => s.wrong(
+            "client_cert",
+            "is of no use without its key",
+            "write client_key = \"/etc/ralio-relay/client.key\" too, or take it out",
+        ),
+        (false, true) => s.wrong(
+            "client_key",
+            "is of no use without its certificate",
+            "write client_cert = \"/etc/ralio-relay/client.crt\" too, or take it out",
+        ),
+        _ => {}
+    }
+    if let Some(key) = &key {
+        server::warn_of_open_file(s, "client_key", key);
+    }
+    let client = cert.zip(key).map(|(cert, key)| http::ClientCertificate { cert, key });
+    http::Tls { ca, client }
 }
 
 fn exec(s: &mut Section<'_>) -> Option<exec::Config> {

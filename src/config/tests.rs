@@ -263,7 +263,6 @@ fn what_a_later_version_will_know_is_said_to_be_planned() {
         ("[telemetry.otlp]\nendpoint='x'", "telemetry"),
         ("[[sinks]]\nname='x'\ntype='stdout'\nfilter='true'", "sinks[0].filter"),
         ("[[sinks]]\nname='x'\ntype='stdout'\nretry={breaker_after=10}", "sinks[0].retry.breaker_after"),
-        ("[[sinks]]\nname='x'\ntype='http'\nhttp={url='http://h',ca='x'}", "sinks[0].http.ca"),
         ("[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='1MiB'}", "sinks[0].exec.max_output"),
         ("[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}", "sinks[0].file.compress"),
         ("[[sinks]]\nname='x'\ntype='nats'", "sinks[0].type"),
@@ -343,6 +342,47 @@ fn urls_and_headers_are_checked_and_never_quoted() {
     let sink::Config::Http(config) = &settings.sinks[0].sink else { panic!() };
     assert_eq!(config.headers[1].1.to_str().unwrap(), "pay");
     assert!(!format!("{:?}{:?}", config.headers, settings.warnings).contains("hunter2"));
+}
+
+#[test]
+fn the_certificates_of_an_http_sink_are_files_that_can_have_an_effect() {
+    let http = |rest: &str| format!("[[sinks]]\nname='x'\ntype='http'\n[sinks.http]\n{rest}");
+    let case = Case::new();
+    let pair = "client_cert='{dir}/tls.crt'\nclient_key='{dir}/tls.key'";
+    let settings = case.good(&[&format!("{GOOD}{}", http(&format!("url='https://h'\nca='{{dir}}/tls.crt'\n{pair}")))]);
+    let sink::Config::Http(config) = &settings.sinks[0].sink else { panic!() };
+    let client = config.tls.client.as_ref().unwrap();
+    assert!(config.tls.ca.as_ref().unwrap().ends_with("tls.crt") && config.allow_private);
+    assert!(client.cert.ends_with("tls.crt") && client.key.ends_with("tls.key"));
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+
+    let (cert, key) = pair.split_once('\n').unwrap();
+    for (rest, key, message, hint) in [
+        (format!("url='https://h'\n{cert}"), "client_cert", "without its key", "client_key ="),
+        (format!("url='https://h'\n{key}"), "client_key", "without its certificate", "client_cert ="),
+        ("url='https://h'\nca='/no/such'".to_owned(), "ca", "/no/such cannot be read", "readable"),
+        ("url='https://h'\nca='{dir}'".to_owned(), "ca", "is not a file", "readable"),
+        ("url='http://h'\nca='{dir}/tls.crt'".to_owned(), "ca", "has no effect", "https://"),
+        (format!("url='http://h'\n{cert}"), "client_cert", "has no effect", "https://"),
+        (format!("url='http://h'\n{key}"), "client_key", "has no effect", "https://"),
+        ("url='https://h'\nallow_private='no'".to_owned(), "allow_private", "neither", "allow_private = false"),
+    ] {
+        assert_wrong(&http(&rest), &format!("sinks[0].http.{key}"), message, hint);
+    }
+}
+
+/// The daemon goes on receiving; the sink waits.
+#[test]
+fn a_url_that_may_never_be_connected_to_is_a_warning() {
+    let warnings = |url: &str, allow: bool| {
+        let sink = format!("[[sinks]]\nname='x'\ntype='http'\nhttp={{url='{url}',allow_private={allow}}}");
+        Case::new().good(&[&format!("{GOOD}{sink}")]).warnings
+    };
+    let [warning] = &warnings("http://0x7f.1/hook", false)[..] else { panic!("not one warning") };
+    for part in ["sinks[0].http.url", "127.0.0.1", "allow_private"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    assert!(warnings("http://127.0.0.1", true).is_empty() && warnings("http://8.8.8.8", false).is_empty());
 }
 
 #[test]

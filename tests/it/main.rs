@@ -12,6 +12,7 @@ mod config;
 mod delivery;
 mod dev;
 mod durability;
+mod http_sink;
 mod observe;
 mod receive;
 mod sink_contract;

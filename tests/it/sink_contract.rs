@@ -305,7 +305,8 @@ mod contract_for {
     contract!(amqp, crate::sink_contract::amqp::Queue);
     contract!(exec, crate::sink_contract::exec::Command);
     contract!(file, crate::sink_contract::file::Directory);
-    contract!(http, crate::sink_contract::http::Endpoint);
+    contract!(http, crate::sink_contract::http::Endpoint<false>);
+    contract!(http2, crate::sink_contract::http::Endpoint<true>);
     contract!(stdout, crate::sink_contract::stdout::Pipe);
 }
 

@@ -191,7 +191,8 @@ pub fn write_certificate(directory: &Path) {
     write_secret(&directory.join("tls.key"), &certified.signing_key.serialize_pem());
 }
 
-fn write_secret(file: &Path, text: &str) {
+/// Writes a file that only its owner may read.
+pub fn write_secret(file: &Path, text: &str) {
     std::fs::write(file, text).unwrap();
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
