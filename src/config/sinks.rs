@@ -7,6 +7,8 @@ use super::parse::{self, Wrong};
 use super::section::Section;
 use crate::consume::{self, Ordering, Retry};
 use crate::model::{EventType, SinkName};
+#[cfg(feature = "filters")]
+use crate::route::Filter;
 use crate::route::{Glob, Route};
 use crate::sink::{self, Format, exec, file, http};
 
@@ -77,9 +79,36 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
 }
 
 fn route(s: &mut Section<'_>) -> Option<Route> {
+    let globs = globs(s);
+    let filter = filter(s);
+    Some(filter?(Route::new(globs?)))
+}
+
+/// What the filter, where there is one, adds to a route.
+#[cfg(feature = "filters")]
+fn filter(s: &mut Section<'_>) -> Option<impl FnOnce(Route) -> Route + use<>> {
+    let is_set = s.has("filter");
+    let filter = s.text("filter", None, |text| {
+        let hint = "write a condition in CEL, such as filter = \"event.data.amounts.creditedAmount.currency == 'EUR'\"";
+        Filter::compile(text).map_err(|error| Wrong::new(error.to_string(), hint))
+    });
+    (filter.is_some() || !is_set).then_some(|route: Route| match filter {
+        Some(filter) => route.with_filter(filter),
+        None => route,
+    })
+}
+
+#[cfg(not(feature = "filters"))]
+fn filter(s: &mut Section<'_>) -> Option<impl FnOnce(Route) -> Route + use<>> {
+    let is_set = s.has("filter");
+    s.forbid("filter", "this build has no filters", "use a build with the feature \"filters\"");
+    (!is_set).then_some(|route| route)
+}
+
+fn globs(s: &mut Section<'_>) -> Option<Vec<Glob>> {
     if !s.has("events") {
         s.strings("events");
-        return Some(Route::new(Vec::new()));
+        return Some(Vec::new());
     }
     let patterns = s.strings("events")?;
     if patterns.is_empty() {
@@ -88,7 +117,7 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
     }
     let globs =
         patterns.iter().map(|pattern| glob(pattern).map_err(|wrong| s.wrong("events", wrong.message, wrong.hint)).ok());
-    globs.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Route::new)
+    globs.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// A pattern in the spelling of the wire (`payin_*`) would never match: types are canonical by then.
