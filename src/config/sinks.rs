@@ -233,6 +233,7 @@ fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
     let directory = s.text("directory", None, parse::path);
     let words = [("retry", exec::OnFailure::Retry), ("dead_letter", exec::OnFailure::DeadLetter)];
     let on_failure = s.word("on_failure", Some("retry"), &words, &[]);
+    let max_output = s.size("max_output", Some("1KiB"), ["0B", "4KiB"]);
     let command = command?;
     if command.first().is_none_or(|program| program.trim().is_empty()) {
         s.wrong("command", "names no program", "write command = [\"/usr/bin/handler\", \"--flag\"]");
@@ -246,7 +247,7 @@ fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
         );
         return None;
     }
-    Some(exec::Config { command, env_allow, directory, on_failure: on_failure? })
+    Some(exec::Config { command, env_allow, directory, on_failure: on_failure?, max_output: max_output? as usize })
 }
 
 fn file(s: &mut Section<'_>) -> Option<file::Config> {

@@ -11,6 +11,7 @@ mod config;
 mod delivery;
 mod dev;
 mod durability;
+mod exec;
 mod observe;
 mod receive;
 mod sink_contract;
