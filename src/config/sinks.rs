@@ -254,7 +254,12 @@ fn file(s: &mut Section<'_>) -> Option<file::Config> {
     let path = s.required("path", "\"/var/lib/ralio-relay/events.ndjson\"", parse::path);
     let rotate_size = s.size("rotate_size", None, ["1KiB", "1TiB"]);
     let rotate_every: Option<Duration> = s.duration("rotate_every", None, ["1s", "366d"]);
-    Some(file::Config { path: path?, rotate_size, rotate_every })
+    let compress = s.bool("compress", false);
+    if compress == Some(true) && rotate_size.is_none() && rotate_every.is_none() {
+        s.wrong("compress", "has no effect: only rotated files are compressed", "set rotate_size or rotate_every too");
+        return None;
+    }
+    Some(file::Config { path: path?, rotate_size, rotate_every, compress: compress? })
 }
 
 #[cfg(test)]

@@ -263,7 +263,6 @@ fn what_a_later_version_will_know_is_said_to_be_planned() {
         ("[telemetry.otlp]\nendpoint='x'", "telemetry"),
         ("[[sinks]]\nname='x'\ntype='stdout'\nretry={breaker_after=10}", "sinks[0].retry.breaker_after"),
         ("[[sinks]]\nname='x'\ntype='http'\nhttp={url='http://h',ca='x'}", "sinks[0].http.ca"),
-        ("[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}", "sinks[0].file.compress"),
         ("[[sinks]]\nname='x'\ntype='nats'", "sinks[0].type"),
     ] {
         assert_wrong(more, key, "planned", "");
@@ -298,6 +297,8 @@ fn keys_are_checked_against_each_other() {
     assert_eq!(keys, ["sources[1].name", "sources[1].path"]);
     let exec = "[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='5KiB'}";
     assert_wrong(exec, "sinks[0].exec.max_output", "out of range", "from \"0B\" to \"4KiB\"");
+    let file = "[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}";
+    assert_wrong(file, "sinks[0].file.compress", "no effect", "rotate_every");
     let small = "[server]\nmax_body='2MiB'\n[inbox.quarantine]\nmax_bytes='1MiB'";
     assert_wrong(small, "inbox.quarantine.max_bytes", "too small", "max_body");
     assert_wrong("[[sources]]\nname='b'\npath='/b'\nsecrets=[]", "sources[1].secrets", "at least one", "file");

@@ -6,6 +6,7 @@ mod harness;
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod archive;
 mod commands;
 mod config;
 mod delivery;
