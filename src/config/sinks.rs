@@ -8,6 +8,8 @@ use super::section::Section;
 use super::server;
 use crate::consume::{self, Ordering, Retry};
 use crate::model::{EventType, SinkName};
+#[cfg(feature = "filters")]
+use crate::route::Filter;
 use crate::route::{Glob, Route};
 use crate::sink::{self, Format, exec, file, http};
 
@@ -78,9 +80,36 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
 }
 
 fn route(s: &mut Section<'_>) -> Option<Route> {
+    let globs = globs(s);
+    let filter = filter(s);
+    Some(filter?(Route::new(globs?)))
+}
+
+/// What the filter, where there is one, adds to a route.
+#[cfg(feature = "filters")]
+fn filter(s: &mut Section<'_>) -> Option<impl FnOnce(Route) -> Route + use<>> {
+    let is_set = s.has("filter");
+    let filter = s.text("filter", None, |text| {
+        let hint = "write a condition in CEL, such as filter = \"event.data.amounts.creditedAmount.currency == 'EUR'\"";
+        Filter::compile(text).map_err(|error| Wrong::new(error.to_string(), hint))
+    });
+    (filter.is_some() || !is_set).then_some(|route: Route| match filter {
+        Some(filter) => route.with_filter(filter),
+        None => route,
+    })
+}
+
+#[cfg(not(feature = "filters"))]
+fn filter(s: &mut Section<'_>) -> Option<impl FnOnce(Route) -> Route + use<>> {
+    let is_set = s.has("filter");
+    s.forbid("filter", "this build has no filters", "use a build with the feature \"filters\"");
+    (!is_set).then_some(|route| route)
+}
+
+fn globs(s: &mut Section<'_>) -> Option<Vec<Glob>> {
     if !s.has("events") {
         s.strings("events");
-        return Some(Route::new(Vec::new()));
+        return Some(Vec::new());
     }
     let patterns = s.strings("events")?;
     if patterns.is_empty() {
@@ -89,7 +118,7 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
     }
     let globs =
         patterns.iter().map(|pattern| glob(pattern).map_err(|wrong| s.wrong("events", wrong.message, wrong.hint)).ok());
-    globs.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Route::new)
+    globs.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// A pattern in the spelling of the wire (`payin_*`) would never match: types are canonical by then.
@@ -246,6 +275,7 @@ fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
     let directory = s.text("directory", None, parse::path);
     let words = [("retry", exec::OnFailure::Retry), ("dead_letter", exec::OnFailure::DeadLetter)];
     let on_failure = s.word("on_failure", Some("retry"), &words, &[]);
+    let max_output = s.size("max_output", Some("1KiB"), ["0B", "4KiB"]);
     let command = command?;
     if command.first().is_none_or(|program| program.trim().is_empty()) {
         s.wrong("command", "names no program", "write command = [\"/usr/bin/handler\", \"--flag\"]");
@@ -259,14 +289,19 @@ fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
         );
         return None;
     }
-    Some(exec::Config { command, env_allow, directory, on_failure: on_failure? })
+    Some(exec::Config { command, env_allow, directory, on_failure: on_failure?, max_output: max_output? as usize })
 }
 
 fn file(s: &mut Section<'_>) -> Option<file::Config> {
     let path = s.required("path", "\"/var/lib/ralio-relay/events.ndjson\"", parse::path);
     let rotate_size = s.size("rotate_size", None, ["1KiB", "1TiB"]);
     let rotate_every: Option<Duration> = s.duration("rotate_every", None, ["1s", "366d"]);
-    Some(file::Config { path: path?, rotate_size, rotate_every })
+    let compress = s.bool("compress", false);
+    if compress == Some(true) && rotate_size.is_none() && rotate_every.is_none() {
+        s.wrong("compress", "has no effect: only rotated files are compressed", "set rotate_size or rotate_every too");
+        return None;
+    }
+    Some(file::Config { path: path?, rotate_size, rotate_every, compress: compress? })
 }
 
 #[cfg(test)]

@@ -261,10 +261,7 @@ fn what_a_later_version_will_know_is_said_to_be_planned() {
     for (more, key) in [
         ("[inbox.retention]\nbodies='400d'", "inbox.retention"),
         ("[telemetry.otlp]\nendpoint='x'", "telemetry"),
-        ("[[sinks]]\nname='x'\ntype='stdout'\nfilter='true'", "sinks[0].filter"),
         ("[[sinks]]\nname='x'\ntype='stdout'\nretry={breaker_after=10}", "sinks[0].retry.breaker_after"),
-        ("[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='1MiB'}", "sinks[0].exec.max_output"),
-        ("[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}", "sinks[0].file.compress"),
         ("[[sinks]]\nname='x'\ntype='nats'", "sinks[0].type"),
     ] {
         assert_wrong(more, key, "planned", "");
@@ -297,11 +294,38 @@ fn keys_are_checked_against_each_other() {
     let problems = Case::new().bad(&[&format!("{GOOD}{twin}")]);
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys, ["sources[1].name", "sources[1].path"]);
+    let exec = "[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='5KiB'}";
+    assert_wrong(exec, "sinks[0].exec.max_output", "out of range", "from \"0B\" to \"4KiB\"");
+    let file = "[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}";
+    assert_wrong(file, "sinks[0].file.compress", "no effect", "rotate_every");
     let small = "[server]\nmax_body='2MiB'\n[inbox.quarantine]\nmax_bytes='1MiB'";
     assert_wrong(small, "inbox.quarantine.max_bytes", "too small", "max_body");
     assert_wrong("[[sources]]\nname='b'\npath='/b'\nsecrets=[]", "sources[1].secrets", "at least one", "file");
     let problems = Case::new().bad(&["[server]\nplaintext=true"]);
     assert!(problems.len() == 1 && problems[0].key == "sources" && problems[0].hint.contains("[[sources]]"));
+}
+
+#[cfg(feature = "filters")]
+#[test]
+fn filters_are_compiled_when_the_configuration_is_read() {
+    let stdout = |filter: &str| format!("[[sinks]]\nname='x'\ntype='stdout'\nevents=['payin.*']\nfilter={filter}\n");
+    let wrong =
+        |filter: &str, message| assert_wrong(&stdout(filter), "sinks[0].filter", message, "write a condition in CEL");
+    wrong("'evnt.data.a == 1'", "unknown variable 'evnt'");
+    wrong("'event.data.a = 1'", "not an expression (line 1, column 14)");
+    wrong("'event.data.a.matches(\"(\")'", "invalid regular expression");
+    assert_wrong(&stdout("true"), "sinks[0].filter", "true is not text in quotes", "filter = \"...\"");
+    let reading = Case::new().read(&[&format!("{GOOD}{}", stdout("\"event.data.a == 'x'\""))]);
+    assert!(reading.effective.to_toml().contains("filter = \"event.data.a == 'x'\"  # "));
+    let settings = reading.settings.unwrap();
+    assert_eq!(settings.sinks[0].consumer.route.revision(), "payin.*  filter \"event.data.a == 'x'\"");
+}
+
+#[cfg(not(feature = "filters"))]
+#[test]
+fn a_filter_in_a_build_without_them_is_an_error() {
+    let sink = "[[sinks]]\nname='x'\ntype='stdout'\nfilter='true'";
+    assert_wrong(sink, "sinks[0].filter", "no filters", "feature \"filters\"");
 }
 
 /// Each cuts off what looks like a torn line of its own, and the database is no place for lines at all.

@@ -6,12 +6,14 @@ mod harness;
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod archive;
 mod breaker;
 mod commands;
 mod config;
 mod delivery;
 mod dev;
 mod durability;
+mod exec;
 mod http_sink;
 mod observe;
 mod receive;
