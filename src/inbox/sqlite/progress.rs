@@ -57,13 +57,11 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(),
 fn replay_of(connection: &Connection, id: i64) -> Result<Option<(i64, bool)>, Fault> {
     let known = connection
         .prepare_cached(
-            "SELECT s.job_id, j.state > 2 FROM sinks s LEFT JOIN jobs j ON j.id = s.job_id WHERE s.id = ?1",
+            "SELECT s.job_id, coalesce(j.state > 2, 1) FROM sinks s LEFT JOIN jobs j ON j.id = s.job_id WHERE s.id = ?1",
         )?
-        .query_row([id], |row| {
-            let job: Option<i64> = row.get(0)?;
-            Ok(job.map(|job| row.get::<_, Option<bool>>(1).map(|ended| (job, ended.unwrap_or(true)))).transpose()?)
-        })
+        .query_row([id], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))
         .optional()?;
+    let known = known.map(|(job, has_ended): (Option<i64>, bool)| job.map(|job| (job, has_ended)));
     known.ok_or_else(|| Fault::Refused(format!("there is no consumer {id}")))
 }
 
