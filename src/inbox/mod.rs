@@ -1,6 +1,8 @@
 //! The log: what is stored, in what order, and how far each consumer has come. [`Inbox`] is the daemon's view of it;
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
+#[cfg(test)]
+mod contract;
 mod event;
 mod job;
 mod progress;

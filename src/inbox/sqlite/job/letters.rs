@@ -11,7 +11,7 @@ use super::super::fault::Fault;
 use super::super::letters::{self, Letter};
 use super::super::progress;
 use super::{PORTION, Step, Stored, counted, sinks};
-use crate::inbox::{Change, ConsumerId, Effect, LetterFilter, Parked, micros};
+use crate::inbox::{Change, ConsumerId, Effect, LetterFilter, Parked, from_micros, micros};
 
 /// Parked events of one consumer: what it may hold in memory.
 const MAX_PARKED: usize = 10_000;
@@ -31,6 +31,8 @@ pub(super) fn retry(
         return Ok(failed);
     }
     let mut step = Step { place: stored.place, ..Step::default() };
+    // As it is stored: what a running consumer is told is what it would read.
+    let due = from_micros(micros(now));
     let mut parked: BTreeMap<i64, usize> = BTreeMap::new();
     let mut revived: BTreeMap<i64, Vec<Parked>> = BTreeMap::new();
     let letters = portion(connection, stored, filter)?;
@@ -53,7 +55,7 @@ pub(super) fn retry(
                     attempts: record.attempts,
                     first_attempt: None,
                     still: Duration::ZERO,
-                    next_attempt: now,
+                    next_attempt: due,
                 };
                 connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([record.id])?;
                 progress::set_aside(connection, letter.sink_id, &event)?;

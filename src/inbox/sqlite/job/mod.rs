@@ -9,6 +9,8 @@ mod sinks;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+#[cfg(test)]
+pub(super) use self::prune::PAGE as PRUNABLE;
 pub(super) use self::prune::Prunable;
 use super::consumer;
 use super::fault::Fault;
