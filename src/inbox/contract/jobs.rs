@@ -162,6 +162,7 @@ pub(in crate::inbox) async fn a_job_of_many_portions_ends(inbox: &dyn Inbox) {
             })
             .collect();
         portions.push(revived.len());
+        assert!(portions.len() < 10, "it never ends: {portions:?}");
         // All of them come to nothing at once.
         let unpark = revived.iter().map(|event| event.seq).collect();
         let dead = revived.iter().map(|event| letter(event.seq.get(), "again")).collect();

@@ -31,14 +31,14 @@ async fn jobs_are_handed_in_while_the_writer_is_under_load() {
     let hand_in = {
         let (config, stop) = (config.clone(), Arc::clone(&stop));
         tokio::task::spawn_blocking(move || {
-            let desk = Desk::open(&config).unwrap();
-            let ids: Vec<_> = (0..20).map(|_| desk.submit(&job(Task::Pause { sink: sink("bus") })).unwrap()).collect();
+            let hand_in = |desk: Desk| (0..20).map(|_| desk.submit(&job(Task::Pause { sink: sink("bus") }))).collect();
+            let ids: Result<Vec<_>, _> = Desk::open(&config).and_then(hand_in);
             stop.store(true, Ordering::Relaxed);
             ids
         })
     };
     let sent: usize = futures_util::future::join_all(senders).await.into_iter().sum();
-    let ids = hand_in.await.unwrap();
+    let ids = hand_in.await.unwrap().unwrap();
     assert_eq!(inbox.trouble(), None);
     assert_eq!(inbox.head().borrow().get(), i64::try_from(sent).unwrap(), "no sender was refused");
     let open = inbox.open_jobs().await.unwrap();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::inbox::{Job, JobState, LetterFilter, QuarantineFilter, Task};
+use crate::inbox::{Job, JobState, JobUpdate, LetterFilter, QuarantineFilter, Task};
 use crate::model::JobId;
 
 fn stored(config: &Config, id: JobId) -> Job {
@@ -127,6 +127,36 @@ async fn purged_requests_no_longer_count_against_the_bounds() {
         }
         assert!(count(0));
     }
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn an_ended_replay_leaves_its_history_and_nothing_parked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    fill(&inbox, 2).await;
+    let bus = register(&inbox, "bus").await;
+    inbox.record(Progress { park: vec![parked(1, 1)], ..progress(bus.id, 2) }).await.unwrap();
+    let id = inbox.submit(job(replay("bus", 1, 2))).await.unwrap();
+    let replayed = inbox.consumer(Registration::Replay { job: id }, "*".to_owned()).await.unwrap().id;
+    let park = |at| Progress { park: vec![parked(at, 1)], ..progress(replayed, at) };
+    inbox.record(park(1)).await.unwrap();
+    let raw = Connection::open(&config.path).unwrap();
+    let parked_by = || -> Vec<i64> {
+        let mut rows = raw.prepare("SELECT sink_id FROM parked ORDER BY sink_id").unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(parked_by(), [bus.id.get(), replayed.get()]);
+    let end = JobUpdate { state: Some(JobState::Cancelled), ..JobUpdate::default() };
+    inbox.update_job(id, end).await.unwrap();
+    assert_eq!(parked_by(), [bus.id.get()]);
+    // What was in flight when it ended.
+    inbox.record(park(2)).await.unwrap();
+    assert_eq!(parked_by(), [bus.id.get()]);
+    let cursor: i64 =
+        raw.query_row("SELECT cursor FROM sinks WHERE job_id = ?1", [id.get()], |row| row.get(0)).unwrap();
+    assert_eq!(cursor, 2);
     inbox.close().await;
 }
 
