@@ -75,13 +75,13 @@ pub(in crate::inbox) async fn a_renamed_sink_keeps_its_place(inbox: &dyn Inbox) 
     assert_eq!(register(inbox, "other").await.id, other.id);
     assert_eq!(register(inbox, "old").await.id, old.id);
     // The old name may be given to a new sink, by renaming: who asks for it means that one.
-    carry_out(inbox, rename("old", "newest")).await;
+    carry_out(inbox, rename("old", "newer")).await;
     carry_out(inbox, rename("other", "old")).await;
     assert_eq!(register(inbox, "old").await.id, other.id);
     // Two sinks have had the name: the last one is meant.
-    carry_out(inbox, rename("old", "last")).await;
+    carry_out(inbox, rename("old", "oldest")).await;
     assert_eq!(register(inbox, "old").await.id, other.id);
-    assert_eq!(register(inbox, "newest").await.id, old.id);
+    assert_eq!(register(inbox, "newer").await.id, old.id);
 }
 
 pub(in crate::inbox) async fn a_replay_is_a_consumer_with_an_end(inbox: &dyn Inbox) {

@@ -49,6 +49,25 @@ async fn jobs_are_handed_in_while_the_writer_is_under_load() {
 }
 
 #[tokio::test]
+async fn a_desk_waits_for_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let desk = Desk::open(&config).unwrap();
+    let other = Connection::open(&config.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (told, answer) = std::sync::mpsc::channel();
+    let handed_in = tokio::task::spawn_blocking(move || {
+        told.send(desk.submit(&job(Task::Pause { sink: sink("bus") }))).unwrap();
+    });
+    assert!(answer.recv_timeout(Duration::from_millis(100)).is_err(), "it waits");
+    other.execute_batch("ROLLBACK").unwrap();
+    handed_in.await.unwrap();
+    assert_eq!(inbox.open_jobs().await.unwrap()[0].id, answer.recv().unwrap().unwrap());
+    inbox.close().await;
+}
+
+#[tokio::test]
 async fn a_desk_makes_no_inbox_and_writes_nothing_back() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
