@@ -31,7 +31,7 @@ use crate::model::{JobId, Seq};
 /// The checked settings of the inbox.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The database file. `-wal` and `-shm` files and `inbox.lock` stand beside it.
+    /// The database file. `-wal` and `-shm` files stand beside it, and with its stem `.lock` and `.waiting`.
     pub path: PathBuf,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,
