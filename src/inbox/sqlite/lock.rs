@@ -12,8 +12,6 @@ use super::open::{OpenError, directory, io_error, private_file};
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
-    /// See [`Lock::announce`].
-    waiting: PathBuf,
 }
 
 /// Somebody waits for the inbox, until this is dropped or the process ends.
@@ -36,7 +34,7 @@ impl Lock {
         let path = database.with_extension("lock");
         let file = private_file(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file, waiting: waiting_file(database) })),
+            Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(io_error(&path, error)),
         }
@@ -53,9 +51,9 @@ impl Lock {
         Ok(Waiting { _file: file })
     }
 
-    /// Whether somebody waits for this lock. A hint: what cannot be found out counts as no.
-    pub fn is_wanted(&self) -> bool {
-        match File::open(&self.waiting) {
+    /// Whether somebody waits for this inbox. A hint: what cannot be found out counts as no.
+    pub fn is_wanted(database: &Path) -> bool {
+        match File::open(waiting_file(database)) {
             Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
         }

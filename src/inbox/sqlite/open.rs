@@ -170,10 +170,3 @@ pub(super) fn directory(path: &Path) -> PathBuf {
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), source }
 }
-
-impl Lock {
-    /// HELPER
-    pub fn is_wanted(_database: &Path) -> bool {
-        false
-    }
-}

@@ -55,11 +55,13 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
 
 /// Stores a job, to be carried out.
 pub(super) fn insert(connection: &Connection, job: &NewJob) -> rusqlite::Result<JobId> {
-    let NewJob { task, who, reason, at } = job;
+    let NewJob { task, who, reason, total, at } = job;
     let task = serde_json::to_string(task).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     connection
-        .prepare_cached("INSERT INTO jobs (task, who, reason, created_at, state) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![task, who, reason, micros(*at), code(JobState::Queued)])?;
+        .prepare_cached(
+            "INSERT INTO jobs (task, who, reason, created_at, state, total) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![task, who, reason, micros(*at), code(JobState::Queued), total])?;
     Ok(JobId::new(connection.last_insert_rowid()))
 }
 
