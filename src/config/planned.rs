@@ -1,8 +1,7 @@
 //! Keys that the design has and this version has not. An option that does nothing would be worse than an error.
 
 /// A table stands for everything in it.
-const PLANNED: [&str; 14] = [
-    "inbox.retention",
+const PLANNED: [&str; 13] = [
     "provider",
     "sinks.exec.max_output",
     "sinks.file.compress",
