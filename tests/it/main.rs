@@ -12,5 +12,7 @@ mod delivery;
 mod dev;
 mod durability;
 mod observe;
+mod operate;
+mod operate_replay;
 mod receive;
 mod sink_contract;
