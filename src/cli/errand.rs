@@ -15,6 +15,7 @@ use super::access::with_advice;
 use super::output::{Output, clean};
 use super::{ConfigArgs, Exit};
 use crate::app::{self, Ask, Errand};
+use crate::config::{Problems, Settings};
 use crate::inbox::sqlite::Lock;
 use crate::inbox::{self, Job, JobState, NewJob, Task};
 use crate::lifecycle::{Signals, Stop};
@@ -51,11 +52,20 @@ pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyho
     let bar = ProgressBar::new_spinner();
     log_beside(&bar)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let errand = runtime.block_on(carried_out(config, inbox, ask, &bar));
+    let mut is_misconfigured = false;
+    let mut settings = || config.load().inspect_err(|_| is_misconfigured = true);
+    let errand = runtime.block_on(carried_out(inbox, &mut settings, ask, &bar));
     // What hangs must not keep the person waiting: the job is in the inbox.
     runtime.shutdown_timeout(Duration::from_millis(500));
     bar.finish_and_clear();
-    match errand.map_err(|error| with_advice(error, &inbox.path))? {
+    let errand = match errand {
+        Err(error) if is_misconfigured => {
+            eprintln!("error: {error:#}");
+            return Ok(Exit::Misconfigured);
+        }
+        errand => errand.map_err(|error| with_advice(error, &inbox.path))?,
+    };
+    match errand {
         Errand::Left(job) => {
             eprintln!("{}", left(&job, daemon_runs(&inbox.path)));
             Ok(Exit::Finding)
@@ -76,16 +86,15 @@ pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyho
 }
 
 async fn carried_out(
-    config: &ConfigArgs,
     inbox: &inbox::Config,
+    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
     ask: Ask,
     bar: &ProgressBar,
 ) -> anyhow::Result<Errand> {
     let signals = Signals::register().context("signals cannot be received")?;
     let stop = Stop::default();
-    let mut settings = || config.load();
     let mut watch = |job: &Job| show(bar, job);
-    let mut errand = pin!(app::carry_out(inbox, &mut settings, ask, stop.soft.clone(), &mut watch));
+    let mut errand = pin!(app::carry_out(inbox, settings, ask, stop.soft.clone(), &mut watch));
     tokio::select! {
         ended = &mut errand => Ok(ended?),
         () = signals.pass_on(stop.clone()) => bail!("stopped at once; what was asked for may still be carried out"),

@@ -21,7 +21,7 @@ Examples:
 
 Drops the bodies of events that came in longer ago than inbox.retention.bodies, and nothing else: ids, digests, \
 signatures and attempts stay for good. A body that a sink has still to get, that is parked, a dead letter or part of a \
-replay is kept until that is over.
+replay is kept until that is over. The daemon does the same once a day.
 
 Exit code: 0 when it is done, 2 when inbox.retention.bodies is not set.";
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BeginArgs;
-use super::plan::{Counts, Plan, UpperEnd};
+use super::plan::{Counts, Plan, UpperEnd, judged};
 use crate::app::Ask;
 use crate::cli::access::with_advice;
 use crate::cli::consent::{ask, counted, is_terminal};
@@ -97,7 +97,8 @@ fn count(reader: &mut Reader, selection: &Selection, route: &Route) -> anyhow::R
     let mut counts = Counts::default();
     let walked = reader.each_selected(selection, &mut |slice| -> ControlFlow<()> {
         bar.set_position(stretch(slice.read_to));
-        counts.add(slice, route)
+        counts.add(&slice.events, judged(route, &slice.events));
+        ControlFlow::Continue(())
     });
     bar.finish_and_clear();
     walked?;

@@ -9,7 +9,7 @@ use indicatif::HumanDuration;
 
 use super::record::filters;
 use crate::cli::output::{Output, clean};
-use crate::inbox::{Selection, Slice, StoredEvent};
+use crate::inbox::{Selection, StoredEvent};
 use crate::model::{Seq, SinkName};
 use crate::route::Route;
 
@@ -54,11 +54,11 @@ pub(super) struct Counts {
 const UNSURE: usize = 5;
 
 impl Counts {
-    /// Counts one stretch of the log.
-    pub(super) fn add(&mut self, slice: Slice, route: &Route) -> ControlFlow<()> {
-        for event in slice.events {
+    /// Counts one stretch of the log, and what the route says of its events.
+    pub(super) fn add(&mut self, events: &[StoredEvent], judged: Vec<Judged>) {
+        for (event, judged) in events.iter().zip(judged) {
             self.matched += 1;
-            match (event.body.is_some(), event.conflict, judged(route, &event)) {
+            match (event.body.is_some(), event.conflict, judged) {
                 (_, _, Judged::Filtered) => self.filtered += 1,
                 (false, _, _) => self.pruned += 1,
                 (true, true, _) => self.conflicts += 1,
@@ -71,21 +71,21 @@ impl Counts {
                 }
             }
         }
-        ControlFlow::Continue(())
     }
 }
 
 /// What a route says of an event.
-#[expect(dead_code, reason = "routes that can be unsure are on their way")] // HELPER
-enum Judged {
+#[expect(dead_code, reason = "routes that can be unsure are on their way")] // HELPER: `route::Verdict`
+pub(super) enum Judged {
     Wanted,
     Filtered,
     Unsure(String),
 }
 
-/// HELPER: the one place that has to become `Route::judge` (with the whole slice, in a runtime), once it is there.
-fn judged(route: &Route, event: &StoredEvent) -> Judged {
-    if route.wants(&event.event_type) { Judged::Wanted } else { Judged::Filtered }
+/// What the route says of each. HELPER: becomes `runtime.block_on(route.judge(subjects))`.
+pub(super) fn judged(route: &Route, events: &[StoredEvent]) -> Vec<Judged> {
+    let judge = |event: &StoredEvent| if route.wants(&event.event_type) { Judged::Wanted } else { Judged::Filtered };
+    events.iter().map(judge).collect()
 }
 
 /// A replay that has been thought through.
@@ -189,7 +189,7 @@ mod tests {
             event("payout.completed", None, false),
             event("payin.completed", Some(b"[]"), true),
         ];
-        assert!(counts.add(Slice { events, read_to: seq(9) }, &route).is_continue());
+        counts.add(&events, judged(&route, &events));
         let Counts { matched, wanted, filtered, pruned, conflicts, unsure } = counts;
         assert_eq!((matched, wanted, filtered, pruned, conflicts), (6, 2, 2, 1, 1));
         assert!(unsure.is_empty());
