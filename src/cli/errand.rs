@@ -49,7 +49,7 @@ pub(crate) fn reason(text: &str) -> Result<String, &'static str> {
 /// Has a job carried out, shows how far it is on a terminal, and prints what came of it. Ctrl-C leaves it, and says how
 /// it goes on.
 pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyhow::Result<Exit> {
-    let bar = ProgressBar::new_spinner();
+    let bar = ProgressBar::new_spinner().with_style(style("{spinner} {human_pos} done {msg}"));
     log_beside(&bar)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let mut is_misconfigured = false;
@@ -108,24 +108,23 @@ pub(crate) fn daemon_runs(inbox: &Path) -> bool {
 
 /// A bar once it is known how much there is, a spinner before. Neither is seen where there is no terminal.
 fn show(bar: &ProgressBar, job: &Job) {
-    let seen = job.done + job.failed;
-    if bar.length() != job.total {
-        let template = match job.total {
-            Some(total) => {
-                bar.set_length(total);
-                "{bar:30} {human_pos}/{human_len} {per_sec} {eta} {msg}"
-            }
-            None => "{spinner} {human_pos} {msg}",
-        };
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+    if let Some(total) = job.total
+        && bar.length() != job.total
+    {
+        bar.set_length(total);
+        bar.set_style(style("{bar:30} {human_pos}/{human_len} {per_sec} {eta} {msg}"));
     }
     bar.set_message(match (job.state, job.failed) {
         (JobState::Queued, _) => "waiting for its turn".to_owned(),
         (_, 0) => String::new(),
         (_, failed) => format!("({failed} given up)"),
     });
-    bar.set_position(seen);
+    bar.set_position(job.done + job.failed);
     bar.tick();
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is valid")
 }
 
 /// What goes wrong while a job is carried out here is said beside the bar.
@@ -167,8 +166,24 @@ fn exit(job: &Job) -> Exit {
 
 fn said(job: &Job) -> String {
     let message = match job.message.as_str() {
-        "" => format!("{} done", job.done),
+        "" => format!("{} has ended", name(job)),
         message => message.to_owned(),
+    };
+    let message = match job.task {
+        Task::Replay { .. } if job.failed > 0 => {
+            let look = format!("ralio-relay replay show {}", job.id);
+            format!("{message}: {} delivered, {} given up (see {look})", job.done, job.failed)
+        }
+        Task::Replay { .. } => format!("{message}: {} delivered", job.done),
+        Task::Pause { .. }
+        | Task::Resume { .. }
+        | Task::Rename { .. }
+        | Task::Retry { .. }
+        | Task::Discard { .. }
+        | Task::Admit { .. }
+        | Task::Purge { .. }
+        | Task::Prune { .. }
+        | Task::Cancel { .. } => message,
     };
     match job.state {
         JobState::Cancelled => format!("{} was cancelled: {message}", name(job)),
@@ -266,13 +281,14 @@ pub(crate) mod tests {
     fn exit_codes_tell_done_from_nothing_done_and_failed() {
         let done = replay(JobState::Done);
         assert_eq!(exit(&done), Exit::Finding, "it gave two events up");
+        assert_eq!(said(&done), "replay 7 has ended: 118 delivered, 2 given up (see ralio-relay replay show 7)");
         let done = Job { failed: 0, ..done };
-        assert_eq!(exit(&done), Exit::Success);
+        assert_eq!((exit(&done), said(&done)), (Exit::Success, "replay 7 has ended: 118 delivered".to_owned()));
         for state in [JobState::Failed, JobState::Cancelled] {
             assert_eq!(exit(&Job { state, ..done.clone() }), Exit::Finding);
         }
         let retry = Job { task: Task::Retry { letters: LetterFilter::default() }, ..done };
-        assert_eq!((exit(&retry), said(&retry)), (Exit::Success, "118 done".to_owned()));
+        assert_eq!((exit(&retry), said(&retry)), (Exit::Success, "job 7 has ended".to_owned()));
         assert_eq!(exit(&Job { done: 0, ..retry.clone() }), Exit::Finding);
         let failed = Job { state: JobState::Failed, message: "no such sink".to_owned(), ..retry };
         assert_eq!(said(&failed), "job 7 failed: no such sink");

@@ -110,6 +110,9 @@ fn print<W: Write>(out: &mut Output<W>, letter: &DeadLetterRecord, event: &Event
     let standing = now(letter, event).map_or_else(
         || letter.replay.map_or_else(|| "-".to_owned(), |replay| format!("given up by replay {replay}")),
         |pair| {
+            if matches!(pair, PairState::DeadLetter { id, .. } if *id == letter.id) {
+                return "waits for a decision".to_owned();
+            }
             let (at, note) = state(pair);
             let at = at.map(|at| format!(" at {}", utc(at))).unwrap_or_default();
             format!("{}{at}: {note}", pair.as_str().replace('_', " "))
@@ -166,7 +169,7 @@ mod tests {
         let mut bytes = Vec::new();
         assert!(print(&mut Output::new(&mut bytes), &letter(), &event).is_continue());
         let text = String::from_utf8(bytes).unwrap();
-        assert!(text.contains("now        dead letter at 2026-01-31T10:00:09.000000Z: HTTP 422"), "{text}");
+        assert!(text.contains("now        waits for a decision\n"), "{text}");
         assert!(text.contains("Attempts\nnone\n") && text.contains("order-1"), "{text}");
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         let shown = serde_json::to_value(Detail::new(&letter(), &event)).unwrap();

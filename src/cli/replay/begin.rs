@@ -76,6 +76,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         return Ok(exit);
     }
     let task = Task::Replay { sink: name, selection, rate: args.rate };
+    // HELPER: NewJob { total: Some(counts.wanted), ..new_job(..) }, once jobs can be stored with it.
     start(&args.config, &inbox, new_job(task, &reason), args.detach)
 }
 
