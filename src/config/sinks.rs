@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::SinkSettings;
 use super::parse::{self, Wrong};
 use super::section::Section;
 use super::server;
+use super::{SinkOutline, SinkSettings};
 use crate::consume::{self, Ordering, Retry};
 use crate::model::{EventType, SinkName};
 #[cfg(feature = "filters")]
@@ -51,13 +51,33 @@ pub(super) fn sinks(root: &mut Section<'_>) -> Option<Vec<SinkSettings>> {
     root.each("sinks", |s| sink(s, &mut names)).into_iter().collect()
 }
 
-fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> {
+/// Name, type and route of each; the rest of a table is not looked at. `None` when any of these is not right.
+pub(super) fn outlines(root: &mut Section<'_>) -> Option<Vec<SinkOutline>> {
+    let mut names = Vec::new();
+    let outline = |s: &mut Section<'_>| {
+        let (name, kind, route) = (name(s, &mut names), kind(s), route(s));
+        s.take_rest();
+        Some(SinkOutline { name: name?, kind: kind?.as_str(), route: route? })
+    };
+    root.each("sinks", outline).into_iter().collect()
+}
+
+fn name(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkName> {
     let name = s.required("name", "\"bus\"", |text| {
         SinkName::new(text).map_err(|error| Wrong::new(error.to_string(), "write a name such as \"bus\""))
     });
     s.unique("name", &name, names, "give each its own: a sink's place in the log hangs on its name");
+    name
+}
+
+fn kind(s: &mut Section<'_>) -> Option<Kind> {
     s.require("type", "\"amqp\" (or \"http\", \"exec\", \"file\", \"stdout\")");
-    let kind = s.word("type", None, &KINDS, &["nats", "redis", "kafka"]);
+    s.word("type", None, &KINDS, &["nats", "redis", "kafka"])
+}
+
+fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> {
+    let name = name(s, names);
+    let kind = kind(s);
     let route = route(s);
     let words = [("key", Ordering::Key), ("none", Ordering::None)];
     let ordering = s.word("ordering", Some("key"), &words, &[]);

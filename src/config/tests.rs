@@ -259,13 +259,42 @@ fn unknown_keys_are_errors_with_the_nearest_known_one() {
 #[test]
 fn what_a_later_version_will_know_is_said_to_be_planned() {
     for (more, key) in [
-        ("[inbox.retention]\nbodies='400d'", "inbox.retention"),
         ("[telemetry.otlp]\nendpoint='x'", "telemetry"),
         ("[[sinks]]\nname='x'\ntype='stdout'\nretry={breaker_after=10}", "sinks[0].retry.breaker_after"),
         ("[[sinks]]\nname='x'\ntype='nats'", "sinks[0].type"),
     ] {
         assert_wrong(more, key, "planned", "");
     }
+}
+
+#[test]
+fn bodies_are_kept_for_good_unless_a_time_is_set() {
+    assert_eq!(Case::new().good(&[GOOD]).inbox.retention, None);
+    let set = format!("{GOOD}[inbox.retention]\nbodies='400d'");
+    let reading = Case::new().read(&[&set]);
+    assert!(reading.effective.to_toml().contains("bodies = \"400d\"  # "), "{}", reading.effective.to_toml());
+    assert_eq!(reading.settings.unwrap().inbox.retention, Some(Duration::from_secs(400 * 86_400)));
+    assert_wrong("[inbox.retention]\nbodies='1h'", "inbox.retention.bodies", "out of range", "\"1d\"");
+}
+
+/// Commands that touch no sink work where its secrets cannot be read.
+#[test]
+fn an_outline_needs_no_secret() {
+    let case = Case::new();
+    let sinks = "[inbox]\nurl='sqlite://here.db'\n[[sinks]]\nname='a'\ntype='http'\nevents=['payin.*']\n\
+                 http={url={file='/nobody/may/read/this'}}\n[[sinks]]\nname='b'\ntype='stdout'";
+    case.bad(&[&format!("{GOOD}{sinks}")]);
+    let file = case.file("outline.toml", sinks);
+    let outline = super::outline(&[file], &Env::default()).unwrap();
+    assert_eq!(outline.inbox.path, PathBuf::from("here.db"));
+    let sinks: Vec<_> =
+        outline.sinks.iter().map(|sink| (sink.name.as_str(), sink.kind, sink.route.revision())).collect();
+    assert_eq!(sinks, [("a", "http", "payin.*".to_owned()), ("b", "stdout", "*".to_owned())]);
+
+    let file = case.file("outline.toml", "[[sinks]]\nname='a'\ntype='amqpp'\n[[sinks]]\nname='a'\ntype='file'");
+    let Problems(problems) = super::outline(&[file], &Env::default()).unwrap_err();
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["sinks[0].type", "sinks[1].name"]);
 }
 
 #[test]

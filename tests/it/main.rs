@@ -16,5 +16,7 @@ mod durability;
 mod exec;
 mod http_sink;
 mod observe;
+mod operate;
+mod operate_replay;
 mod receive;
 mod sink_contract;
