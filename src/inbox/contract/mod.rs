@@ -105,7 +105,7 @@ pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {
 }
 
 pub(in crate::inbox) fn job(task: Task) -> NewJob {
-    NewJob { task, who: "ada".to_owned(), reason: "because".to_owned(), at: now() }
+    NewJob { task, who: "ada".to_owned(), reason: "because".to_owned(), total: None, at: now() }
 }
 
 /// Has a job carried out to its end.
