@@ -1,7 +1,7 @@
 //! Keys that the design has and this version has not. An option that does nothing would be worse than an error.
 
 /// A table stands for everything in it.
-const PLANNED: [&str; 14] = [
+const PLANNED: [&str; 13] = [
     "inbox.retention",
     "provider",
     "sinks.exec.max_output",
@@ -14,7 +14,6 @@ const PLANNED: [&str; 14] = [
     "sinks.kafka",
     "sinks.nats",
     "sinks.redis",
-    "sinks.retry.breaker_after",
     "telemetry",
 ];
 

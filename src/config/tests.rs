@@ -104,13 +104,14 @@ fn what_is_left_out_has_the_documented_default() {
 #[test]
 fn sinks_have_the_defaults_of_their_type() {
     let sinks = "[[sinks]]\nname='bus'\ntype='amqp'\namqp={url='amqp://localhost'}\n[[sinks]]\nname='out'\ntype='stdout'\n\
-                 [[sinks]]\nname='more'\ntype='stdout'\nstart='2026-01-31'";
+                 [[sinks]]\nname='more'\ntype='stdout'\nstart='2026-01-31'\nretry={breaker_after=3}";
     let case = Case::new();
     let settings = case.good(&[&format!("{GOOD}{sinks}")]);
     let [bus, out, more] = settings.sinks.as_slice() else { panic!("{:?}", settings.sinks) };
     assert_eq!((bus.consumer.concurrency, out.consumer.concurrency), (200, 32));
     assert_eq!(bus.consumer.timeout, Duration::from_secs(10));
     assert_eq!(bus.consumer.retry.give_up_after, Duration::from_secs(72 * 3600));
+    assert_eq!((bus.consumer.retry.breaker_after, more.consumer.retry.breaker_after), (10, 3));
     assert_eq!((bus.consumer.start, bus.format), (crate::model::Start::Now, sink::Format::Raw));
     assert!(matches!(more.consumer.start, crate::model::Start::At(_)));
     let sink::Config::Amqp(amqp) = &bus.sink else { panic!("{:?}", bus.sink) };
@@ -262,7 +263,6 @@ fn what_a_later_version_will_know_is_said_to_be_planned() {
         ("[inbox.retention]\nbodies='400d'", "inbox.retention"),
         ("[telemetry.otlp]\nendpoint='x'", "telemetry"),
         ("[[sinks]]\nname='x'\ntype='stdout'\nfilter='true'", "sinks[0].filter"),
-        ("[[sinks]]\nname='x'\ntype='stdout'\nretry={breaker_after=10}", "sinks[0].retry.breaker_after"),
         ("[[sinks]]\nname='x'\ntype='http'\nhttp={url='http://h',ca='x'}", "sinks[0].http.ca"),
         ("[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='1MiB'}", "sinks[0].exec.max_output"),
         ("[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}", "sinks[0].file.compress"),

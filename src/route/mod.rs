@@ -1,6 +1,44 @@
 //! Does this sink want this event? Globs over canonical types. Pure.
 
-use crate::model::EventType;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::model::{EntityKey, EventId, EventType, Seq, SourceName};
+
+/// What a route decides on.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Place in the log.
+    pub seq: Seq,
+    /// Event id.
+    pub id: EventId,
+    /// Canonical type.
+    pub event_type: EventType,
+    /// Where it came in.
+    pub source: SourceName,
+    /// What it is about.
+    pub key: EntityKey,
+    /// The provider's time, where it gave one.
+    pub time: Option<Timestamp>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Arrived after a final state of the same entity.
+    pub stale: bool,
+    /// The body as received; `None` once retention has dropped it.
+    pub body: Option<Bytes>,
+}
+
+/// Whether a sink gets an event.
+#[must_use = "a verdict that is dropped is an event that vanishes"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Wanted,
+    /// It does not.
+    Filtered,
+    /// The filter could not be evaluated: the event is delivered, and the error counted.
+    Unsure(String),
+}
 
 /// A pattern over canonical types: `*` is any run of characters, dots included, `?` is one; all else is literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +99,15 @@ impl Route {
     /// Events of a type that any of the globs matches; every event when there are none.
     pub fn new(globs: Vec<Glob>) -> Self {
         Self { globs }
+    }
+
+    /// Decides on each, in the same order.
+    #[expect(clippy::unused_async, reason = "a filter is asked on a thread of its own")]
+    pub async fn judge(&self, subjects: Vec<Subject>) -> Vec<Verdict> {
+        let judge = |subject: &Subject| {
+            if self.wants(&subject.event_type) { Verdict::Wanted } else { Verdict::Filtered }
+        };
+        subjects.iter().map(judge).collect()
     }
 
     /// Whether this sink wants events of this type.
