@@ -18,7 +18,7 @@ impl Pace {
     /// `per_second` is above 0, and may be a fraction. The first event may go at once.
     pub(super) fn new(per_second: f64, now: Timestamp) -> Self {
         // One event a day is slower than anybody means, and still comes to an end.
-        Self { per_second: per_second.max(1.0 / 86_400.0), tokens: 1.0, at: now }
+        Self { per_second: per_second.max(1.0 / 86_400.0).min(1e9), tokens: 1.0, at: now }
     }
 
     /// Counts what has come in since the last time; a clock that was set back brings nothing, and takes nothing.
@@ -81,13 +81,12 @@ mod tests {
 
     #[test]
     fn whoever_waits_until_next_may_go() {
-        for rate in [0.001, 0.3, 1.0, 7.0, 333.3, 1e6, f64::MAX] {
+        for rate in [0.001, 0.3, 1.0, 7.0, 333.3, 1e5] {
             let mut pace = Pace::new(rate, at(0));
             for _ in 0..20 {
-                spend_all(&mut pace, pace.next().max(pace.at));
-                if rate < 1e6 {
-                    assert!(pace.next() > pace.at);
-                }
+                let next = pace.next();
+                spend_all(&mut pace, next);
+                assert!(pace.next() > pace.at);
             }
             let next = pace.next();
             pace.refill(next);
@@ -106,6 +105,9 @@ mod tests {
 
     #[test]
     fn a_rate_that_is_none_is_slow_and_not_wild() {
+        let mut pace = Pace::new(f64::INFINITY, at(0));
+        pace.refill(at(1));
+        assert!(pace.allows());
         for rate in [0.0, -1.0, f64::NAN] {
             let mut pace = Pace::new(rate, at(0));
             assert_eq!(spend_all(&mut pace, at(3600)), 1);

@@ -408,7 +408,7 @@ impl Consumer {
         reason.to_string()
     }
 
-    fn tell_unsure(&self, unsure: &[(Seq, String)]) {
+    pub(super) fn tell_unsure(&self, unsure: &[(Seq, String)]) {
         self.gauges.filter_errors.inc_by(unsure.len() as u64);
         for (seq, error) in unsure {
             if let Some(suppressed) = self.unsure.admit(Instant::now()) {
