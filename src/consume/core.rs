@@ -374,7 +374,7 @@ impl Core {
     }
 
     fn refused(&mut self, seq: Seq, reason: Reason, now: Timestamp) {
-        if self.condemned.contains_key(&seq) {
+        if self.condemned.remove(&seq).is_some() {
             self.bury(seq, reason.as_str().to_owned(), now);
         } else {
             self.condemned.insert(seq, reason);

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 pub use backoff::Retry;
 pub use handle::Handle;
-pub use lag::Lag;
 use jiff::Timestamp;
+pub use lag::Lag;
 pub use runner::{Consumer, Deps, End};
 
 use crate::model::{SinkName, Start};

@@ -18,7 +18,9 @@ impl Pace {
     /// `per_second` is above 0, and may be a fraction. The first event may go at once.
     pub(super) fn new(per_second: f64, now: Timestamp) -> Self {
         // One event a day is slower than anybody means, and still comes to an end.
-        Self { per_second: per_second.max(1.0 / 86_400.0).min(1e9), tokens: 1.0, at: now }
+        let slowest = 1.0 / 86_400.0;
+        // What is no number is slow, too.
+        Self { per_second: per_second.clamp(slowest, 1e9).max(slowest), tokens: 1.0, at: now }
     }
 
     /// Counts what has come in since the last time; a clock that was set back brings nothing, and takes nothing.

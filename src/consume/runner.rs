@@ -318,7 +318,13 @@ impl Consumer {
         }
         for event in discarded {
             if let Some(suppressed) = self.given_up.admit(Instant::now()) {
-                tracing::warn!(sink, seq = event.seq.get(), reason = event.reason, suppressed, "an event was discarded");
+                tracing::warn!(
+                    sink,
+                    seq = event.seq.get(),
+                    reason = event.reason,
+                    suppressed,
+                    "an event was discarded"
+                );
             }
         }
     }
@@ -413,7 +419,13 @@ impl Consumer {
         for (seq, error) in unsure {
             if let Some(suppressed) = self.unsure.admit(Instant::now()) {
                 let (sink, seq) = (self.config.name.as_str(), seq.get());
-                tracing::warn!(sink, seq, error, suppressed, "the filter could not decide on an event: it is delivered");
+                tracing::warn!(
+                    sink,
+                    seq,
+                    error,
+                    suppressed,
+                    "the filter could not decide on an event: it is delivered"
+                );
             }
         }
     }

@@ -247,8 +247,7 @@ impl World {
         disk.cursor = progress.cursor;
         self.core.recorded();
         for event in passed.map(|before| self.stored(seq(before + 1))) {
-            let settled =
-                !self.wanted(event) || self.is_final(event.seq) || self.disk.parked.contains_key(&event.seq);
+            let settled = !self.wanted(event) || self.is_final(event.seq) || self.disk.parked.contains_key(&event.seq);
             assert!(settled, "the cursor {} has passed {} without a trace", self.disk.cursor, event.seq);
         }
         assert!(self.disk.parked.keys().all(|at| !self.is_final(*at)), "parked and final");
@@ -281,9 +280,10 @@ impl World {
         self.revived.insert(at);
         self.disk.parked.insert(at, parked.clone());
         let event = self.stored(at).clone();
-        self.core.adopt(&[parked.clone()], &[event.clone()]);
         // Told twice, it is taken in once.
-        self.core.adopt(&[parked], &[event]);
+        for _ in 0..2 {
+            self.core.adopt(std::slice::from_ref(&parked), std::slice::from_ref(&event));
+        }
     }
 
     fn wait(&mut self, seconds: i64) {

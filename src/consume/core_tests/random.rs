@@ -89,8 +89,7 @@ impl World {
     }
 
     fn fail_to_read(&mut self, choice: usize) {
-        let parked: Vec<Seq> =
-            self.in_flight.iter().copied().filter(|at| self.disk.parked.contains_key(at)).collect();
+        let parked: Vec<Seq> = self.in_flight.iter().copied().filter(|at| self.disk.parked.contains_key(at)).collect();
         let Some(&at) = parked.get(choice % parked.len().max(1)) else { return };
         self.in_flight.retain(|other| *other != at);
         self.core.not_started(at, self.now);
@@ -99,7 +98,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_event_ends_once_and_in_order(

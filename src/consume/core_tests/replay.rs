@@ -81,14 +81,17 @@ fn probes_keep_the_pace() {
 
 #[test]
 fn it_has_finished_when_everything_up_to_its_end_is_final() {
-    let mut world = World::new(events(2), config_with(4, 10));
+    let mut log = events(2);
+    log.push(event(3, "c", "payout.completed", false));
+    let mut world = World::new(log, config_with(4, 10));
     assert!(!world.core.has_finished(seq(3)));
     world.turn();
-    world.core.read(Vec::new(), seq(3), world.now);
     assert!(!world.core.has_finished(seq(3)), "two are in flight");
     world.finish(0, delivered(), 0.5);
     world.finish(0, down(), 0.5);
     assert!(!world.core.has_finished(seq(3)), "one is parked");
+    world.turn();
+    world.commit();
     world.turn();
     world.commit();
     world.now = world.core.next_due().unwrap();
