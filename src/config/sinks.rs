@@ -176,12 +176,14 @@ fn retry(s: &mut Section<'_>) -> Option<Retry> {
     let max = s.duration("max", Some("10m"), ["10ms", "1d"]);
     let jitter = s.bool("jitter", true);
     let give_up_after = s.duration("give_up_after", Some("72h"), ["1s", "366d"]);
+    let breaker_after = s.integer("breaker_after", 10, [1, 1000]);
     let (initial, max) = (initial?, max?);
     if initial > max {
         s.wrong("initial", "is longer than max, the longest delay", "make initial shorter, or max longer");
         return None;
     }
-    Some(Retry { initial, max, jitter: jitter?, give_up_after: give_up_after? })
+    let (give_up_after, breaker_after) = (give_up_after?, breaker_after? as usize);
+    Some(Retry { initial, max, jitter: jitter?, give_up_after, breaker_after })
 }
 
 fn destination(s: &mut Section<'_>, kind: Option<Kind>) -> Option<sink::Config> {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BeginArgs;
-use super::plan::{Counts, Plan, UpperEnd, judged};
+use super::plan::{Counts, Plan, UpperEnd};
 use crate::app::Ask;
 use crate::cli::access::with_advice;
 use crate::cli::consent::{ask, counted, is_terminal};
@@ -15,6 +15,7 @@ use crate::cli::output::Output;
 use crate::cli::sinks::unknown;
 use crate::cli::{ConfigArgs, Exit, consent};
 use crate::config::{Outline, SinkOutline, load_outline};
+use crate::consume::subject;
 use crate::inbox::sqlite::{Desk, Reader};
 use crate::inbox::{self, NewJob, Selection, Task};
 use crate::model::Seq;
@@ -96,9 +97,11 @@ fn count(reader: &mut Reader, selection: &Selection, route: &Route) -> anyhow::R
         ProgressStyle::with_template("counting {bar:30} {human_pos}/{human_len}").expect("the template is valid"),
     );
     let mut counts = Counts::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
     let walked = reader.each_selected(selection, &mut |slice| -> ControlFlow<()> {
         bar.set_position(stretch(slice.read_to));
-        counts.add(&slice.events, judged(route, &slice.events));
+        let subjects = slice.events.iter().map(subject).collect();
+        counts.add(&slice.events, runtime.block_on(route.judge(subjects)));
         ControlFlow::Continue(())
     });
     bar.finish_and_clear();

@@ -11,7 +11,7 @@ use super::record::filters;
 use crate::cli::output::{Output, clean};
 use crate::inbox::{Selection, StoredEvent};
 use crate::model::{Seq, SinkName};
-use crate::route::Route;
+use crate::route::Verdict;
 
 /// Where a replay ends, and why there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +55,15 @@ const UNSURE: usize = 5;
 
 impl Counts {
     /// Counts one stretch of the log, and what the route says of its events.
-    pub(super) fn add(&mut self, events: &[StoredEvent], judged: Vec<Judged>) {
-        for (event, judged) in events.iter().zip(judged) {
+    pub(super) fn add(&mut self, events: &[StoredEvent], verdicts: Vec<Verdict>) {
+        for (event, verdict) in events.iter().zip(verdicts) {
             self.matched += 1;
-            match (event.body.is_some(), event.conflict, judged) {
-                (_, _, Judged::Filtered) => self.filtered += 1,
+            match (event.body.is_some(), event.conflict, verdict) {
+                (_, _, Verdict::Filtered) => self.filtered += 1,
                 (false, _, _) => self.pruned += 1,
                 (true, true, _) => self.conflicts += 1,
-                (true, false, Judged::Wanted) => self.wanted += 1,
-                (true, false, Judged::Unsure(why)) => {
+                (true, false, Verdict::Wanted) => self.wanted += 1,
+                (true, false, Verdict::Unsure(why)) => {
                     self.wanted += 1;
                     let is_new = !self.unsure.contains_key(&why);
                     let why = if is_new && self.unsure.len() >= UNSURE { "other errors".to_owned() } else { why };
@@ -72,20 +72,6 @@ impl Counts {
             }
         }
     }
-}
-
-/// What a route says of an event.
-#[expect(dead_code, reason = "routes that can be unsure are on their way")] // HELPER: `route::Verdict`
-pub(super) enum Judged {
-    Wanted,
-    Filtered,
-    Unsure(String),
-}
-
-/// What the route says of each. HELPER: becomes `runtime.block_on(route.judge(subjects))`.
-pub(super) fn judged(route: &Route, events: &[StoredEvent]) -> Vec<Judged> {
-    let judge = |event: &StoredEvent| if route.wants(&event.event_type) { Judged::Wanted } else { Judged::Filtered };
-    events.iter().map(judge).collect()
 }
 
 /// A replay that has been thought through.
@@ -139,9 +125,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::consume::subject;
     use crate::inbox::EventFilter;
     use crate::model::{EntityKey, EventId, EventType, SourceName};
-    use crate::route::Glob;
+    use crate::route::{Glob, Route};
 
     fn seq(value: i64) -> Seq {
         Seq::new(value).unwrap()
@@ -180,6 +167,7 @@ mod tests {
     #[test]
     fn every_event_that_matches_is_counted_once() {
         let route = Route::new(vec![Glob::new("payin.*").unwrap()]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut counts = Counts::default();
         let events = vec![
             event("payin.completed", Some(b"{}"), false),
@@ -189,7 +177,8 @@ mod tests {
             event("payout.completed", None, false),
             event("payin.completed", Some(b"[]"), true),
         ];
-        counts.add(&events, judged(&route, &events));
+        let verdicts = runtime.block_on(route.judge(events.iter().map(subject).collect()));
+        counts.add(&events, verdicts);
         let Counts { matched, wanted, filtered, pruned, conflicts, unsure } = counts;
         assert_eq!((matched, wanted, filtered, pruned, conflicts), (6, 2, 2, 1, 1));
         assert!(unsure.is_empty());
