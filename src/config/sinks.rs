@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::SinkSettings;
 use super::parse::{self, Wrong};
 use super::section::Section;
+#[cfg(feature = "amqp")]
+use super::server::{readable, warn_of_open_file};
 use crate::consume::{self, Ordering, Retry};
 use crate::model::{EventType, SinkName};
 use crate::route::{Glob, Route};
@@ -169,9 +171,41 @@ fn amqp(s: &mut Section<'_>) -> Option<sink::Config> {
             s.wrong("queue", "is only declared and bound with declare = true", hint);
             return None;
         }
-        let (_, url) = url?;
-        Some(sink::Config::Amqp(sink::amqp::Config { url, exchange: exchange?, declare: declare?, queue }))
+        let (parsed, url) = url.unzip();
+        let tls = amqp_tls(s, parsed.is_some_and(|url| url.scheme() == "amqp"));
+        Some(sink::Config::Amqp(sink::amqp::Config {
+            url: url?,
+            exchange: exchange?,
+            declare: declare?,
+            queue,
+            tls: tls?,
+        }))
     })
+}
+
+/// The certificates for `amqps://`. `None` when they are not right.
+#[cfg(feature = "amqp")]
+fn amqp_tls(s: &mut Section<'_>, plain: bool) -> Option<sink::amqp::Tls> {
+    const KEYS: [&str; 3] = ["ca", "client_cert", "client_key"];
+    if plain && KEYS.iter().any(|key| s.has(key)) {
+        for key in KEYS {
+            s.forbid(key, "has no effect: amqp:// is not encrypted", "write amqps:// in url, or take it out");
+        }
+        return None;
+    }
+    let given = KEYS.map(|key| s.has(key));
+    let [ca, cert, key] = KEYS.map(|key| s.text(key, None, readable));
+    if let Some(key) = &key {
+        warn_of_open_file(s, "client_key", key);
+    }
+    if given[1] != given[2] {
+        let [there, missing] = if given[1] { [KEYS[1], KEYS[2]] } else { [KEYS[2], KEYS[1]] };
+        s.wrong(there, format!("is of no use without {missing}"), format!("add {missing}, or take {there} out"));
+        return None;
+    }
+    let client = cert.zip(key).map(|(cert, key)| sink::amqp::ClientCertificate { cert, key });
+    // A file that is given and cannot be read is reported already.
+    (given == [ca.is_some(), client.is_some(), client.is_some()]).then_some(sink::amqp::Tls { ca, client })
 }
 
 #[cfg(not(feature = "amqp"))]

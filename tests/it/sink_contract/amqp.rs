@@ -29,6 +29,7 @@ impl Queue {
             exchange: "ralio.events".to_owned(),
             declare: true,
             queue: Some("all".to_owned()),
+            tls: sink::amqp::Tls::default(),
         }
     }
 
