@@ -6,6 +6,8 @@ mod harness;
 
 #[cfg(feature = "amqp")]
 mod amqp;
+#[cfg(feature = "amqp")]
+mod broker;
 mod commands;
 mod config;
 mod delivery;

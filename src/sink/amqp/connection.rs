@@ -130,9 +130,7 @@ async fn connect(broker: &Broker) -> lapin::Result<Open> {
             Ok(match uri.scheme {
                 AMQPScheme::AMQP => stream,
                 // This thread is lapin's own: reading files in it keeps nobody waiting.
-                AMQPScheme::AMQPS => {
-                    stream.into_rustls(&tls.connector().map_err(std::io::Error::other)?, host).await?
-                }
+                AMQPScheme::AMQPS => stream.into_rustls(&tls.connector().map_err(std::io::Error::other)?, host).await?,
             })
         },
         properties,
