@@ -155,7 +155,7 @@ async fn under_load<T>(relay: &TestRelay, posted: &mut Vec<Delivery>, happens: i
 async fn nothing_is_lost_when_the_broker_is_killed() {
     let Some(mut broker) = rabbitmq::exclusive().await else { return };
     let mut scene = Scene::new(broker.vhost().await).await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         scene.deliveries_go_on().await;
         scene.meanwhile(broker.kill()).await;
         scene.deliveries_fail("cannot connect to ").await;
@@ -163,7 +163,7 @@ async fn nothing_is_lost_when_the_broker_is_killed() {
     }
     scene.deliveries_go_on().await;
     let channels = scene.all_arrived().await;
-    assert!(channels.len() >= 4, "{channels:?}");
+    assert!(channels.len() >= 3, "{channels:?}");
 }
 
 /// The queue is unbound, so that the broker confirms what it then drops.

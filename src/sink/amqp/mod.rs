@@ -31,7 +31,7 @@ pub use tls::{ClientCertificate, Tls};
 
 /// Bounds of the delay between two attempts to connect; up to as much again is added at random.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
 
 /// In seconds, where the URL has none: a connection that ends without a word is noticed after twice as long.
 const HEARTBEAT: u16 = 20;
