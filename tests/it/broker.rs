@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use futures_util::future::join_all;
 use ralio_relay::inbox::sqlite::Reader;
 use ralio_relay::inbox::{AttemptState, Config, QuarantineLimits};
 use serde_json::json;
@@ -20,8 +21,9 @@ const EXCHANGE: &str = "ralio.events";
 const QUEUE: &str = "ledger";
 const DELIVERED: &[(&str, &str)] = &[("outcome", "delivered")];
 
-/// Between two deliveries of one sender: enough of them at any moment, and few enough in all.
-const PACE: Duration = Duration::from_millis(8);
+/// Deliveries come in so many at once, and so far apart: several under way at any moment, and few enough in all.
+const BURST: usize = 10;
+const PACE: Duration = Duration::from_millis(80);
 
 /// A relay over a broker, and everything that it has acknowledged.
 struct Scene {
@@ -48,7 +50,7 @@ impl Scene {
         let relay = &self.relay;
         let before = relay.metric("sink_attempts_total", DELIVERED).await;
         let more = eventually("more deliveries", async || match relay.metric("sink_attempts_total", DELIVERED).await {
-            now if now >= before + 20 => Ok(()),
+            now if now >= before + 50 => Ok(()),
             now => Err((before, now)),
         });
         under_load(relay, &mut self.posted, more).await;
@@ -136,10 +138,13 @@ async fn under_load<T>(relay: &TestRelay, posted: &mut Vec<Delivery>, happens: i
         let mut pace = tokio::time::interval(PACE);
         while !over.load(Ordering::Relaxed) || posted.len() == before {
             pace.tick().await;
-            let delivery = signed::payin_completed(&format!("evt-{}", posted.len()));
-            let answer = tokio::time::timeout(Duration::from_secs(10), relay.post(&delivery)).await;
-            assert_eq!(answer.expect("the sender had to wait for the broker"), Ack::FRESH);
-            posted.push(delivery);
+            let ids = posted.len()..posted.len() + BURST;
+            let burst: Vec<_> = ids.map(|n| signed::payin_completed(&format!("evt-{n}"))).collect();
+            let answers = join_all(burst.iter().map(|delivery| relay.post(delivery)));
+            let answers = tokio::time::timeout(Duration::from_secs(10), answers).await;
+            let answers = answers.expect("the sender had to wait for the broker");
+            assert!(answers.iter().all(|answer| *answer == Ack::FRESH), "{answers:?}");
+            posted.extend(burst);
         }
     };
     let happens = async {

@@ -1,13 +1,8 @@
 //! Which message a confirm is about.
 
 use std::collections::{HashMap, HashSet};
-use std::future::Future;
-use std::mem;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
@@ -18,6 +13,7 @@ use crate::model::{Outcome, Seq};
 
 use super::link::Publication;
 use super::message;
+use super::pending::Pending;
 
 /// Messages published and not yet confirmed.
 ///
@@ -28,10 +24,9 @@ use super::message;
 /// that came back settles with none, the one that took it has settled before. So everything that has settled is
 /// collected until there is no more, and only then answered, by the number inside the message that came back.
 ///
-/// Only messages that lapin has woken are looked at, so a confirm costs the same however many are outstanding. That
-/// leaves nothing out: lapin settles one message after the other, and wakes each before it settles the next, so when a
-/// message is seen to have settled, those that settled before it are on the list of [`Woken`] already. (A
-/// `FuturesUnordered` makes no such promise: it may say that nothing is ready when something is.)
+/// Only messages that lapin has woken are asked, so a confirm costs the same however many are outstanding. That leaves
+/// nothing out: lapin settles one message after the other, and wakes each before it settles the next, so when a message
+/// is seen to have settled, those that settled before it have been woken, and [`Pending`] has asked them, too.
 ///
 /// All publishing happens here, too: lapin numbers a message and queues it in two steps, which two tasks on one
 /// channel could interleave, and then every later confirm would be about another message.
@@ -46,11 +41,11 @@ pub(super) struct Confirms {
     /// without counting it, and then it refuses all that follow.
     last: u64,
     in_flight: HashMap<u64, InFlight>,
+    confirms: Pending<lapin::Result<Confirmation>>,
     /// How often an event is in flight: twice, when it was given up while the broker blocked, and came again.
     copies: HashMap<Seq, u32>,
     /// Came back, and not settled yet.
     returned: HashSet<Seq>,
-    woken: Arc<Woken>,
 }
 
 struct InFlight {
@@ -58,8 +53,6 @@ struct InFlight {
     routing_key: ShortString,
     size: usize,
     reply: oneshot::Sender<Outcome>,
-    confirm: Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>,
-    waker: Waker,
 }
 
 /// A message and what the broker said.
@@ -67,40 +60,6 @@ pub(super) struct Settled {
     number: u64,
     message: InFlight,
     confirmation: lapin::Result<Confirmation>,
-}
-
-/// The messages that may have settled, in the order in which that was said.
-#[derive(Default)]
-struct Woken {
-    numbers: Mutex<Vec<u64>>,
-    task: AtomicWaker,
-}
-
-impl Woken {
-    fn add(&self, number: u64) {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-        self.task.wake();
-    }
-
-    fn take(&self) -> Vec<u64> {
-        mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Puts one message on the list.
-struct Waking {
-    number: u64,
-    woken: Arc<Woken>,
-}
-
-impl Wake for Waking {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.add(self.number);
-    }
 }
 
 impl Confirms {
@@ -111,9 +70,9 @@ impl Confirms {
             opened,
             last: 0,
             in_flight: HashMap::new(),
+            confirms: Pending::new(),
             copies: HashMap::new(),
             returned: HashSet::new(),
-            woken: Arc::default(),
         }
     }
 
@@ -131,7 +90,10 @@ impl Confirms {
     pub(super) fn publish(&mut self, Publication { message, reply }: Publication) {
         let (channel, exchange) = (self.channel.clone(), self.exchange.clone());
         let (seq, routing_key, size) = (message.seq, message.routing_key.clone(), message.payload.len());
-        let confirm = Box::pin(async move {
+        self.last += 1;
+        self.in_flight.insert(self.last, InFlight { seq, routing_key, size, reply });
+        *self.copies.entry(seq).or_default() += 1;
+        self.confirms.push(self.last, async move {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let sent =
                 channel.basic_publish(exchange, message.routing_key, options, &message.payload, message.properties);
@@ -139,34 +101,17 @@ impl Confirms {
             drop(message.payload);
             sent.await
         });
-        self.last += 1;
-        let waker = Waker::from(Arc::new(Waking { number: self.last, woken: Arc::clone(&self.woken) }));
-        self.in_flight.insert(self.last, InFlight { seq, routing_key, size, reply, confirm, waker });
-        *self.copies.entry(seq).or_default() += 1;
-        self.woken.add(self.last);
     }
 
     /// Ready with every message that has settled, as soon as one has.
     pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Settled>> {
-        // Before the list is looked at: what is added to it later wakes the task.
-        self.woken.task.register(cx.waker());
-        let mut settled = Vec::new();
-        loop {
-            let woken = self.woken.take();
-            if woken.is_empty() {
-                break;
-            }
-            for number in woken {
-                // On the list twice, it may have settled the first time.
-                let Some(InFlight { confirm, waker, .. }) = self.in_flight.get_mut(&number) else { continue };
-                if let Poll::Ready(confirmation) = confirm.as_mut().poll(&mut Context::from_waker(waker))
-                    && let Some(message) = self.in_flight.remove(&number)
-                {
-                    settled.push(Settled { number, message, confirmation });
-                }
-            }
-        }
-        if settled.is_empty() { Poll::Pending } else { Poll::Ready(settled) }
+        self.confirms.poll_done(cx).map(|done| {
+            let settled = |(number, confirmation)| {
+                let message = self.in_flight.remove(&number)?;
+                Some(Settled { number, message, confirmation })
+            };
+            done.into_iter().filter_map(settled).collect()
+        })
     }
 
     /// Tells the deliveries. The number of messages that the broker has taken, or why the channel is of no more use;

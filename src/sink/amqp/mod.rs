@@ -4,6 +4,7 @@ mod confirms;
 mod connection;
 mod link;
 mod message;
+mod pending;
 mod tls;
 
 use std::sync::Arc;
