@@ -63,7 +63,7 @@ fn tls(s: &mut Section<'_>) -> Option<Tls> {
     Some(Tls { cert: cert?, key: key? })
 }
 
-/// For the file of a private key.
+/// Warns of a private key, named by the key of its table, that more people can read than should.
 pub(super) fn warn_of_open_file(s: &Section<'_>, key: &str, file: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let open = std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);

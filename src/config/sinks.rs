@@ -221,8 +221,9 @@ fn amqp(s: &mut Section<'_>) -> Option<sink::Config> {
             s.wrong("queue", "is only declared and bound with declare = true", hint);
             return None;
         }
-        let (_, url) = url?;
-        Some(sink::Config::Amqp(sink::amqp::Config { url, exchange: exchange?, declare: declare?, queue }))
+        let (parsed, url) = url.unzip();
+        let tls = tls(s, parsed.is_some_and(|url| url.scheme() == "amqp").then_some(["amqp://", "amqps://"]));
+        Some(sink::Config::Amqp(sink::amqp::Config { url: url?, exchange: exchange?, declare: declare?, queue, tls }))
     })
 }
 
@@ -247,8 +248,8 @@ fn http(s: &mut Section<'_>) -> Option<http::Config> {
     let signing_secret = s.secret("signing_secret");
     let headers = s.headers("headers");
     let allow_private = s.bool("allow_private", true);
-    let is_plain = url.as_ref().is_some_and(|(url, _)| url.scheme() == "http");
-    let tls = tls(s, is_plain);
+    let plain = url.as_ref().filter(|(url, _)| url.scheme() == "http").map(|_| ["http://", "https://"]);
+    let tls = tls(s, plain);
     let url = url?.0;
     // No problem: it would keep the daemon from receiving, and a sink that waits loses nothing.
     if allow_private == Some(false)
@@ -259,18 +260,25 @@ fn http(s: &mut Section<'_>) -> Option<http::Config> {
     Some(http::Config { url, headers, signing_secret, allow_private: allow_private?, tls })
 }
 
-fn tls(s: &mut Section<'_>, is_plain: bool) -> http::Tls {
+/// Certificates. `plain` holds the scheme of a url that is not encrypted, and the one that would be.
+fn tls(s: &mut Section<'_>, plain: Option<[&str; 2]>) -> sink::Tls {
     let (has_cert, has_key) = (s.has("client_cert"), s.has("client_key"));
     let mut file = |key| {
-        if is_plain && s.has(key) {
-            s.forbid(key, "has no effect: the url is http://", "write https:// in url, or take it out");
+        if let Some([scheme, encrypted]) = plain
+            && s.has(key)
+        {
+            s.forbid(
+                key,
+                format!("has no effect: the url is {scheme}"),
+                format!("write {encrypted} in url, or take it out"),
+            );
             return None;
         }
         s.text(key, None, server::readable)
     };
     let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));
     match (has_cert, has_key) {
-        _ if is_plain => {}
+        _ if plain.is_some() => {}
         (true, false) => s.wrong(
             "client_cert",
             "is of no use without its key",
@@ -286,8 +294,8 @@ fn tls(s: &mut Section<'_>, is_plain: bool) -> http::Tls {
     if let Some(key) = &key {
         server::warn_of_open_file(s, "client_key", key);
     }
-    let client = cert.zip(key).map(|(cert, key)| http::ClientCertificate { cert, key });
-    http::Tls { ca, client }
+    let client = cert.zip(key).map(|(cert, key)| sink::ClientCertificate { cert, key });
+    sink::Tls { ca, client }
 }
 
 fn exec(s: &mut Section<'_>) -> Option<exec::Config> {

@@ -356,6 +356,28 @@ fn a_filter_in_a_build_without_them_is_an_error() {
     assert_wrong(sink, "sinks[0].filter", "no filters", "feature \"filters\"");
 }
 
+#[cfg(feature = "amqp")]
+#[test]
+fn certificates_for_a_broker_need_tls_and_come_in_pairs() {
+    let amqp = |scheme: &str, rest: &str| {
+        format!("[[sinks]]\nname='x'\ntype='amqp'\n[sinks.amqp]\nurl='{scheme}://h'\n{rest}")
+    };
+    for key in ["ca", "client_cert", "client_key"] {
+        let path = format!("sinks[0].amqp.{key}");
+        assert_wrong(&amqp("amqp", &format!("{key}='{{dir}}/secret'")), &path, "has no effect", "amqps://");
+        let pair = ["client_cert", "client_key"].map(|other| format!("{other}='{{dir}}/secret'\n"));
+        let good = pair.concat().replace(&format!("{key}='{{dir}}/secret'\n"), "");
+        assert_wrong(&amqp("amqps", &format!("{good}{key}='{{dir}}/missing'")), &path, "cannot be read", "readable");
+    }
+    let half = |key: &str| amqp("amqps", &format!("{key}='{{dir}}/secret'"));
+    assert_wrong(&half("client_cert"), "sinks[0].amqp.client_cert", "without its key", "client_key =");
+    assert_wrong(&half("client_key"), "sinks[0].amqp.client_key", "without its certificate", "client_cert =");
+    let both = amqp("amqps", "ca='{dir}/secret'\nclient_cert='{dir}/secret'\nclient_key='{dir}/secret'");
+    let settings = Case::new().good(&[&format!("{GOOD}{both}")]);
+    let sink::Config::Amqp(config) = &settings.sinks[0].sink else { panic!() };
+    assert!(config.tls.ca.is_some() && config.tls.client.is_some(), "{config:?}");
+}
+
 /// Each cuts off what looks like a torn line of its own, and the database is no place for lines at all.
 #[test]
 fn every_file_has_one_writer() {

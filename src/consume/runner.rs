@@ -21,7 +21,7 @@ use crate::inbox::{
     Change, ConsumerId, ConsumerState, Inbox, Parked, Progress, Registration, Selection, StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
-use crate::model::{JobId, Outcome, Seq};
+use crate::model::{JobId, Outcome, Reason, Seq};
 use crate::route::Route;
 use crate::sink::Sink;
 use crate::throttle::Throttle;
@@ -305,12 +305,12 @@ impl Consumer {
         let sink = self.config.name.as_str();
         for letter in dead {
             if let Some(suppressed) = self.given_up.admit(Instant::now()) {
-                let (seq, attempts, reason) = (letter.seq.get(), letter.attempts, letter.reason);
+                let (seq, attempts, reason) = (letter.seq.get(), letter.attempts, Reason::new(letter.reason));
                 tracing::error!(
                     sink,
                     seq,
                     attempts,
-                    reason,
+                    %reason,
                     suppressed,
                     "an event was given up: a person has to decide"
                 );

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hyper::Version;
 use ralio_relay::model::{Outcome, Reason};
-use ralio_relay::sink::http::{self, Http, Tls};
+use ralio_relay::sink::Tls;
+use ralio_relay::sink::http::{self, Http};
 use ralio_relay::sink::{Format, Sink as _};
 use serde_json::Value;
 use tokio::io::copy_bidirectional;

@@ -20,12 +20,11 @@ use secrecy::SecretString;
 use crate::model::{Outcome, Outgoing};
 
 use super::cloudevents::{CloudEvent, STRUCTURED, header_value};
-use super::{BuildError, Format, Sink};
+use super::{BuildError, Format, Sink, Tls};
 use addresses::PublicOnly;
 pub use addresses::Refused;
 use explain::explain;
 use signing::Signer;
-pub use tls::{ClientCertificate, Tls};
 
 /// The provider's signature of the body, passed on as received.
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");

@@ -1,42 +1,19 @@
 //! Whom to trust, and who to be: the certificates of an endpoint with a CA of its own.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reqwest::{Certificate, Identity};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::BuildError;
-
-/// Far more than every public CA together.
-const MAX_PEM_BYTES: u64 = 4 << 20;
-
-/// Where the certificates are. PEM files, read once, when the sink is made.
-#[derive(Clone, Debug, Default)]
-pub struct Tls {
-    /// The only CAs to trust; without it, the machine's.
-    pub ca: Option<PathBuf>,
-    /// What to show to a server that asks who is calling.
-    pub client: Option<ClientCertificate>,
-}
-
-/// A certificate and its key.
-#[derive(Clone, Debug)]
-pub struct ClientCertificate {
-    /// The certificate, then its intermediates.
-    pub cert: PathBuf,
-    /// The private key, not encrypted.
-    pub key: PathBuf,
-}
+use crate::sink::tls::{ClientCertificate, certificates, misfit, private_key};
 
 /// Every certificate of the file, each one good enough to be trusted.
 pub(super) fn authorities(file: &Path) -> Result<Vec<Certificate>, BuildError> {
     let wrong = |what: String| BuildError(format!("ca: {what}"));
-    let certificates = certificates(&read(file).map_err(wrong)?, file).map_err(wrong)?;
+    let certificates = certificates(file).map_err(wrong)?;
     let trusted = (1..).zip(certificates).map(|(position, certificate)| {
         let bad = |error: String| {
             wrong(format!(
@@ -54,23 +31,10 @@ pub(super) fn authorities(file: &Path) -> Result<Vec<Certificate>, BuildError> {
 pub(super) fn identity(files: &ClientCertificate) -> Result<Identity, BuildError> {
     let wrong_cert = |what: String| BuildError(format!("client_cert: {what}"));
     let wrong_key = |what: String| BuildError(format!("client_key: {what}"));
-    let chain = certificates(&read(&files.cert).map_err(wrong_cert)?, &files.cert).map_err(wrong_cert)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key).map_err(wrong_key)?).map_err(|error| {
-        let file = files.key.display();
-        wrong_key(match error {
-            pem::Error::NoItemsFound => {
-                format!("{file} holds no private key: it needs a -----BEGIN PRIVATE KEY----- block, not encrypted")
-            }
-            error => not_pem(&files.key, &error),
-        })
-    })?;
-    CertifiedKey::from_der(chain.clone(), key.clone_key(), &aws_lc_rs::default_provider()).map_err(|error| {
-        let (cert, key) = (files.cert.display(), files.key.display());
-        wrong_key(format!(
-            "the key in {key} does not fit the first certificate in {cert} ({error}): put the client's own certificate \
-             first, and use the RSA, ECDSA or Ed25519 key that it was made with"
-        ))
-    })?;
+    let chain = certificates(&files.cert).map_err(wrong_cert)?;
+    let key = private_key(&files.key).map_err(wrong_key)?;
+    CertifiedKey::from_der(chain.clone(), key.clone_key(), &aws_lc_rs::default_provider())
+        .map_err(|error| wrong_key(misfit(files, &error)))?;
     Identity::from_pem(encode(&chain, &key).as_bytes()).map_err(|error| wrong_cert(error.to_string()))
 }
 
@@ -88,35 +52,6 @@ fn encode(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> String {
     };
     let chain: String = chain.iter().map(|certificate| block("CERTIFICATE", certificate)).collect();
     chain + &block(label, key.secret_der())
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    let mut pem = Vec::new();
-    let read = File::open(file).and_then(|opened| opened.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem));
-    let file = file.display();
-    match read {
-        Ok(bytes) if bytes as u64 > MAX_PEM_BYTES => Err(format!("{file} is larger than 4 MiB: is it the right file?")),
-        Ok(_) => Ok(pem),
-        Err(error) => {
-            Err(format!("cannot read {file} ({error}): check that the file exists and that this user may read it"))
-        }
-    }
-}
-
-fn certificates(pem: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if found.is_empty() => {
-            Err(format!("{} holds no certificate: it needs -----BEGIN CERTIFICATE----- blocks", file.display()))
-        }
-        Ok(found) => Ok(found),
-        Err(error) => Err(not_pem(file, &error)),
-    }
-}
-
-fn not_pem(file: &Path, error: &pem::Error) -> String {
-    let file = file.display();
-    format!("{file} is not valid PEM ({error}): write the file again, from its -----BEGIN to its -----END line")
 }
 
 #[cfg(test)]
@@ -200,9 +135,8 @@ mod tests {
     fn what_is_not_asked_for_is_left_out() {
         let dir = directory();
         join(&dir, ["a.key", "a.crt"], "both.pem");
-        let pem = std::fs::read(dir.path().join("both.pem")).unwrap();
-        let chain = certificates(&pem, Path::new("both.pem")).unwrap();
-        let text = encode(&chain, &PrivateKeyDer::from_pem_slice(&pem).unwrap());
+        let both = dir.path().join("both.pem");
+        let text = encode(&certificates(&both).unwrap(), &private_key(&both).unwrap());
         assert_eq!(text.matches("BEGIN").count(), 2, "one certificate, one key");
     }
 }
