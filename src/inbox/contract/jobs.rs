@@ -240,10 +240,17 @@ pub(in crate::inbox) async fn bodies_go_when_nobody_needs_them(inbox: &dyn Inbox
     carry_out(inbox, prune(&["bus"])).await;
     assert_eq!(bodies().await, [3, 6, 9]);
     inbox.update_job(replay, JobUpdate { state: Some(JobState::Cancelled), ..JobUpdate::default() }).await.unwrap();
+    // Nobody is configured any more, but a person has still to decide about the dead letter.
+    inbox.record(Progress { park: vec![parked(9, 1)], ..progress(bus.id, 9) }).await.unwrap();
     carry_out(inbox, prune(&[])).await;
-    assert_eq!(bodies().await, [0; 0], "no sink is left that could need them");
-    // A dead letter without a body is not tried again.
+    assert_eq!(bodies().await, [3, 9]);
+    inbox.record(Progress { unpark: vec![seq(9)], ..progress(bus.id, 9) }).await.unwrap();
     let (_, effects) = carry_out(inbox, retry("bus")).await;
     let state = register(inbox, "bus").await;
-    assert_eq!((effects, state.dead_letters, state.parked.len()), (vec![], 1, 0));
+    assert_eq!((effects.len(), state.dead_letters, state.parked.len()), (1, 0, 1));
+    // One whose body is gone all the same is not.
+    inbox.record(Progress { dead: vec![letter(1, "no")], ..progress(bus.id, 9) }).await.unwrap();
+    let (_, effects) = carry_out(inbox, retry("bus")).await;
+    let state = register(inbox, "bus").await;
+    assert_eq!((effects, state.dead_letters, state.parked.len()), (vec![], 1, 1));
 }

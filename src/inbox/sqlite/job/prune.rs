@@ -46,16 +46,16 @@ impl Prunable {
         sinks: &[SinkName],
     ) -> rusqlite::Result<Self> {
         let mut upto = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
-        let (mut consumers, mut unborn) = (Vec::new(), None);
+        let mut unborn = None;
         for sink in sinks {
             match consumer::live(connection, sink)? {
-                Some((found, _)) => {
-                    upto = found.cursor.min(upto);
-                    consumers.push(found.id);
-                }
+                Some((found, _)) => upto = found.cursor.min(upto),
                 None => (upto, unborn) = (0, Some(sink.clone())),
             }
         }
+        // Also those of sinks that are not configured now: they may come back, and people decide about their dead letters.
+        let mut rows = connection.prepare_cached("SELECT id FROM sinks WHERE job_id IS NULL")?;
+        let mut consumers: Vec<i64> = rows.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         let mut replays = Vec::new();
         for job in super::open(connection)? {
             let Task::Replay { selection, .. } = job.task else { continue };
