@@ -2,11 +2,15 @@
 //! them the inbox carries out by itself, a portion in each transaction; admitting and replaying need more than the inbox.
 
 mod admit;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +55,8 @@ pub struct Deps {
 pub struct Executor {
     deps: Deps,
     replays: HashMap<JobId, Running>,
-    tasks: JoinSet<(JobId, End)>,
+    /// `None` for one that panicked.
+    tasks: JoinSet<(JobId, Option<End>)>,
     /// How far each [`Task::Admit`] has come; from the start again after a restart, which does no harm.
     admitting: HashMap<JobId, i64>,
     /// When retention was last asked for.
@@ -155,6 +160,14 @@ impl Executor {
                 }
                 Ok(Rest::More)
             }
+            Task::Prune { sinks, .. } if let Some(missing) = self.needing_besides(sinks) => {
+                let message = format!(
+                    "no body is dropped any more: sink '{missing}' may need them, and was not in the configuration of \
+                     whoever asked; ask again with the configuration that the daemon has"
+                );
+                self.end(job.id, JobState::Failed, message).await?;
+                Ok(Rest::More)
+            }
             Task::Pause { .. }
             | Task::Resume { .. }
             | Task::Rename { .. }
@@ -169,6 +182,11 @@ impl Executor {
                 Ok(if advance.must_wait { Rest::Wait } else { Rest::More })
             }
         }
+    }
+
+    /// A configured sink that is none of these: the configuration is another one, or has changed since.
+    fn needing_besides(&self, sinks: &[SinkName]) -> Option<&SinkName> {
+        self.deps.sinks.iter().map(|sink| &sink.config.name).find(|name| !sinks.contains(name))
     }
 
     async fn replay(
@@ -199,7 +217,7 @@ impl Executor {
         };
         tracing::info!(job = job.get(), %sink, "a replay goes on");
         self.replays.insert(job, Running { stop: token.clone(), consumer: consumer.handle() });
-        self.tasks.spawn(async move { (job, consumer.run(token).await) });
+        self.tasks.spawn(async move { (job, AssertUnwindSafe(consumer.run(token)).catch_unwind().await.ok()) });
         Ok(Rest::Wait)
     }
 
@@ -220,9 +238,14 @@ impl Executor {
     }
 
     /// Notes the end of a replay; one that was stopped goes on when it is looked at again, unless it was cancelled.
-    async fn replay_ended(&mut self, job: JobId, end: End) {
-        if end == End::Finished
-            && let Err(error) = self.end(job, JobState::Done, "the end of the selection is reached".to_owned()).await
+    async fn replay_ended(&mut self, job: JobId, end: Option<End>) {
+        let end = match end {
+            Some(End::Stopped) => None,
+            Some(End::Finished) => Some((JobState::Done, "the end of the selection is reached")),
+            None => Some((JobState::Failed, "the replay panicked: this is a bug")),
+        };
+        if let Some((state, message)) = end
+            && let Err(error) = self.end(job, state, message.to_owned()).await
         {
             tracing::warn!(job = job.get(), %error, "the end of a replay could not be noted: it is looked at again");
         }

@@ -357,6 +357,18 @@ async fn prune_drops_the_bodies_of_old_events_and_nothing_else() {
     }
 }
 
+/// As one that was interrupted before a sink was added that begins with the first event.
+#[tokio::test]
+async fn prune_drops_nothing_while_the_daemon_has_another_sink() {
+    let relay = with_old_events("[inbox.retention]\nbodies = \"1d\"").await.start().await;
+    let config = fs::read_to_string(relay.settings().config_file()).unwrap();
+    let without_sinks = config.split("[[sinks]]").next().unwrap();
+    fs::write(relay.settings().config_file(), without_sinks).unwrap();
+    let output = relay.cli(&["prune"]).await.code(1);
+    assert!(output.stderr.contains("sink 'out' may need them"), "{output:?}");
+    relay.shutdown().await;
+}
+
 #[tokio::test]
 async fn prune_without_a_retention_says_how_to_set_one() {
     let settings = with_old_events("").await;

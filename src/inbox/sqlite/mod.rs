@@ -208,7 +208,15 @@ impl Inbox for SqliteInbox {
     }
 
     async fn open_jobs(&self) -> Result<Vec<Job>, Unavailable> {
-        self.with_reader(|reader| reader.open_jobs()).await
+        let shared = Arc::clone(&self.shared);
+        self.with_reader(move |reader| {
+            reader.open_jobs(|job, error| {
+                if shared.is_new_unreadable(job) {
+                    tracing::warn!(job = job.get(), %error, "a job cannot be read, and waits for a newer version");
+                }
+            })
+        })
+        .await
     }
 
     async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {

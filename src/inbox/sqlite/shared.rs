@@ -1,11 +1,11 @@
 //! What the writer's thread and its callers share.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::model::Seq;
+use crate::model::{JobId, Seq};
 
 pub(super) struct Shared {
     /// Appends handed over and not yet taken.
@@ -16,6 +16,8 @@ pub(super) struct Shared {
     pub(super) quarantine_bytes: AtomicUsize,
     pub(super) closed: AtomicBool,
     pub(super) head: watch::Sender<Seq>,
+    /// The last job that could not be read: open jobs are looked at several times a second, in order.
+    unreadable: AtomicI64,
     failed: watch::Sender<Option<String>>,
     trouble: Mutex<Option<String>>,
 }
@@ -28,6 +30,7 @@ impl Shared {
             quarantine_bytes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             head: watch::Sender::new(Seq::ZERO),
+            unreadable: AtomicI64::new(0),
             failed: watch::Sender::new(None),
             trouble: Mutex::new(None),
         }
@@ -59,6 +62,11 @@ impl Shared {
 
     pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
+    }
+
+    /// Whether nobody has been told of this unreadable job yet.
+    pub(super) fn is_new_unreadable(&self, job: JobId) -> bool {
+        self.unreadable.fetch_max(job.get(), Ordering::Relaxed) < job.get()
     }
 
     pub(super) fn trouble(&self) -> Option<String> {

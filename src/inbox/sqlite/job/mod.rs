@@ -70,17 +70,19 @@ pub(super) fn load(connection: &Connection, id: JobId) -> rusqlite::Result<Optio
     connection.prepare_cached(&format!("{JOB} WHERE id = ?1"))?.query_row([id.get()], from_row).optional()
 }
 
-/// The jobs that have not ended, in order. One that this version cannot read is left for another.
-pub(super) fn open(connection: &Connection) -> rusqlite::Result<Vec<Job>> {
+/// The jobs that have not ended, in order. One that this version cannot read is left for another, which `unreadable` is
+/// told of.
+pub(super) fn open(
+    connection: &Connection,
+    mut unreadable: impl FnMut(JobId, &rusqlite::Error),
+) -> rusqlite::Result<Vec<Job>> {
     let mut rows = connection.prepare_cached(&format!("{JOB} WHERE state <= 2 ORDER BY id"))?;
     let mut rows = rows.query([])?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
         match from_row(row) {
             Ok(stored) => jobs.push(stored.job),
-            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
-                tracing::warn!(job = row.get::<_, i64>(0)?, %error, "a job cannot be read, and waits");
-            }
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => unreadable(JobId::new(row.get(0)?), &error),
             Err(error) => return Err(error),
         }
     }

@@ -57,7 +57,7 @@ impl Prunable {
         let mut rows = connection.prepare_cached("SELECT id FROM sinks WHERE job_id IS NULL")?;
         let mut consumers: Vec<i64> = rows.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         let mut replays = Vec::new();
-        for job in super::open(connection)? {
+        for job in super::open(connection, |_, _| {})? {
             let Task::Replay { selection, .. } = job.task else { continue };
             replays.push(match consumer::of_replay(connection, job.id)? {
                 Some(found) => {

@@ -36,9 +36,12 @@ impl Reader {
         }
     }
 
-    /// The jobs that have not ended, in order.
-    pub(in super::super) fn open_jobs(&self) -> rusqlite::Result<Vec<Job>> {
-        job::open(&self.connection)
+    /// The jobs that have not ended, in order; see [`job::open`].
+    pub(in super::super) fn open_jobs(
+        &self,
+        unreadable: impl FnMut(JobId, &rusqlite::Error),
+    ) -> rusqlite::Result<Vec<Job>> {
+        job::open(&self.connection, unreadable)
     }
 
     /// How many bodies pruning would drop now, and their bytes. `progress` is told now and then how many events were

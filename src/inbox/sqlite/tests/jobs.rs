@@ -174,8 +174,11 @@ async fn a_job_that_cannot_be_read_waits() {
             [],
         )
         .unwrap();
+    let newer = JobId::new(2);
     assert_eq!(inbox.open_jobs().await.unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [pause]);
-    assert!(inbox.advance(JobId::new(2)).await.is_err());
+    assert!(!inbox.shared.is_new_unreadable(newer), "it has been told of, and is not again");
+    assert!(inbox.shared.is_new_unreadable(JobId::new(3)));
+    assert!(inbox.advance(newer).await.is_err());
     assert_eq!(inbox.trouble(), None);
     inbox.close().await;
 }
