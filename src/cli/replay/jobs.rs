@@ -207,7 +207,11 @@ fn print<W: Write>(out: &mut Output<W>, replay: Replay<'_>, given_up: &[DeadLett
     }
     let mut letters = letter_table();
     letters.add_rows(given_up.iter().map(letter_row));
-    print_table(out, &letters)
+    print_table(out, &letters)?;
+    match given_up.len() as u64 {
+        all if all >= job.failed => ControlFlow::Continue(()),
+        first => out.line(format!("the first {first} of {}", job.failed)),
+    }
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<Exit> {
@@ -268,6 +272,15 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        for (failed, says) in [(1, false), (1200, true)] {
+            let (job, mut bytes) = (Job { failed, ..replay(JobState::Running) }, Vec::new());
+            assert!(print(&mut Output::new(&mut bytes), Replay::of(&job).unwrap(), &[letter()]).is_continue());
+            assert_eq!(String::from_utf8(bytes).unwrap().contains("the first 1 of 1200\n"), says);
+        }
     }
 
     #[test]

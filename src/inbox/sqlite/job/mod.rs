@@ -53,6 +53,14 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored { job, place: row.get(11)?, upto: row.get(12)?, bytes: row.get(13)? })
 }
 
+/// As [`from_row`]; the inner error is that of a task which only another version knows.
+pub(super) fn known(row: &Row<'_>) -> rusqlite::Result<Result<Stored, rusqlite::Error>> {
+    match from_row(row) {
+        Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => Ok(Err(error)),
+        read => read.map(Ok),
+    }
+}
+
 /// Stores a job, to be carried out.
 pub(super) fn insert(connection: &Connection, job: &NewJob) -> rusqlite::Result<JobId> {
     let NewJob { task, who, reason, total, at } = job;
@@ -80,10 +88,9 @@ pub(super) fn open(
     let mut rows = rows.query([])?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
-        match from_row(row) {
+        match known(row)? {
             Ok(stored) => jobs.push(stored.job),
-            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => unreadable(JobId::new(row.get(0)?), &error),
-            Err(error) => return Err(error),
+            Err(error) => unreadable(JobId::new(row.get(0)?), &error),
         }
     }
     Ok(jobs)

@@ -12,6 +12,9 @@ use super::{ReadError, Reader};
 use crate::inbox::{ConsumerId, DeadLetterRecord, LetterFilter, SinkRecord, from_micros};
 use crate::model::JobId;
 
+/// Dead letters of one replay that are shown.
+const GIVEN_UP: usize = 1_000;
+
 impl Reader {
     /// The sinks' consumers as recorded, by name.
     pub fn sinks(&self) -> Result<Vec<SinkRecord>, ReadError> {
@@ -67,10 +70,12 @@ impl Reader {
         Ok(self.letters("d.id = ?1", id)?.pop())
     }
 
-    /// What a replay has given up, in the order of the log.
+    /// What a replay has given up, in the order of the log; the first thousand of it.
     pub fn given_up_by(&self, replay: JobId) -> Result<Vec<DeadLetterRecord>, ReadError> {
         match consumer::of_replay(&self.connection, replay)? {
-            Some(consumer) => Ok(self.letters("d.sink_id = ?1 ORDER BY d.seq", consumer.id)?),
+            Some(consumer) => {
+                Ok(self.letters(&format!("d.sink_id = ?1 ORDER BY d.seq LIMIT {GIVEN_UP}"), consumer.id)?)
+            }
             None => Ok(Vec::new()),
         }
     }

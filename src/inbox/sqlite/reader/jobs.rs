@@ -19,16 +19,17 @@ impl Reader {
         Ok(job::load(&self.connection, id)?.map(|stored| stored.job))
     }
 
-    /// Walks over the jobs, newest first.
+    /// Walks over the jobs, newest first; those that this version cannot read are left out.
     pub fn each_job(&self, visit: &mut dyn FnMut(Job) -> ControlFlow<()>) -> Result<(), ReadError> {
         let mut before = i64::MAX;
         loop {
             let sql = format!("{JOB} WHERE id < ?1 ORDER BY id DESC LIMIT {PAGE}");
             let mut rows = self.connection.prepare_cached(&sql)?;
-            let page = rows.query_map([before], job::from_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            let Some(last) = page.last() else { return Ok(()) };
-            before = last.job.id.get();
-            for stored in page {
+            let page = rows.query_map([before], |row| Ok((row.get::<_, i64>(0)?, job::known(row)?)))?;
+            let page = page.collect::<rusqlite::Result<Vec<_>>>()?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            before = *last;
+            for stored in page.into_iter().filter_map(|(_, job)| job.ok()) {
                 if visit(stored.job).is_break() {
                     return Ok(());
                 }
