@@ -160,6 +160,9 @@ async fn work_here(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
+            // A replay would try for ever to record what it has delivered.
+            why = inbox.failed() => return Err(AppError::InboxFailed(why)),
             () = &mut work => break,
             _ = ticks.tick() => {
                 watch(&look(reader, id)?);

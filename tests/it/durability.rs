@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
+use crate::harness::fake_http::FakeHttp;
 use crate::harness::process::Process;
 use crate::harness::{Ack, Delivery, TestRelay, eventually, signed, skip, skip_for_good, text};
 
@@ -239,6 +240,27 @@ async fn after_a_failed_fsync_the_relay_answers_no_200_and_exits() {
     ids.dedup();
     assert_eq!(ids, ["before", "during"]);
     integrity(relay.shutdown().await.inbox().as_path());
+}
+
+/// Nor does a command that has the inbox go on after one.
+#[tokio::test]
+async fn after_a_failed_fsync_a_replay_without_a_daemon_ends() {
+    let app = FakeHttp::answering([200]).await;
+    let relay = TestRelay::with_sink("app", &app).start().await;
+    for n in 0..50 {
+        assert_eq!(relay.post(&signed::payin_completed(&format!("evt-{n}"))).await, Ack::FRESH);
+    }
+    relay.settled().await;
+    let settings = relay.shutdown().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+    command.args(["replay", "--sink", "app", "--reason", "a test", "--rate", "5", "--yes", "--config"]);
+    let mut replay = Process::spawn(command.arg(settings.config_file()).current_dir(settings.directory()));
+    app.requests_reach(51).await;
+    let Some(_failing) = inject(replay.pid(), "error=EIO").await else { return };
+    assert_eq!(replay.end().await.code(), Some(1));
+    let said = replay.stderr.all().join("\n");
+    assert!(said.contains("the inbox failed"), "{said}");
+    integrity(settings.inbox().as_path());
 }
 
 #[tokio::test]
