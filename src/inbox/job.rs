@@ -52,7 +52,8 @@ pub enum Task {
     Prune {
         /// Received before this.
         before: Timestamp,
-        /// The configured sinks: no body goes that one of them may still need.
+        /// The configured sinks: no body goes that one of them has still to read. Parked events and open dead letters
+        /// hold their bodies whether their sink is configured or not.
         sinks: Vec<SinkName>,
     },
     /// Deliver stored events again.
