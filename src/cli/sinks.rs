@@ -53,7 +53,8 @@ Examples:
   ralio-relay sinks pause bus
   ralio-relay sinks pause bus --reason 'the broker is moved tonight'
 
-Receiving goes on. The sink stays paused, also when the daemon is started again, until `sinks resume`.";
+Receiving goes on. The sink stays paused, and its replays with it, also when the daemon is started again, until \
+`sinks resume`.";
 
 /// Stop delivering to a sink; its cursor stands still, and nothing is lost
 #[derive(clap::Args)]
@@ -88,7 +89,8 @@ Example:
   ralio-relay sinks rename bus broker      then, in the configuration: name = \"broker\"
 
 The place in the log, what is parked, dead letters and attempts go along. The configuration has to use the new name \
-from the next start on; under a name that the inbox does not know, a sink would be new.";
+from the next start on; under a name that the inbox does not know, a sink would be new. Until the daemon has started so \
+once, the sink can only be renamed back; and while a replay to it has not ended, it cannot be renamed.";
 
 /// Give a sink another name without losing its place in the log
 #[derive(clap::Args)]

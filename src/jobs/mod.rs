@@ -96,7 +96,9 @@ impl Executor {
         self.join_replays().await;
     }
 
-    /// Carries out one job, until it has ended, must wait for a consumer that does not run here, or `stop`.
+    /// Carries out one job, until it has ended, must wait for a consumer that does not run here, or `stop`. While it is a
+    /// replay, what others ask for meanwhile is carried out beside it (such as cancelling it, or pausing its sink), apart
+    /// from what needs the sinks and the secrets of their configuration.
     pub async fn run_one(mut self, job: JobId, stop: CancellationToken) {
         while !stop.is_cancelled() && self.round(Some(job), &stop).await {}
         self.join_replays().await;
@@ -125,8 +127,14 @@ impl Executor {
         let jobs = self.inbox().open_jobs().await?;
         let mut found = only.is_none();
         let mut rest = Rest::Wait;
-        for job in jobs.iter().filter(|job| only.is_none_or(|only| only == job.id)) {
-            found = true;
+        let beside = !self.replays.is_empty();
+        let is_due = |job: &Job| match (only, &job.task) {
+            (None, _) => true,
+            (Some(only), Task::Replay { .. } | Task::Admit { .. }) => job.id == only,
+            (Some(only), _) => job.id == only || beside,
+        };
+        for job in jobs.iter().filter(|job| is_due(job)) {
+            found |= only.is_none_or(|only| only == job.id);
             match self.step(job, stop).await {
                 Ok(Rest::More) => rest = Rest::More,
                 Ok(Rest::Wait) => {}

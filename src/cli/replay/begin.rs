@@ -85,6 +85,10 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
 fn upper_end(reader: &Reader, sink: &SinkOutline, asked: Option<Seq>) -> anyhow::Result<Option<UpperEnd>> {
     let records = reader.sinks()?;
     let record = records.iter().find(|record| record.name == sink.name);
+    if record.is_some_and(|record| record.paused_since.is_some()) {
+        let name = &sink.name;
+        eprintln!("sink '{name}' is paused, and so are its replays: `ralio-relay sinks resume {name}` lets them go on");
+    }
     let head = reader.head()?;
     Ok(record.map(|record| UpperEnd::new(asked, head, record.cursor)))
 }
