@@ -154,7 +154,7 @@ impl Executor {
     async fn step(&mut self, job: &Job, stop: &CancellationToken) -> Result<Rest, Unavailable> {
         match &job.task {
             Task::Replay { sink, rate, .. } => self.replay(job.id, sink, *rate, stop).await,
-            Task::Cancel { job: other } => self.cancel(job.id, *other).await,
+            Task::Cancel { job: other } => self.cancel(job, *other).await,
             Task::Admit { requests } => {
                 let after = self.admitting.get(&job.id).copied().unwrap_or_default();
                 match admit::portion(&self.deps, job.id, requests, after).await? {
@@ -190,7 +190,10 @@ impl Executor {
             return Ok(Rest::Wait);
         }
         let Some(destination) = self.deps.sinks.iter().find(|destination| destination.config.name == *sink) else {
-            let message = format!("there is no sink '{sink}' in the configuration");
+            let message = format!(
+                "there is no sink '{sink}' in the configuration that is in use: where it has changed since, start the \
+                 daemon again"
+            );
             self.end(job, JobState::Failed, message).await?;
             return Ok(Rest::More);
         };
@@ -211,10 +214,11 @@ impl Executor {
         Ok(Rest::Wait)
     }
 
-    async fn cancel(&mut self, job: JobId, other: JobId) -> Result<Rest, Unavailable> {
+    async fn cancel(&mut self, job: &Job, other: JobId) -> Result<Rest, Unavailable> {
         let is_open = self.inbox().open_jobs().await?.iter().any(|open| open.id == other);
         if is_open {
-            self.end(other, JobState::Cancelled, "cancelled".to_owned()).await?;
+            let why = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
+            self.end(other, JobState::Cancelled, format!("cancelled by {}{why}", job.who)).await?;
         }
         if let Some(replay) = self.replays.get(&other) {
             replay.stop.cancel();
@@ -223,7 +227,7 @@ impl Executor {
             true => (JobState::Done, format!("job {other} is cancelled")),
             false => (JobState::Failed, format!("job {other} is not there, or has ended already")),
         };
-        self.end(job, state, message).await?;
+        self.end(job.id, state, message).await?;
         Ok(Rest::More)
     }
 
