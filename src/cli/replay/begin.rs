@@ -77,7 +77,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         return Ok(exit);
     }
     let task = Task::Replay { sink: name, selection, rate: args.rate };
-    let job = NewJob { total: Some(counts.wanted), ..new_job(task, &reason) };
+    let job = NewJob { total: Some(counts.wanted + counts.conflicts), ..new_job(task, &reason) };
     start(&args.config, &inbox, job, args.detach)
 }
 
