@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::fake_http::FakeHttp;
+use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::process::Process;
 use crate::harness::{Ack, Builder, eventually, signed};
 use crate::operate::{typed_without_daemon, with_old_events};
 use crate::operate_replay::{replay, replayed, replays, with_events};
+
+/// Well below the sink's timeout of 10 s, which is what it would take otherwise.
+const PATIENCE: Duration = Duration::from_secs(7);
 
 /// A replay at ten events a second, typed while no daemon runs, once a few events are through.
 async fn begun(app: &FakeHttp, settings: &Builder) -> Process {
@@ -95,4 +99,31 @@ async fn a_replay_passes_over_what_retention_has_dropped() {
     assert!(done.stdout.contains("2: their bodies are gone") && done.stdout.contains(": 1 delivered"), "{done:?}");
     let listed = replays(&settings).await.remove(0);
     assert_eq!((&listed["done"], &listed["failed"], &listed["total"]), (&json!(1), &json!(0), &json!(1)));
+}
+
+/// A delivery that hangs holds up neither the daemon that wants the inbox nor the person who has pressed Ctrl-C.
+#[tokio::test]
+async fn a_delivery_that_hangs_keeps_nobody_waiting() {
+    let app = FakeHttp::answering([200]).await;
+    let settings = with_events(&app, 1).await.shutdown().await;
+    for wants_the_inbox in [true, false] {
+        app.answer([Answer::Hang]);
+        let before = app.requests().len();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+        command.args(replay(&["--yes", "--config"])).arg(settings.config_file());
+        let mut command = Process::spawn(command.current_dir(settings.directory()));
+        app.requests_reach(before + 1).await;
+        let since = Instant::now();
+        if wants_the_inbox {
+            let relay = settings.clone().start().await;
+            assert!(since.elapsed() < PATIENCE, "{:?}", since.elapsed());
+            app.answer([200]);
+            assert_eq!(command.end().await.code(), Some(0));
+            relay.shutdown().await;
+        } else {
+            command.signal("INT");
+            assert_eq!(command.end().await.code(), Some(1));
+            assert!(since.elapsed() < PATIENCE, "{:?}", since.elapsed());
+        }
+    }
 }
