@@ -1,6 +1,7 @@
 //! A job that somebody asks for at the command line: handed to the daemon that holds the inbox, or carried out here when
 //! none does.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use crate::model::JobId;
 const WATCH: Duration = Duration::from_millis(100);
 /// How often it is looked whether the daemon that has the job is still there.
 const LOOK_FOR_DAEMON: Duration = Duration::from_secs(1);
+/// What is in flight gets so long to end, once it is enough. Longer than that nobody waits, least of all a daemon that
+/// has to receive: whether it arrived is unknown then, and it is delivered again.
+const LET_GO: Duration = Duration::from_millis(500);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -155,7 +159,11 @@ async fn work_here(
     };
     let enough = stop.child_token();
     let mut left = Left::Done;
-    let mut work = std::pin::pin!(Executor::new(deps).run_one(id, enough.clone()));
+    let mut work = Box::pin(Executor::new(deps).run_one(id, enough.clone()));
+    let mut long_enough = pin!(async {
+        enough.cancelled().await;
+        sleep(LET_GO).await;
+    });
     let mut ticks = interval(WATCH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -164,6 +172,7 @@ async fn work_here(
             // A replay would try for ever to record what it has delivered.
             why = inbox.failed() => return Err(AppError::InboxFailed(why)),
             () = &mut work => break,
+            () = &mut long_enough => break,
             _ = ticks.tick() => {
                 watch(&look(reader, id)?);
                 if Lock::is_wanted(&config.path) {
@@ -173,6 +182,7 @@ async fn work_here(
             }
         }
     }
+    drop(work);
     join_all(sinks.iter().map(|sink| sink.close())).await;
     inbox.close().await;
     Ok((id, left))

@@ -175,6 +175,9 @@ fn said(job: &Job) -> String {
             format!("{message}: {} delivered, {} given up (see {look})", job.done, job.failed)
         }
         Task::Replay { .. } => format!("{message}: {} delivered", job.done),
+        Task::Admit { .. } if job.state == JobState::Done => {
+            format!("{message}: {} taken in, {} still refused", job.done, job.failed)
+        }
         Task::Pause { .. }
         | Task::Resume { .. }
         | Task::Rename { .. }
@@ -186,7 +189,7 @@ fn said(job: &Job) -> String {
         | Task::Cancel { .. } => message,
     };
     match job.state {
-        JobState::Cancelled => format!("{} was cancelled: {message}", name(job)),
+        JobState::Cancelled => format!("{} was {message}", name(job)),
         JobState::Failed => format!("{} failed: {message}", name(job)),
         JobState::Queued | JobState::Running | JobState::Done => message,
     }
@@ -224,7 +227,7 @@ pub(crate) fn name(job: &Job) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::inbox::{EventFilter, LetterFilter, Selection};
+    use crate::inbox::{EventFilter, LetterFilter, QuarantineFilter, Selection};
     use crate::model::{JobId, Seq, SinkName};
 
     pub(crate) fn replay(state: JobState) -> Job {
@@ -287,6 +290,11 @@ pub(crate) mod tests {
         for state in [JobState::Failed, JobState::Cancelled] {
             assert_eq!(exit(&Job { state, ..done.clone() }), Exit::Finding);
         }
+        let message = "cancelled by ann@host (the wrong sink)".to_owned();
+        let cancelled = Job { state: JobState::Cancelled, message, ..done.clone() };
+        assert_eq!(said(&cancelled), "replay 7 was cancelled by ann@host (the wrong sink): 118 delivered");
+        let admit = Job { task: Task::Admit { requests: QuarantineFilter::default() }, failed: 3, ..done.clone() };
+        assert_eq!(said(&admit), "job 7 has ended: 118 taken in, 3 still refused");
         let retry = Job { task: Task::Retry { letters: LetterFilter::default() }, ..done };
         assert_eq!((exit(&retry), said(&retry)), (Exit::Success, "job 7 has ended".to_owned()));
         assert_eq!(exit(&Job { done: 0, ..retry.clone() }), Exit::Finding);

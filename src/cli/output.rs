@@ -122,6 +122,15 @@ pub(crate) fn keep_whole(table: &mut Table, count: usize) {
     table.column_iter_mut().take(count).for_each(|column| _ = column.set_constraint(ColumnConstraint::ContentWidth));
 }
 
+/// Leaves columns out, where others matter more and there is no room for all.
+pub(crate) fn hide(table: &mut Table, places: &[usize]) {
+    for &place in places {
+        if let Some(column) = table.column_mut(place) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+}
+
 /// Cells of one row, cleaned.
 pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.into_iter().map(|cell| clean(cell).into_owned()).collect()

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::errand::{self, new_job};
-use super::output::{Output, clean, keep_whole, print_table, row, table, utc, utc_seconds};
+use super::output::{Output, clean, hide, keep_whole, print_table, row, table, utc, utc_seconds};
 use super::{ConfigArgs, Exit, Format};
 use crate::app::Ask;
 use crate::config::{SinkOutline, load_inbox, load_outline, nearest};
@@ -53,7 +53,8 @@ Examples:
   ralio-relay sinks pause bus
   ralio-relay sinks pause bus --reason 'the broker is moved tonight'
 
-Receiving goes on. The sink stays paused, also when the daemon is started again, until `sinks resume`.";
+Receiving goes on. The sink stays paused, and its replays with it, also when the daemon is started again, until \
+`sinks resume`.";
 
 /// Stop delivering to a sink; its cursor stands still, and nothing is lost
 #[derive(clap::Args)]
@@ -88,7 +89,8 @@ Example:
   ralio-relay sinks rename bus broker      then, in the configuration: name = \"broker\"
 
 The place in the log, what is parked, dead letters and attempts go along. The configuration has to use the new name \
-from the next start on; under a name that the inbox does not know, a sink would be new.";
+from the next start on; under a name that the inbox does not know, a sink would be new. Until the daemon has started so \
+once, the sink can only be renamed back; and while a replay to it has not ended, it cannot be renamed.";
 
 /// Give a sink another name without losing its place in the log
 #[derive(clap::Args)]
@@ -173,10 +175,11 @@ impl<'a> Line<'a> {
 /// The inbox's sinks and the configuration's, by name. Without a configuration nothing is known to be new or removed.
 fn lines<'a>(records: &'a [SinkRecord], configured: Option<&'a [SinkOutline]>) -> Vec<Line<'a>> {
     let sinks = configured.unwrap_or_default();
-    let mut lines: BTreeMap<&str, Line<'a>> =
-        sinks.iter().map(|sink| (sink.name.as_str(), Line::new_sink(sink))).collect();
+    let is_known = |sink: &&SinkOutline| records.iter().any(|record| record.is_meant_by(&sink.name, records));
+    let new = sinks.iter().filter(|sink| !is_known(sink));
+    let mut lines: BTreeMap<&str, Line<'a>> = new.map(|sink| (sink.name.as_str(), Line::new_sink(sink))).collect();
     for record in records {
-        let sink = sinks.iter().find(|sink| sink.name == record.name);
+        let sink = sinks.iter().find(|sink| record.is_meant_by(&sink.name, records));
         let line = Line::known(record, sink, configured.is_some() && sink.is_none());
         lines.insert(record.name.as_str(), line);
     }
@@ -198,6 +201,15 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         eprintln!("there is no sink, neither in the configuration nor in the inbox");
         return Ok(Exit::Finding);
     }
+    for record in &records {
+        let (name, former) = (&record.name, &record.former_name);
+        let sinks = configured.iter().flatten().map(|sink| &sink.name);
+        if let Some(former) = former.as_ref().filter(|former| sinks.clone().any(|sink| sink == *former))
+            && !sinks.clone().any(|sink| sink == name)
+        {
+            eprintln!("sink '{former}' was renamed: write name = \"{name}\" in the configuration");
+        }
+    }
     let mut out = Output::stdout();
     let _ = match args.format {
         Format::Json => lines.iter().try_for_each(|line| out.json(line)),
@@ -210,6 +222,9 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 fn shown(lines: &[Line<'_>]) -> comfy_table::Table {
     let mut shown = table(&["NAME", "STATE", "CURSOR", "LAG", "PARKED", "DEAD", "DELIVERED", "SINCE", "TYPE"]);
     keep_whole(&mut shown, 8);
+    if shown.width().is_some_and(|width| width < 100) {
+        hide(&mut shown, &[6]);
+    }
     let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     for line in lines {
         let since = line.since.as_deref().and_then(|since| since.parse().ok()).map(utc_seconds);
@@ -278,6 +293,7 @@ pub(super) mod tests {
         SinkRecord {
             id: ConsumerId::new(1),
             name: SinkName::new(name).unwrap(),
+            former_name: None,
             cursor: Seq::new(40).unwrap(),
             lag: 2,
             parked: 3,
@@ -317,6 +333,25 @@ pub(super) mod tests {
         assert_eq!(states(Some(&configured)), all);
         assert_eq!(states(None), [state("a", "running"), state("b", "paused"), state("c", "open")]);
         assert_eq!(lines(&records, None)[1].since.as_deref(), Some("2026-02-01T10:00:00.000000Z"));
+    }
+
+    /// Until the configuration has followed, both names are one sink's; unless a new one has the former name.
+    #[test]
+    fn a_renamed_sink_is_neither_new_nor_removed() {
+        let renamed = SinkRecord { former_name: SinkName::new("old").ok(), ..record("web") };
+        let said = |records: &[SinkRecord], configured: &[&str]| {
+            let configured: Vec<_> = configured.iter().map(|name| outline(name)).collect();
+            let lines = lines(records, Some(&configured));
+            lines
+                .iter()
+                .map(|line| format!("{} {} {}", line.name, line.state, line.r#type.is_some()))
+                .collect::<Vec<_>>()
+        };
+        let records = [renamed, record("bus")];
+        assert_eq!(said(&records, &["old", "bus"]), ["bus running true", "web running true"]);
+        assert_eq!(said(&records, &["web", "bus"]), ["bus running true", "web running true"]);
+        let records = [records[0].clone(), record("old")];
+        assert_eq!(said(&records, &["old"]), ["old running true", "web removed false"]);
     }
 
     #[test]

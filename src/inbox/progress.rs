@@ -284,6 +284,8 @@ pub struct SinkRecord {
     pub id: ConsumerId,
     /// The sink's name.
     pub name: SinkName,
+    /// The name that it had before it was renamed, while the configuration may still use that one.
+    pub former_name: Option<SinkName>,
     /// Every event up to here is final or parked.
     pub cursor: Seq,
     /// Events after the cursor.
@@ -303,6 +305,12 @@ pub struct SinkRecord {
 }
 
 impl SinkRecord {
+    /// Whether the configuration means this sink by a name, among the sinks of one inbox.
+    pub fn is_meant_by(&self, name: &SinkName, among: &[Self]) -> bool {
+        let is_taken = || among.iter().any(|other| other.name == *name);
+        self.name == *name || self.former_name.as_ref() == Some(name) && !is_taken()
+    }
+
     /// The word in JSON: `paused`, `open` (its breaker), or `running`.
     pub fn state(&self) -> &'static str {
         match (self.paused_since, self.standing.breaker_open_since) {

@@ -101,7 +101,9 @@ impl Executor {
         self.join_replays().await;
     }
 
-    /// Carries out one job, until it has ended, must wait for a consumer that does not run here, or `stop`.
+    /// Carries out one job, until it has ended, must wait for a consumer that does not run here, or `stop`. While it is a
+    /// replay, what others ask for meanwhile is carried out beside it (such as cancelling it, or pausing its sink), apart
+    /// from what needs the sinks and the secrets of their configuration.
     pub async fn run_one(mut self, job: JobId, stop: CancellationToken) {
         while !stop.is_cancelled() && self.round(Some(job), &stop).await {}
         self.join_replays().await;
@@ -130,8 +132,14 @@ impl Executor {
         let jobs = self.inbox().open_jobs().await?;
         let mut found = only.is_none();
         let mut rest = Rest::Wait;
-        for job in jobs.iter().filter(|job| only.is_none_or(|only| only == job.id)) {
-            found = true;
+        let beside = !self.replays.is_empty();
+        let is_due = |job: &Job| match (only, &job.task) {
+            (None, _) => true,
+            (Some(only), Task::Replay { .. } | Task::Admit { .. }) => job.id == only,
+            (Some(only), _) => job.id == only || beside,
+        };
+        for job in jobs.iter().filter(|job| is_due(job)) {
+            found |= only.is_none_or(|only| only == job.id);
             match self.step(job, stop).await {
                 Ok(Rest::More) => rest = Rest::More,
                 Ok(Rest::Wait) => {}
@@ -151,7 +159,7 @@ impl Executor {
     async fn step(&mut self, job: &Job, stop: &CancellationToken) -> Result<Rest, Unavailable> {
         match &job.task {
             Task::Replay { sink, rate, .. } => self.replay(job.id, sink, *rate, stop).await,
-            Task::Cancel { job: other } => self.cancel(job.id, *other).await,
+            Task::Cancel { job: other } => self.cancel(job, *other).await,
             Task::Admit { requests } => {
                 let after = self.admitting.get(&job.id).copied().unwrap_or_default();
                 match admit::portion(&self.deps, job.id, requests, after).await? {
@@ -200,7 +208,10 @@ impl Executor {
             return Ok(Rest::Wait);
         }
         let Some(destination) = self.deps.sinks.iter().find(|destination| destination.config.name == *sink) else {
-            let message = format!("there is no sink '{sink}' in the configuration");
+            let message = format!(
+                "there is no sink '{sink}' in the configuration that is in use: where it has changed since, start the \
+                 daemon again"
+            );
             self.end(job, JobState::Failed, message).await?;
             return Ok(Rest::More);
         };
@@ -221,10 +232,11 @@ impl Executor {
         Ok(Rest::Wait)
     }
 
-    async fn cancel(&mut self, job: JobId, other: JobId) -> Result<Rest, Unavailable> {
+    async fn cancel(&mut self, job: &Job, other: JobId) -> Result<Rest, Unavailable> {
         let is_open = self.inbox().open_jobs().await?.iter().any(|open| open.id == other);
         if is_open {
-            self.end(other, JobState::Cancelled, "cancelled".to_owned()).await?;
+            let why = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
+            self.end(other, JobState::Cancelled, format!("cancelled by {}{why}", job.who)).await?;
         }
         if let Some(replay) = self.replays.get(&other) {
             replay.stop.cancel();
@@ -233,7 +245,7 @@ impl Executor {
             true => (JobState::Done, format!("job {other} is cancelled")),
             false => (JobState::Failed, format!("job {other} is not there, or has ended already")),
         };
-        self.end(job, state, message).await?;
+        self.end(job.id, state, message).await?;
         Ok(Rest::More)
     }
 

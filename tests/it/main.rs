@@ -19,6 +19,7 @@ mod exec;
 mod http_sink;
 mod observe;
 mod operate;
+mod operate_handover;
 mod operate_replay;
 mod receive;
 mod sink_contract;

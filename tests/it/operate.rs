@@ -122,6 +122,17 @@ async fn renamed(daemon_is_up: bool) {
         (settings.renamed("out", "archive").start().await, output)
     };
     assert!(output.success().stderr.contains("name = \"archive\""));
+    if daemon_is_up {
+        let line = sink(&relay, "archive").await;
+        assert_eq!(
+            (&line["state"], &line["type"]),
+            (&json!("running"), &json!("file")),
+            "the configuration says 'out'"
+        );
+        relay.cli(&["replay", "--sink", "out", "--reason", "a test", "--dry-run"]).await.success();
+        let again = relay.cli(&["sinks", "rename", "archive", "attic"]).await.code(1);
+        assert!(again.stderr.contains("first start the daemon once with name = \"archive\""), "{again:?}");
+    }
     let relay = if daemon_is_up { relay.shutdown().await.renamed("out", "archive").start().await } else { relay };
     let line = sink(&relay, "archive").await;
     assert_eq!((&line["state"], &line["cursor"], &line["delivered"]), (&json!("running"), &json!(2), &json!(2)));
@@ -319,7 +330,7 @@ async fn quarantined_requests_are_purged() {
 }
 
 /// Three delivered events, two of them of the day before yesterday; the relay is not running.
-async fn with_old_events(retention: &str) -> Builder {
+pub async fn with_old_events(retention: &str) -> Builder {
     let relay = TestRelay::with_file_sink("out").source("test", signed::PATH, &[SECRET], retention).start().await;
     for id in ["evt-1", "evt-2", "evt-3"] {
         relay.post(&signed::payin_completed(id)).await;
@@ -366,6 +377,18 @@ async fn prune_drops_nothing_while_the_daemon_has_another_sink() {
     fs::write(relay.settings().config_file(), without_sinks).unwrap();
     let output = relay.cli(&["prune"]).await.code(1);
     assert!(output.stderr.contains("sink 'out' may need them"), "{output:?}");
+    relay.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_running_daemon_applies_retention_by_itself() {
+    let relay = with_old_events("[inbox.retention]\nbodies = \"1d\"").await.start().await;
+    eventually("the end of old bodies", async || {
+        let shown = [relay.event("evt-1").await, relay.event("evt-2").await];
+        if shown.iter().all(|event| event["body"].is_null()) { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    assert!(relay.event("evt-3").await["body"].is_string(), "it is of today");
     relay.shutdown().await;
 }
 

@@ -12,12 +12,12 @@ use crate::operate::{typed, typed_without_daemon};
 
 const REPLAY: [&str; 5] = ["replay", "--sink", "app", "--reason", "the ledger was restored"];
 
-fn replay<'a>(more: &[&'a str]) -> Vec<&'a str> {
+pub fn replay<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&REPLAY, more].concat()
 }
 
 /// So many payins of one order, each followed by a transfer; all are delivered.
-async fn with_events(app: &FakeHttp, payins: usize) -> TestRelay {
+pub async fn with_events(app: &FakeHttp, payins: usize) -> TestRelay {
     let relay = TestRelay::with_sink("app", app).start().await;
     for n in 1..=payins {
         let payin = signed::payin_of(&format!("payin-{n}"), "payin_processing", "order-1");
@@ -34,7 +34,7 @@ fn header<'a>(request: &'a Recorded, name: &str) -> Option<&'a str> {
 }
 
 /// What the application accepted in a replay: event ids, and every replay's number that came along.
-fn replayed(app: &FakeHttp) -> (Vec<String>, BTreeSet<String>) {
+pub fn replayed(app: &FakeHttp) -> (Vec<String>, BTreeSet<String>) {
     let marked = app.accepted().into_iter().filter(|request| header(request, "ce-ralioreplay").is_some());
     let read = |request: Recorded| {
         let read = |name| header(&request, name).unwrap_or_else(|| panic!("no {name}")).to_owned();
@@ -43,7 +43,7 @@ fn replayed(app: &FakeHttp) -> (Vec<String>, BTreeSet<String>) {
     marked.map(read).unzip()
 }
 
-async fn replays(settings: &Builder) -> Vec<Value> {
+pub async fn replays(settings: &Builder) -> Vec<Value> {
     typed_without_daemon(settings, &["replay", "list", "--format", "json"]).await.found()
 }
 

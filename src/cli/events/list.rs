@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use comfy_table::{ColumnConstraint, Row, Table};
+use comfy_table::{Row, Table};
 
 use crate::cli::filter::Filters;
-use crate::cli::output::{Output, keep_whole, print_table, row, table, utc_seconds};
+use crate::cli::output::{self, Output, keep_whole, print_table, row, table, utc_seconds};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
@@ -123,11 +123,7 @@ fn hide(events: &mut Table, width: Option<u16>) {
         Some(100..120) => &[3, 7],
         Some(120..) | None => &[],
     };
-    for &place in hidden {
-        if let Some(column) = events.column_mut(place) {
-            column.set_constraint(ColumnConstraint::Hidden);
-        }
-    }
+    output::hide(events, hidden);
 }
 
 /// A row of [`event_table`]: one line, cut where the terminal ends.

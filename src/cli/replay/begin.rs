@@ -17,7 +17,7 @@ use crate::cli::{ConfigArgs, Exit, consent};
 use crate::config::{Outline, SinkOutline, load_outline};
 use crate::consume::subject;
 use crate::inbox::sqlite::{Desk, Reader};
-use crate::inbox::{self, NewJob, Selection, Task};
+use crate::inbox::{self, NewJob, Selection, SinkRecord, Task};
 use crate::model::Seq;
 use crate::route::Route;
 
@@ -77,14 +77,25 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         return Ok(exit);
     }
     let task = Task::Replay { sink: name, selection, rate: args.rate };
-    let job = NewJob { total: Some(counts.wanted), ..new_job(task, &reason) };
+    let job = NewJob { total: Some(counts.wanted + counts.conflicts), ..new_job(task, &reason) };
     start(&args.config, &inbox, job, args.detach)
+}
+
+/// A replay of a paused sink waits, and it should be known for what.
+pub(super) fn tell_paused(sink: &SinkRecord) {
+    if sink.paused_since.is_some() {
+        let name = &sink.name;
+        eprintln!("sink '{name}' is paused, and so are its replays: `ralio-relay sinks resume {name}` lets them go on");
+    }
 }
 
 /// `None` where the sink has no cursor yet.
 fn upper_end(reader: &Reader, sink: &SinkOutline, asked: Option<Seq>) -> anyhow::Result<Option<UpperEnd>> {
     let records = reader.sinks()?;
-    let record = records.iter().find(|record| record.name == sink.name);
+    let record = records.iter().find(|record| record.is_meant_by(&sink.name, &records));
+    if let Some(record) = record {
+        tell_paused(record);
+    }
     let head = reader.head()?;
     Ok(record.map(|record| UpperEnd::new(asked, head, record.cursor)))
 }

@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use comfy_table::{Row, Table};
 use serde::Serialize;
 
+use super::begin::tell_paused;
 use super::record::{Line, Replay, filters};
 use crate::app::Ask;
 use crate::cli::deadletters::record::{Letter, letter_row, letter_table};
-use crate::cli::errand::{self, name, new_job};
-use crate::cli::output::{Output, clean, keep_whole, print_table, row, table, utc, utc_seconds};
+use crate::cli::errand::{self, daemon_runs, name, new_job};
+use crate::cli::output::{Output, clean, hide, keep_whole, print_table, row, table, utc, utc_seconds};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::config::load_inbox;
 use crate::inbox::{self, DeadLetterRecord, EventFilter, Job, Task};
@@ -86,11 +87,12 @@ pub(super) struct CancelArgs {
 }
 
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let reader = crate::cli::events::open(&args.config)?;
+    let inbox = load_inbox(&args.config.config)?;
+    let reader = crate::cli::events::open_inbox(&inbox)?;
     let limit = args.format.limit(args.limit);
     let mut out = Output::stdout();
     let mut shown = replay_table();
-    let (mut count, mut more) = (0, false);
+    let (mut count, mut more, mut open) = (0, false, None);
     reader.each_job(&mut |job| {
         let Some(replay) = Replay::of(&job) else { return ControlFlow::Continue(()) };
         if count == limit {
@@ -98,6 +100,9 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
             return ControlFlow::Break(());
         }
         count += 1;
+        if !job.state.has_ended() {
+            open = Some(job.id);
+        }
         match args.format {
             Format::Json => out.json(&Line::from(replay)),
             Format::Table => {
@@ -114,6 +119,11 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         eprintln!("there has been no replay");
         return Ok(Exit::Finding);
     }
+    if let Some(id) = open.filter(|_| !daemon_runs(&inbox.path)) {
+        eprintln!(
+            "no daemon holds the inbox: what has not ended stands still. Start it, or: ralio-relay replay resume {id}"
+        );
+    }
     if more && args.limit.is_none() {
         eprintln!("there are more: these are the first {limit}; see --limit");
     }
@@ -124,6 +134,11 @@ fn replay_table() -> Table {
     let mut replays =
         table(&["ID", "SINK", "STATE", "DONE", "GIVEN UP", "TOTAL", "BEGUN", "ENDED", "WHO", "REASON", "MESSAGE"]);
     keep_whole(&mut replays, 8);
+    match replays.width() {
+        Some(..100) => hide(&mut replays, &[7, 8, 10]),
+        Some(100..120) => hide(&mut replays, &[8, 10]),
+        Some(120..) | None => {}
+    }
     replays
 }
 
@@ -216,10 +231,12 @@ fn print<W: Write>(out: &mut Output<W>, replay: Replay<'_>, given_up: &[DeadLett
 
 pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<Exit> {
     let inbox = load_inbox(&args.config.config)?;
-    match open_job(&inbox, args.id)? {
-        Some(job) => errand::run(&args.config, &inbox, Ask::GoOn(job.id)),
-        None => Ok(Exit::Finding),
+    let Some(job) = open_job(&inbox, args.id)? else { return Ok(Exit::Finding) };
+    if let Some(replay) = Replay::of(&job) {
+        let sinks = crate::cli::events::open_inbox(&inbox)?.sinks()?;
+        sinks.iter().filter(|sink| sink.is_meant_by(replay.sink, &sinks)).for_each(tell_paused);
     }
+    errand::run(&args.config, &inbox, Ask::GoOn(job.id))
 }
 
 pub(super) fn cancel(args: CancelArgs) -> anyhow::Result<Exit> {

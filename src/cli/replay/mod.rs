@@ -21,7 +21,8 @@ Examples:
 
 A replay goes over events that the sink's cursor has passed already, in the order of the log, and delivers those that \
 match the filters and that the sink's route wants, marked with ralioreplay = the replay's number. Live deliveries go on \
-beside it. What fails is tried again as always; what is given up is in `replay show`, and in no list of dead letters.
+beside it. While the sink is paused its replays stand still, too. What fails is tried again as always; what is given up \
+is in `replay show`, and in no list of dead letters. Events whose bodies retention has dropped are passed over.
 
 Ctrl-C leaves the replay in the inbox, where the daemon goes on with it; `replay cancel` stops it for good.
 

@@ -99,7 +99,7 @@ impl Plan<'_> {
         for (count, what) in [
             (filtered, "the sink's route does not want them"),
             (pruned, "their bodies are gone: passed over"),
-            (conflicts, "another event with the same id came first: held back"),
+            (conflicts, "another event with the same id came first: held back, and given up"),
         ] {
             if count > 0 {
                 line("leave out", format!("{count}: {what}"))?;

@@ -83,9 +83,7 @@ async fn an_open_breaker_is_seen_and_survives_a_restart() {
 #[tokio::test]
 async fn a_replay_delivers_its_part_and_ends() {
     let selection = Selection { filter: EventFilter::default(), first: seq(11), last: seq(300) };
-    let of_replay = |state: &mut ConsumerState| {
-        (state.selection, state.cursor, state.paused) = (Some(selection), seq(10), true);
-    };
+    let of_replay = |state: &mut ConsumerState| (state.selection, state.cursor) = (Some(selection), seq(10));
     let inbox = Sick::healthy(1000).with(of_replay);
     inbox.refusals.store(1, Ordering::SeqCst);
     let (sink, deps) = (Arc::new(Counting::default()), deps(&inbox));
@@ -106,6 +104,23 @@ async fn a_replay_delivers_its_part_and_ends() {
     assert_eq!((last.cursor, last.consumer), (seq(300), ConsumerId::new(7)));
     assert!(gauges.iter().all(|gauge| gauge.with_label_values(&["bus"]).get() == 42));
     assert_eq!(metrics.sink_lag_events.with_label_values(&["bus"]).get(), 0);
+}
+
+#[tokio::test]
+async fn a_replay_stands_still_while_its_sink_is_paused() {
+    let selection = Selection { filter: EventFilter::default(), first: seq(1), last: seq(3) };
+    let inbox = Sick::healthy(3).with(|state| (state.selection, state.paused) = (Some(selection), true));
+    let (sink, deps) = (Arc::new(Counting::default()), deps(&inbox));
+    let replay = Consumer::replay(config(), sink.clone(), JobId::new(9), None, deps).await.unwrap();
+    let handle = replay.handle();
+    let still_since = || inbox.progress.lock().unwrap().last().map(|progress| progress.standing.still_since);
+    let watch = async {
+        until("the pause is recorded", || matches!(still_since(), Some(Some(_)))).await;
+        assert_eq!(sink.got.load(Ordering::SeqCst), 0);
+        handle.tell(&Effect { consumer: ConsumerId::new(7), change: Change::Resumed });
+        time_until(&sink.got, 3).await;
+    };
+    run(replay, watch).await;
 }
 
 #[tokio::test]

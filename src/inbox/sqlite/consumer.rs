@@ -116,6 +116,12 @@ fn sink(connection: &Connection, name: &SinkName, start: Start, now: Timestamp) 
                 sink = %name, renamed,
                 "this sink has been renamed: change its name in the configuration too, or rename it back"
             );
+        } else {
+            // The configuration has followed: nobody means this sink by its former name any more.
+            connection.execute(
+                "UPDATE sinks SET former_name = NULL WHERE id = ?1 AND former_name IS NOT NULL",
+                [consumer.id],
+            )?;
         }
         return Ok(consumer);
     }

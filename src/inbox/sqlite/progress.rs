@@ -27,8 +27,9 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(),
     for letter in dead {
         lost += bury(connection, id, letter)?;
     }
+    // Retention has dropped its body: a replay passes it over, as was said before it began.
     for event in discarded {
-        lost += discard(connection, id, event)?;
+        discard(connection, id, event)?;
     }
     let Standing { breaker_open_since, still_since, still } = standing;
     connection
@@ -119,7 +120,7 @@ fn bury(connection: &Connection, sink_id: i64, letter: &DeadLetter) -> rusqlite:
         .execute(params![sink_id, seq.get(), attempts, reason, micros(*at)])
 }
 
-fn discard(connection: &Connection, sink_id: i64, event: &Discarded) -> rusqlite::Result<usize> {
+fn discard(connection: &Connection, sink_id: i64, event: &Discarded) -> rusqlite::Result<()> {
     let Discarded { seq, reason, at } = event;
     connection
         .prepare_cached(
@@ -127,4 +128,5 @@ fn discard(connection: &Connection, sink_id: i64, event: &Discarded) -> rusqlite
              VALUES (?1, ?2, 0, ?3, ?4, ?4, ?3) ON CONFLICT (sink_id, seq) DO NOTHING",
         )?
         .execute(params![sink_id, seq.get(), reason, micros(*at)])
+        .map(drop)
 }

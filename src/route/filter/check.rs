@@ -19,7 +19,7 @@ const MAX_PATTERN_BYTES: usize = 256 << 10;
 const VARIABLES: [&str; 2] = ["event", "meta"];
 
 /// Names of types, for `type(x) == string`.
-const TYPES: [&str; 10] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"];
+const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
 
 const FUNCTIONS: [&str; 13] = [
     "bool",
@@ -132,7 +132,8 @@ impl Found {
             self.words.insert(name.to_owned());
             return Ok(1);
         }
-        Err(format!("has an unknown variable '{name}': known are {}", VARIABLES.join(" and ")))
+        let meant = if META.contains(&name) { format!("; did you mean 'meta.{name}'?") } else { String::new() };
+        Err(format!("has an unknown variable '{name}': known are {}{meant}", VARIABLES.join(" and ")))
     }
 
     fn select(&mut self, select: &mut SelectExpr, depth: usize) -> Result<u64, String> {

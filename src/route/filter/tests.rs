@@ -154,6 +154,9 @@ fn what_is_no_filter_says_what_is_wrong() {
         ("evnt.data.amount == 1", "unknown variable 'evnt': known are event and meta"),
         ("[1].exists(x, y == 1)", "unknown variable 'y'"),
         ("[1].exists(x, x == 1) && x == 1", "unknown variable 'x'"),
+        // Not the type of types, which nobody means: it would be no event's.
+        ("type == 'payin.completed'", "unknown variable 'type': known are event and meta; did you mean 'meta.type'?"),
+        ("type.startsWith('payin')", "did you mean 'meta.type'?"),
         ("meta.tpye == 'x'", "unknown 'meta.tpye': in meta are type, category"),
         ("has(meta.tpye)", "unknown 'meta.tpye'"),
         ("sice(event) == 1", "unknown function 'sice'"),

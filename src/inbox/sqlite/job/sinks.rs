@@ -6,8 +6,8 @@ use rusqlite::{Connection, params};
 use super::super::consumer::{self, Consumer};
 use super::super::fault::Fault;
 use super::Step;
-use crate::inbox::{Change, ConsumerId, Effect, micros};
-use crate::model::SinkName;
+use crate::inbox::{Change, ConsumerId, Effect, Task, micros};
+use crate::model::{JobId, SinkName};
 
 /// For people who have mistyped a name.
 pub(super) fn unknown(connection: &Connection, sink: &SinkName) -> rusqlite::Result<String> {
@@ -61,16 +61,48 @@ fn effects(connection: &Connection, consumer: &Consumer, change: &Change) -> rus
     Ok(everyone.map(|id| Effect { consumer: ConsumerId::new(id), change: change.clone() }).collect())
 }
 
+/// The configuration has to follow before the next renaming: a name that it may still use stays with the sink that had
+/// it, for under a name that nobody has, a sink is new, and skips what came in before.
 pub(super) fn rename(connection: &Connection, from: &SinkName, to: &SinkName) -> Result<Step, Fault> {
     let Some(found) = consumer::named(connection, from)? else { return Ok(Step::failed(unknown(connection, from)?)) };
     if consumer::named(connection, to)?.is_some() {
         return Ok(Step::failed(format!("there is a sink '{to}' already: choose another name")));
     }
-    // Whoever still asks for the old name means the sink that had it last.
-    connection.execute("UPDATE sinks SET former_name = NULL WHERE former_name = ?1", [from.as_str()])?;
+    if let Some(replay) = open_replay(connection, found.id)? {
+        return Ok(Step::failed(format!(
+            "replay {replay} to sink '{from}' has not ended: wait for its end, or `ralio-relay replay cancel {replay}`"
+        )));
+    }
+    let former: Option<String> =
+        connection.query_row("SELECT former_name FROM sinks WHERE id = ?1", [found.id], |row| row.get(0))?;
+    if let Some(former) = former.filter(|former| former != to.as_str()) {
+        return Ok(Step::failed(format!(
+            "the configuration may still have sink '{from}' as '{former}': first start the daemon once with \
+             name = \"{from}\", or rename it back to '{former}'"
+        )));
+    }
+    if let Some((other, _)) = consumer::live(connection, to)?
+        && other.id != found.id
+    {
+        return Ok(Step::failed(format!(
+            "the configuration may still mean another sink by '{to}', which was renamed: first start the daemon once \
+             with that one's new name, or choose another"
+        )));
+    }
     connection.execute(
         "UPDATE sinks SET name = ?2, former_name = ?3 WHERE id = ?1",
         params![found.id, to.as_str(), from.as_str()],
     )?;
     Ok(Step::done(format!("sink '{from}' is '{to}' now: change its name in the configuration too")))
+}
+
+/// A replay to this sink that has not ended. Its job holds the sink's name.
+fn open_replay(connection: &Connection, consumer: i64) -> rusqlite::Result<Option<JobId>> {
+    for job in super::open(connection)? {
+        let Task::Replay { sink, .. } = &job.task else { continue };
+        if consumer::live(connection, sink)?.is_some_and(|(found, _)| found.id == consumer) {
+            return Ok(Some(job.id));
+        }
+    }
+    Ok(None)
 }

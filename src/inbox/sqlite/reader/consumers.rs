@@ -22,7 +22,8 @@ impl Reader {
             "SELECT id, name, cursor, delivered, paused_at, breaker_open_since, still_since, still_us, created_at,
                  (SELECT coalesce(max(seq), 0) FROM events),
                  (SELECT count(*) FROM parked WHERE sink_id = s.id),
-                 (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL)
+                 (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL),
+                 former_name
              FROM sinks s WHERE job_id IS NULL ORDER BY name",
         )?;
         let record = |row: &Row<'_>| {
@@ -30,6 +31,7 @@ impl Reader {
             Ok(SinkRecord {
                 id: ConsumerId::new(row.get(0)?),
                 name: row.get::<_, Stored<_>>(1)?.0,
+                former_name: row.get::<_, Option<Stored<_>>>(12)?.map(|name| name.0),
                 cursor: seq(cursor),
                 lag: u64::try_from(head - cursor).unwrap_or_default(),
                 parked: row.get(10)?,

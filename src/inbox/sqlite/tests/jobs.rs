@@ -46,6 +46,12 @@ async fn jobs_say_what_came_of_them() {
     assert_eq!(tell(rename("bus", "app")).await, failed(taken));
     let renamed = "sink 'app' is 'web' now: change its name in the configuration too";
     assert_eq!(tell(rename("app", "web")).await, done(renamed));
+    let (state, message) = tell(rename("web", "www")).await;
+    let first =
+        "may still have sink 'web' as 'app': first start the daemon once with name = \"web\", or rename it back";
+    assert!(state == JobState::Failed && message.contains(first), "{message}");
+    let (state, message) = tell(rename("bus", "app")).await;
+    assert!(state == JobState::Failed && message.contains("may still mean another sink by 'app'"), "{message}");
 
     let dead = vec![letter(1, "no"), letter(2, "no"), letter(3, "no")];
     inbox.record(Progress { dead, ..progress(bus.id, 4) }).await.unwrap();

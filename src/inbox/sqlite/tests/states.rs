@@ -154,6 +154,8 @@ impl World {
             }
             Op::Retry(sink, which) => self.decide(sink, which, Fate::Parked).await,
             Op::Discard(sink, which) => self.decide(sink, which, Fate::Discarded).await,
+            // While a replay goes on, it would be refused.
+            Op::Rename(_) if self.replay.is_some() => {}
             Op::Rename(sink) => {
                 let from = self.sinks[sink].name.clone();
                 let to = if from == SINKS[sink] { format!("{from}-2") } else { SINKS[sink].to_owned() };
