@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, build_sinks, job_deps};
@@ -22,6 +22,10 @@ use crate::model::JobId;
 const WATCH: Duration = Duration::from_millis(100);
 /// How often it is looked whether the daemon that has the job is still there.
 const LOOK_FOR_DAEMON: Duration = Duration::from_secs(1);
+
+/// What is in flight has this long to land once a daemon waits for the inbox, and the sinks this long to close: until the
+/// daemon has it, nothing is received.
+const GIVE_WAY: Duration = Duration::from_secs(1);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -155,7 +159,8 @@ async fn work_here(
     };
     let enough = stop.child_token();
     let mut left = Left::Done;
-    let mut work = std::pin::pin!(Executor::new(deps).run_one(id, enough.clone()));
+    let mut work = Box::pin(Executor::new(deps).run_one(id, enough.clone()));
+    let mut wanted_since: Option<Instant> = None;
     let mut ticks = interval(WATCH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -166,14 +171,20 @@ async fn work_here(
             () = &mut work => break,
             _ = ticks.tick() => {
                 watch(&look(reader, id)?);
-                if Lock::is_wanted(&config.path) {
+                if wanted_since.is_some_and(|since| since.elapsed() >= GIVE_WAY) {
+                    break;
+                }
+                if wanted_since.is_none() && Lock::is_wanted(&config.path) {
+                    wanted_since = Some(Instant::now());
                     left = Left::ForDaemon;
                     enough.cancel();
                 }
             }
         }
     }
-    join_all(sinks.iter().map(|sink| sink.close())).await;
+    // What has not landed is delivered again.
+    drop(work);
+    _ = timeout(GIVE_WAY, join_all(sinks.iter().map(|sink| sink.close()))).await;
     inbox.close().await;
     Ok((id, left))
 }

@@ -123,7 +123,7 @@ impl Consumer {
     /// The consumer of a replay, made or read back. Its sink is shared with the live consumer, whose settings it has
     /// apart from the concurrency, which is half as much at most; it has a cursor, a breaker and a pace of its own, and
     /// counts in no gauge of the live one. `rate` bounds the first attempts in a second; it is above 0, and may be a
-    /// fraction. It goes on while the live consumer is paused: a person has asked for it.
+    /// fraction. A pause holds it as well, unless that came before somebody asked for it.
     pub async fn replay(
         mut config: Config,
         sink: Arc<dyn Sink>,
@@ -132,10 +132,9 @@ impl Consumer {
         deps: Deps,
     ) -> Result<Self, Unavailable> {
         config.concurrency = (config.concurrency / 2).max(1);
-        let mut state = deps.inbox.consumer(Registration::Replay { job }, config.route.revision()).await?;
-        state.paused = false;
+        let state = deps.inbox.consumer(Registration::Replay { job }, config.route.revision()).await?;
         let Some(selection) = state.selection.clone() else {
-            return Err(Unavailable::Storage(format!("job {job} is stored without what it is to deliver")));
+            return Err(Unavailable::Refused(format!("job {job} is stored without what it is to deliver")));
         };
         Self::new(config, sink, deps, state, Some((job, selection)), rate).await
     }

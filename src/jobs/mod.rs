@@ -3,6 +3,8 @@
 
 mod admit;
 #[cfg(test)]
+mod executor_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
@@ -109,6 +111,10 @@ impl Executor {
 
     /// One look at every open job, and a rest where nothing more can be done. False once there is nothing to wait for.
     async fn round(&mut self, only: Option<JobId>, stop: &CancellationToken) -> bool {
+        // Also while another job leaves no time to rest.
+        while let Some(Ok((job, end))) = self.tasks.try_join_next() {
+            self.replay_ended(job, end).await;
+        }
         match self.look(only, stop).await {
             Ok(Some(Rest::More)) => return true,
             Ok(Some(Rest::Wait)) if only.is_none() || !self.replays.is_empty() => {}
@@ -125,13 +131,15 @@ impl Executor {
         true
     }
 
-    /// `None` when the one job that is asked for is not open.
+    /// `None` when the one job that is asked for is not open. Who has it can be asked to stop it, too.
     async fn look(&mut self, only: Option<JobId>, stop: &CancellationToken) -> Result<Option<Rest>, Unavailable> {
         let jobs = self.inbox().open_jobs().await?;
-        let mut found = only.is_none();
+        let found = only.is_none_or(|only| jobs.iter().any(|job| job.id == only));
+        let is_meant = |job: &&Job| {
+            only.is_none_or(|only| job.id == only || matches!(job.task, Task::Cancel { job } if job == only))
+        };
         let mut rest = Rest::Wait;
-        for job in jobs.iter().filter(|job| only.is_none_or(|only| only == job.id)) {
-            found = true;
+        for job in jobs.iter().filter(is_meant) {
             match self.step(job, stop).await {
                 Ok(Rest::More) => rest = Rest::More,
                 Ok(Rest::Wait) => {}
@@ -208,9 +216,8 @@ impl Executor {
         let (deps, token) = (self.deps.consume.clone(), stop.child_token());
         self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
         let consumer = match Consumer::replay(config, to, job, rate, deps).await {
-            // Not for want of disk: there is nothing to be had by trying again.
-            Err(error @ Unavailable::Storage(_)) if self.inbox().trouble().is_none() => {
-                self.end(job, JobState::Failed, error.to_string()).await?;
+            Err(Unavailable::Refused(why)) => {
+                self.end(job, JobState::Failed, why).await?;
                 return Ok(Rest::More);
             }
             opened => opened?,

@@ -32,8 +32,8 @@ pub(in crate::inbox) async fn a_job_waits_until_it_has_ended(inbox: &dyn Inbox) 
     assert_eq!(inbox.open_jobs().await.unwrap().len(), 1);
     assert!(inbox.advance(first).await.unwrap().ended);
     let nothing = JobId::new(77);
-    assert!(matches!(inbox.advance(nothing).await, Err(Unavailable::Storage(_))));
-    assert!(matches!(inbox.update_job(nothing, JobUpdate::default()).await, Err(Unavailable::Storage(_))));
+    assert!(matches!(inbox.advance(nothing).await, Err(Unavailable::Refused(_))));
+    assert!(matches!(inbox.update_job(nothing, JobUpdate::default()).await, Err(Unavailable::Refused(_))));
     assert_eq!(inbox.trouble(), None);
 }
 
@@ -50,6 +50,8 @@ pub(in crate::inbox) async fn a_paused_sink_stands_still_with_its_replays(inbox:
     assert!(!register(inbox, "other").await.paused);
     assert!(inbox.consumer(Registration::Replay { job: replay }, "*".to_owned()).await.unwrap().paused);
     assert_eq!(carry_out(inbox, Task::Pause { sink: sink("bus") }).await.1, [], "it is already");
+    let since = inbox.submit(job(self::replay("bus", 1, 2))).await.unwrap();
+    assert!(!inbox.consumer(Registration::Replay { job: since }, "*".to_owned()).await.unwrap().paused);
     // A crash came before the consumer had recorded that it stands still.
     inbox.record(progress(bus.id, 0)).await.unwrap();
     assert_eq!(register(inbox, "bus").await.standing.still_since, state.standing.still_since);

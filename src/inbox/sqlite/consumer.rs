@@ -127,10 +127,11 @@ fn sink(connection: &Connection, name: &SinkName, start: Start, now: Timestamp) 
     named(connection, name)?.ok_or_else(|| rusqlite::Error::QueryReturnedNoRows.into())
 }
 
-/// The consumer of a replay, paused while its sink is, and what it reads.
+/// The consumer of a replay, paused while its sink is, and what it reads. Who asks for a replay to a sink that is paused
+/// already means it.
 fn replay(connection: &Connection, id: JobId, now: Timestamp) -> Result<(Consumer, Selection), Fault> {
     let job = job::load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?.job;
-    let Task::Replay { sink, selection, rate: _ } = job.task else {
+    let Task::Replay { sink, selection, rate: _ } = job.task.clone() else {
         return Err(Fault::Refused(format!("job {id} is no replay")));
     };
     if job.state.has_ended() {
@@ -152,7 +153,7 @@ fn replay(connection: &Connection, id: JobId, now: Timestamp) -> Result<(Consume
         )?;
     }
     let mut consumer = of_replay(connection, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    consumer.paused_at = own.paused_at;
+    consumer.paused_at = own.paused_at.filter(|at| *at >= job.created_at);
     let last = consumer.last_seq.map_or(selection.last, seq);
     Ok((consumer, Selection { last, ..selection }))
 }
