@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, build_sinks, job_deps};
@@ -23,7 +23,7 @@ use crate::model::JobId;
 const WATCH: Duration = Duration::from_millis(100);
 /// How often it is looked whether the daemon that has the job is still there.
 const LOOK_FOR_DAEMON: Duration = Duration::from_secs(1);
-/// What is in flight gets so long to end, once it is enough. Longer than that nobody waits, least of all a daemon that
+/// What is in flight gets so long to end, once it is enough, and the sinks so long to close. Longer than that nobody waits, least of all a daemon that
 /// has to receive: whether it arrived is unknown then, and it is delivered again.
 const LET_GO: Duration = Duration::from_millis(500);
 
@@ -182,8 +182,9 @@ async fn work_here(
             }
         }
     }
+    // What has not landed is delivered again.
     drop(work);
-    join_all(sinks.iter().map(|sink| sink.close())).await;
+    _ = timeout(LET_GO, join_all(sinks.iter().map(|sink| sink.close()))).await;
     inbox.close().await;
     Ok((id, left))
 }

@@ -143,7 +143,9 @@ impl Core {
 
     /// Where to read on, and how many events; `None` while enough is waiting.
     pub(super) fn wants(&self) -> Option<(Seq, usize)> {
-        if self.paused || self.lanes.ready_bytes() >= MAX_READY_BYTES {
+        let window = (self.config.concurrency * READ_AHEAD).max(MIN_READ_AHEAD);
+        // What ends as it is read waits in memory, too, while nothing can be recorded.
+        if self.paused || self.lanes.ready_bytes() >= MAX_READY_BYTES || self.ledger.lost() >= window {
             return None;
         }
         let open = self.lanes.open().len();
@@ -155,7 +157,6 @@ impl Core {
             // Probes park what they fail on: that, too, must not follow the log to its end.
             ahead += self.lanes.parked().saturating_sub(self.parked_before);
         }
-        let window = (self.config.concurrency * READ_AHEAD).max(MIN_READ_AHEAD);
         let room = window.saturating_sub(ahead).min(MAX_PARKED.saturating_sub(self.lanes.parked() + open));
         (room > 0).then_some((self.read_to, room))
     }

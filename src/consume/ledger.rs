@@ -76,6 +76,11 @@ impl Ledger {
         self.attempts.len() + self.recording
     }
 
+    /// Events that have ended without an attempt, and wait for the next record.
+    pub(super) fn lost(&self) -> usize {
+        self.dead.len() + self.discarded.len()
+    }
+
     /// As it is on disk.
     pub(super) fn mark(&self) -> Mark {
         self.recorded

@@ -134,7 +134,7 @@ impl Consumer {
         config.concurrency = (config.concurrency / 2).max(1);
         let state = deps.inbox.consumer(Registration::Replay { job }, config.route.revision()).await?;
         let Some(selection) = state.selection.clone() else {
-            return Err(Unavailable::Storage(format!("job {job} is stored without what it is to deliver")));
+            return Err(Unavailable::Refused(format!("job {job} is stored without what it is to deliver")));
         };
         Self::new(config, sink, deps, state, Some((job, selection)), rate).await
     }

@@ -48,7 +48,7 @@ pub struct QuarantineLimits {
     pub max_bytes: u64,
 }
 
-/// Nothing was stored, and it may work later: the sender is answered 503.
+/// Nothing was stored, and it may work later, unless it was refused: the sender is answered 503.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Unavailable {
     /// Too many appends are waiting.
@@ -60,6 +60,9 @@ pub enum Unavailable {
     /// The storage said no: disk full, I/O error, locked.
     #[error("the inbox could not write: {0}")]
     Storage(String),
+    /// What was asked for cannot be done, and could not be later either.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The log of events, as the daemon uses it.

@@ -294,7 +294,7 @@ impl Delivery<'_> {
         }
         Answer::Refused(match error {
             Unavailable::Busy => Outcome::Overloaded,
-            Unavailable::Closed | Unavailable::Storage(_) => Outcome::Unavailable,
+            Unavailable::Closed | Unavailable::Storage(_) | Unavailable::Refused(_) => Outcome::Unavailable,
         })
     }
 

@@ -3,6 +3,8 @@
 
 mod admit;
 #[cfg(test)]
+mod executor_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
@@ -111,6 +113,10 @@ impl Executor {
 
     /// One look at every open job, and a rest where nothing more can be done. False once there is nothing to wait for.
     async fn round(&mut self, only: Option<JobId>, stop: &CancellationToken) -> bool {
+        // Also while another job leaves no time to rest.
+        while let Some(Ok((job, end))) = self.tasks.try_join_next() {
+            self.replay_ended(job, end).await;
+        }
         match self.look(only, stop).await {
             Ok(Some(Rest::More)) => return true,
             Ok(Some(Rest::Wait)) if only.is_none() || !self.replays.is_empty() => {}
@@ -127,19 +133,19 @@ impl Executor {
         true
     }
 
-    /// `None` when the one job that is asked for is not open.
+    /// `None` when the one job that is asked for is not open. Who has it can be asked to stop it, too.
     async fn look(&mut self, only: Option<JobId>, stop: &CancellationToken) -> Result<Option<Rest>, Unavailable> {
         let jobs = self.inbox().open_jobs().await?;
-        let mut found = only.is_none();
+        let found = only.is_none_or(|only| jobs.iter().any(|job| job.id == only));
         let mut rest = Rest::Wait;
         let beside = !self.replays.is_empty();
-        let is_due = |job: &Job| match (only, &job.task) {
+        let is_due = |job: &&Job| match (only, &job.task) {
             (None, _) => true,
+            (Some(only), Task::Cancel { job: other }) => job.id == only || *other == only || beside,
             (Some(only), Task::Replay { .. } | Task::Admit { .. }) => job.id == only,
             (Some(only), _) => job.id == only || beside,
         };
-        for job in jobs.iter().filter(|job| is_due(job)) {
-            found |= only.is_none_or(|only| only == job.id);
+        for job in jobs.iter().filter(is_due) {
             match self.step(job, stop).await {
                 Ok(Rest::More) => rest = Rest::More,
                 Ok(Rest::Wait) => {}
@@ -219,9 +225,8 @@ impl Executor {
         let (deps, token) = (self.deps.consume.clone(), stop.child_token());
         self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
         let consumer = match Consumer::replay(config, to, job, rate, deps).await {
-            // Not for want of disk: there is nothing to be had by trying again.
-            Err(error @ Unavailable::Storage(_)) if self.inbox().trouble().is_none() => {
-                self.end(job, JobState::Failed, error.to_string()).await?;
+            Err(Unavailable::Refused(why)) => {
+                self.end(job, JobState::Failed, why).await?;
                 return Ok(Rest::More);
             }
             opened => opened?,

@@ -426,3 +426,28 @@ async fn a_proxy_of_the_environment_gets_nothing() {
     assert!(proxy.requests().is_empty());
     relay.shutdown().await;
 }
+
+/// What a filter cannot decide on is delivered, and seen; what it can, it decides.
+#[cfg(feature = "filters")]
+#[tokio::test]
+async fn an_event_that_a_filter_cannot_decide_on_is_delivered_and_counted() {
+    const FILTER: &str = "filter = \"meta.category == 'payin' && event.data.nobody.sends == 'this'\"";
+    let relay = TestRelay::builder().file_sink("picky", FILTER).file_sink("all", "").start().await;
+    for n in 1..=3 {
+        assert_eq!(relay.post(&signed::payin_completed(&format!("payin-{n}"))).await, Ack::FRESH);
+        assert_eq!(relay.post(&signed::transfer_completed(&format!("transfer-{n}"))).await, Ack::FRESH);
+    }
+    relay.settled().await;
+    let mut got = relay.lines("picky");
+    got.sort_by_key(|line| text(line, "id").to_owned());
+    assert_eq!(ids(&got), ["payin-1", "payin-2", "payin-3"]);
+    assert_eq!(relay.lines("all").len(), 6);
+    assert_eq!(relay.metric("filter_errors_total", &[("sink", "picky")]).await, 3);
+    assert_eq!(relay.metric("filter_errors_total", &[("sink", "all")]).await, 0);
+    let said = relay.log().into_iter().filter(|line| line.contains("the filter could not decide on an event"));
+    assert_eq!(said.count(), 3);
+    let of_transfer = relay.event("transfer-1").await["sinks"].clone();
+    let picky = of_transfer.as_array().unwrap().iter().find(|pair| pair["sink"] == "picky").unwrap();
+    assert_eq!(picky["state"], "filtered");
+    relay.shutdown().await;
+}

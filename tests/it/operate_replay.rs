@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::fake_http::{FakeHttp, Recorded};
+use crate::harness::fake_http::{Answer, FakeHttp, Recorded};
 use crate::harness::process::Process;
 use crate::harness::{Ack, Builder, Output, TestRelay, eventually, keys, signed, text};
 use crate::operate::{typed, typed_without_daemon};
@@ -246,4 +247,25 @@ async fn what_a_replay_gives_up_is_in_the_replay_alone() {
     relay.cli(&["deadletters", "list"]).await.code(1);
     assert_eq!(relay.event("payin-1").await["sinks"][0]["state"], "delivered", "it was, before");
     relay.cli(&["replay", "show", "999"]).await.code(1);
+}
+
+/// Receiving must not wait for a destination, whoever delivers to it.
+#[tokio::test]
+async fn a_replay_to_a_sink_that_hangs_gives_way_to_the_daemon() {
+    let app = FakeHttp::answering([200]).await;
+    let settings = with_events(&app, 1).await.shutdown().await;
+    app.answer([Answer::Hang]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+    command.args(replay(&["--yes", "--config"])).arg(settings.config_file());
+    let mut process = Process::spawn(command.current_dir(settings.directory()));
+    app.requests_reach(3).await;
+    app.answer([200]);
+    let began = Instant::now();
+    let relay = settings.start().await;
+    assert!(began.elapsed() < Duration::from_secs(8), "it is ready after {:?}", began.elapsed());
+    relay.post(&signed::payin_completed("afterwards")).await;
+    assert_eq!(process.end().await.code(), Some(0), "{:?}", process.stderr.all());
+    assert_eq!(ended(relay.settings(), "done").await["done"], 2);
+    relay.settled().await;
+    relay.shutdown().await;
 }

@@ -122,6 +122,14 @@ fn what_waits_behind_a_failure_costs_no_row_while_it_is_open() {
     assert_eq!(world.parked(), [1, 2, 3, 4, 8]);
     let probes = [(); 5].map(|()| probe(&mut world, down()));
     assert_eq!(probes.iter().collect::<BTreeSet<_>>().len(), 5, "every parked head has its turn: {probes:?}");
+    world.log.push(event(9, "a", "payin.completed", false));
+    world.turn();
+    world.commit();
+    assert_eq!(
+        (world.parked(), world.disk.cursor),
+        (vec![1, 2, 3, 4, 8], seq(4)),
+        "read later, it waits in memory, too"
+    );
     world.run_to_the_end();
     world.assert_settled();
 }

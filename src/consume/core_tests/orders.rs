@@ -51,6 +51,29 @@ fn a_pause_does_not_count_against_an_event() {
     assert_eq!(world.disk.standing.still, Duration::from_secs(2000));
 }
 
+/// The time before its first attempt is not its own, however long the consumer has stood still by then.
+#[test]
+fn what_is_first_tried_after_a_pause_is_given_up_in_time_all_the_same() {
+    let mut config = config_with(1, 10);
+    config.retry.give_up_after = Duration::from_secs(100);
+    let mut world = World::new(events(1), config);
+    world.pause(true);
+    world.wait(1_000_000);
+    world.pause(false);
+    world.turn();
+    let began = world.now;
+    while world.dead().is_empty() {
+        world.finish_all(&down());
+        world.turn();
+        world.commit();
+        let tried_for = world.now.duration_since(began);
+        assert!(tried_for <= SignedDuration::from_secs(100 + 60), "it is tried for {tried_for:?}");
+        world.now = world.core.next_due().map_or(world.now, |due| due.max(world.now));
+        world.turn();
+    }
+    assert!(world.now >= began + SignedDuration::from_secs(100));
+}
+
 #[test]
 fn a_revived_event_is_the_head_of_its_lane() {
     let mut world = World::new(of_keys(&["a", "a", "a"]), config_with(4, 10));
@@ -78,25 +101,25 @@ fn a_revived_event_is_the_head_of_its_lane() {
 
 #[test]
 fn a_revived_event_goes_before_one_that_is_ready() {
-    let mut log = of_keys(&["a", "b", "a"]);
-    log[0].conflict = true;
-    let mut world = World::new(log, config_with(1, 10));
-    world.turn();
-    world.commit();
-    assert_eq!((world.dead(), &world.in_flight[..]), (vec![1], &[seq(2)][..]));
-    world.revive(0);
-    world.finish(0, delivered(), 1.0);
-    world.turn();
-    world.commit();
-    world.turn();
-    assert_eq!(world.in_flight, [seq(1)]);
-    world.finish(0, delivered(), 1.0);
-    world.turn();
-    world.commit();
-    world.turn();
-    assert_eq!(world.in_flight, [seq(3)]);
-    world.run_to_the_end();
-    world.assert_settled();
+    for concurrency in [1, 2] {
+        let mut log = of_keys(&["a", "b", "c", "a"]);
+        log[0].conflict = true;
+        let mut world = World::new(log, config_with(concurrency, 10));
+        world.turn();
+        world.commit();
+        assert_eq!((world.dead(), world.in_flight.len()), (vec![1], concurrency), "the last one is ready, and waits");
+        world.revive(0);
+        for _ in 0..3 {
+            world.finish(0, delivered(), 1.0);
+            world.turn();
+            world.commit();
+            world.turn();
+            let of_its_lane = [1, 4].map(|at| world.in_flight.contains(&seq(at)));
+            assert!(of_its_lane != [true, true] && (world.attempts_of(1) > 0 || !of_its_lane[1]), "{of_its_lane:?}");
+        }
+        world.run_to_the_end();
+        world.assert_settled();
+    }
 }
 
 /// It was given up before the restart, and the log has not been read that far since.

@@ -125,6 +125,25 @@ fn what_is_due_is_waited_for_only_where_it_can_start() {
     assert!(world.core.next_due().is_some());
 }
 
+/// A new sink over a log whose bodies are gone, while the disk is full.
+#[test]
+fn reading_stops_while_too_much_waits_to_be_recorded() {
+    let mut log = events(5000);
+    log.iter_mut().skip(1).step_by(2).for_each(|event| event.conflict = true);
+    log.iter_mut().step_by(2).for_each(|event| event.body = None);
+    let mut world = World::new(log, config_with(1, 10));
+    (0..50).for_each(|_| world.turn());
+    assert_eq!(world.core.wants(), None);
+    let mut most = 0;
+    while world.record.is_some() {
+        world.commit();
+        world.turn();
+        most = most.max(world.record.as_ref().map_or(0, |record| record.dead.len() + record.discarded.len()));
+    }
+    assert!((256..=512).contains(&most), "{most}");
+    world.assert_settled();
+}
+
 #[test]
 fn reading_stops_when_the_bodies_in_memory_are_many() {
     let mut events: Vec<_> = (1..=100).map(|at| event(at, &format!("key-{at}"), "payin.completed", false)).collect();

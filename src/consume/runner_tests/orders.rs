@@ -83,7 +83,9 @@ async fn an_open_breaker_is_seen_and_survives_a_restart() {
 #[tokio::test]
 async fn a_replay_delivers_its_part_and_ends() {
     let selection = Selection { filter: EventFilter::default(), first: seq(11), last: seq(300) };
-    let of_replay = |state: &mut ConsumerState| (state.selection, state.cursor) = (Some(selection), seq(10));
+    let of_replay = |state: &mut ConsumerState| {
+        (state.selection, state.cursor) = (Some(selection), seq(10));
+    };
     let inbox = Sick::healthy(1000).with(of_replay);
     inbox.refusals.store(1, Ordering::SeqCst);
     let (sink, deps) = (Arc::new(Counting::default()), deps(&inbox));
@@ -141,7 +143,7 @@ async fn a_replay_can_be_slow_and_be_stopped() {
 async fn a_replay_without_a_selection_is_refused() {
     let inbox = Sick::healthy(1);
     let replay = Consumer::replay(config(), Arc::new(Counting::default()), JobId::new(9), None, deps(&inbox)).await;
-    assert!(matches!(replay, Err(Unavailable::Storage(_))));
+    assert!(matches!(replay, Err(Unavailable::Refused(_))));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ pub(in crate::inbox) async fn a_consumer_that_nobody_registered_records_nothing(
     let body = payin("a", "o", "COMPLETED");
     let nobody = inbox.record(progress(ConsumerId::new(77), 1));
     let (refused, stored) = tokio::join!(nobody, inbox.append(new_event("one", &body)));
-    assert!(matches!(refused, Err(Unavailable::Storage(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Unavailable::Refused(_))), "{refused:?}");
     assert!(stored.is_ok(), "it costs no sender anything");
     assert_eq!(inbox.trouble(), None);
 }

@@ -32,8 +32,8 @@ pub(in crate::inbox) async fn a_job_waits_until_it_has_ended(inbox: &dyn Inbox) 
     assert_eq!(inbox.open_jobs().await.unwrap().len(), 1);
     assert!(inbox.advance(first).await.unwrap().ended);
     let nothing = JobId::new(77);
-    assert!(matches!(inbox.advance(nothing).await, Err(Unavailable::Storage(_))));
-    assert!(matches!(inbox.update_job(nothing, JobUpdate::default()).await, Err(Unavailable::Storage(_))));
+    assert!(matches!(inbox.advance(nothing).await, Err(Unavailable::Refused(_))));
+    assert!(matches!(inbox.update_job(nothing, JobUpdate::default()).await, Err(Unavailable::Refused(_))));
     assert_eq!(inbox.trouble(), None);
 }
 

@@ -247,7 +247,7 @@ impl Writer {
             Err(Fault::Refused(why)) => {
                 tracing::error!(what = errand.name(), why, "the inbox refused something that was asked of it");
                 self.execute("ROLLBACK TO errand")?;
-                Err(Unavailable::Storage(why))
+                Err(Unavailable::Refused(why))
             }
         };
         self.execute("RELEASE errand")?;

@@ -98,7 +98,7 @@ pub(super) fn rename(connection: &Connection, from: &SinkName, to: &SinkName) ->
 
 /// A replay to this sink that has not ended. Its job holds the sink's name.
 fn open_replay(connection: &Connection, consumer: i64) -> rusqlite::Result<Option<JobId>> {
-    for job in super::open(connection)? {
+    for job in super::open(connection, |_, _| {})? {
         let Task::Replay { sink, .. } = &job.task else { continue };
         if consumer::live(connection, sink)?.is_some_and(|(found, _)| found.id == consumer) {
             return Ok(Some(job.id));
