@@ -43,6 +43,10 @@ pub struct Metrics {
     pub sink_parked: IntGaugeVec,
     /// `dead_letters{sink}`.
     pub dead_letters: IntGaugeVec,
+    /// `breaker_open{sink}`: 1 while the sink counts as down, and is only probed.
+    pub breaker_open: IntGaugeVec,
+    /// `filter_errors_total{sink}`: events that the sink's filter could not decide on; they are delivered.
+    pub filter_errors: IntCounterVec,
     /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
     pub tls_cert_expiry_seconds: IntGauge,
 }
@@ -72,6 +76,13 @@ impl Metrics {
             ),
             sink_parked: gauges(&registry, "sink_parked", "Events set aside for a later attempt"),
             dead_letters: gauges(&registry, "dead_letters", "Events given up"),
+            breaker_open: gauges(&registry, "breaker_open", "1 while the sink counts as down, and is only probed"),
+            filter_errors: counters(
+                &registry,
+                "filter_errors_total",
+                "Events that the sink's filter could not decide on",
+                &["sink"],
+            ),
             tls_cert_expiry_seconds: gauge(&registry, "tls_cert_expiry_seconds", "Time left for the certificate"),
             registry,
         };

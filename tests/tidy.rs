@@ -48,7 +48,7 @@ const ROOMS: [(&str, May); 19] = [
 const FOR_ALL: [&str; 4] = ["clock", "metrics", "model", "throttle"];
 
 /// Crates (or modules of crates) that have one place, as prefixes of paths.
-const PLACES: [(&str, &[&str]); 10] = [
+const PLACES: [(&str, &[&str]); 11] = [
     ("rusqlite", &["src/inbox/sqlite"]),
     ("rusqlite_migration", &["src/inbox/sqlite"]),
     ("lapin", &["src/sink/amqp"]),
@@ -56,6 +56,7 @@ const PLACES: [(&str, &[&str]); 10] = [
     ("actix_http", &["src/ingest", "src/admin", "src/listener"]),
     ("actix_server", &["src/ingest", "src/admin", "src/listener"]),
     ("actix_service", &["src/ingest", "src/admin", "src/listener"]),
+    ("cel", &["src/route"]),
     ("clap", &["src/cli"]),
     ("indicatif", &["src/cli"]),
     ("comfy_table", &["src/cli"]),

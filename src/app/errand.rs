@@ -27,7 +27,7 @@ const LOOK_FOR_DAEMON: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// A new job.
-    New(NewJob),
+    New(Box<NewJob>),
     /// One that is stored and has not ended, such as an interrupted replay.
     GoOn(JobId),
 }
@@ -150,7 +150,7 @@ async fn work_here(
     };
     let sinks: Vec<_> = deps.sinks.iter().map(|destination| Arc::clone(&destination.sink)).collect();
     let id = match ask {
-        Ask::New(job) => inbox.submit(job).await.map_err(AppError::Job)?,
+        Ask::New(job) => inbox.submit(*job).await.map_err(AppError::Job)?,
         Ask::GoOn(id) => id,
     };
     let enough = stop.child_token();

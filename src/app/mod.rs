@@ -324,16 +324,17 @@ fn bind(
 
 /// Waits for the inbox while another process has it.
 async fn take_lock(settings: &Settings, readiness: &Readiness) -> Result<Lock, AppError> {
-    let mut told = false;
+    // A command that carries out a long job then gives way.
+    let mut waiting = None;
     loop {
         if let Some(lock) = Lock::try_take(&settings.inbox.path)? {
             set(&readiness.waiting_for, "opening the inbox");
             return Ok(lock);
         }
-        if !told {
+        if waiting.is_none() {
             tracing::warn!("another process holds the inbox: waiting, unready, until it lets go");
             set(&readiness.waiting_for, "another process holds the inbox");
-            told = true;
+            waiting = Some(Lock::announce(&settings.inbox.path)?);
         }
         sleep(LOCK_POLL).await;
     }

@@ -189,7 +189,9 @@ fn remedy(sink: &sink::Config) -> &'static str {
         sink::Config::Amqp(_) => {
             "is the broker up, are user, password and virtual host of the url right, and may the user declare?"
         }
-        sink::Config::Http(_) => "is the endpoint up, and can this machine reach its host and port?",
+        sink::Config::Http(_) => {
+            "is the endpoint up, can this machine reach its host and port, and do the certificates fit?"
+        }
         sink::Config::Exec(_) => "the command's first word must be a program that the daemon's user may run",
         sink::Config::File(_) => "the directory of the file must be there, and writable for the daemon's user",
         sink::Config::Stdout => "standard output must be open",

@@ -74,14 +74,15 @@ impl Filters {
 }
 
 /// A type in either spelling, or a glob. `payin_completed` is what the wire says and people paste.
-fn pattern(text: &str) -> anyhow::Result<String> {
+pub(super) fn pattern(text: &str) -> anyhow::Result<String> {
     let canonical = EventType::canonical(text).filter(|_| !text.contains(['*', '?']));
     let pattern = canonical.map_or_else(|| text.to_owned(), |canonical| canonical.to_string());
     Glob::new(&pattern)?;
     Ok(pattern)
 }
 
-fn moment_from_now(text: &str) -> anyhow::Result<Timestamp> {
+/// A time as people write it.
+pub(super) fn moment_from_now(text: &str) -> anyhow::Result<Timestamp> {
     moment(text, Timestamp::now())
 }
 

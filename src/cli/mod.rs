@@ -1,16 +1,23 @@
 //! The command line: one file per subcommand.
 
+mod access;
 mod body;
 mod check;
 mod config_show;
+mod consent;
+mod deadletters;
 mod dev;
+mod errand;
 mod events;
 mod filter;
 mod output;
+mod prune;
 mod quarantine;
+mod replay;
 mod serve;
 mod sign;
 mod simulate;
+mod sinks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +35,8 @@ pub(crate) enum Exit {
     Finding,
     /// 2: the configuration is wrong, and what is wrong has been printed.
     Misconfigured,
+    /// 2: what was typed cannot be done so, and why has been printed.
+    BadUsage,
 }
 
 #[derive(Parser)]
@@ -36,6 +45,7 @@ pub(crate) enum Exit {
   ralio-relay serve --dev
   ralio-relay check --config relay.toml --probe
   ralio-relay events list
+  ralio-relay sinks list
 
 Exit code: 0 success, 1 a finding or a failure, 2 bad usage or configuration.")]
 struct Cli {
@@ -54,7 +64,13 @@ enum Command {
     #[command(subcommand)]
     Events(events::Command),
     #[command(subcommand)]
+    Sinks(sinks::Command),
+    #[command(subcommand)]
+    Deadletters(deadletters::Command),
+    Replay(replay::Args),
+    #[command(subcommand)]
     Quarantine(quarantine::Command),
+    Prune(prune::Args),
     /// The configuration in effect
     #[command(subcommand, after_help = "Example:\n  ralio-relay config show --config relay.toml")]
     Config(ConfigCommand),
@@ -112,16 +128,20 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Events(command) => events::run(command),
+        Command::Sinks(command) => sinks::run(command),
+        Command::Deadletters(command) => deadletters::run(command),
+        Command::Replay(args) => replay::run(args),
         Command::Quarantine(command) => quarantine::run(command),
+        Command::Prune(args) => prune::run(args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(args),
     };
     match result {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Finding) => ExitCode::from(1),
-        Ok(Exit::Misconfigured) => ExitCode::from(2),
+        Ok(Exit::Misconfigured | Exit::BadUsage) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<Problems>() { 2 } else { 1 })
+            ExitCode::from(if error.chain().any(|cause| cause.is::<Problems>()) { 2 } else { 1 })
         }
     }
 }

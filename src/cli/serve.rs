@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 /// Libraries whose everyday lines say nothing to an operator; with rustls, anyone could write any number of them. lapin
 /// would log what the broker returns, body and all.
-const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,rustls=error,lapin=off";
+pub(super) const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,rustls=error,lapin=off";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

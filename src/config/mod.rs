@@ -28,10 +28,12 @@ use ::config::Value;
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
-pub(crate) use parse::instant;
+pub(crate) use parse::{instant, nearest};
 pub use problem::{Problem, Problems};
 use section::{Report, Section};
 
+use crate::model::SinkName;
+use crate::route::Route;
 use crate::{admin, consume, inbox, ingest, sink};
 
 /// Everything that the daemon needs to know, checked.
@@ -123,6 +125,44 @@ pub fn load_inbox(files: &[PathBuf]) -> Result<inbox::Config, Problems> {
     let (inbox, _) = section::root(&report, Some(files), table, inbox);
     let (problems, _) = report.into_parts();
     inbox.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
+/// What commands over the inbox need: no secret, and nothing that would have to be readable beside the files themselves.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// The log of events.
+    pub inbox: inbox::Config,
+    /// The sinks.
+    pub sinks: Vec<SinkOutline>,
+}
+
+/// What one `[[sinks]]` table says of itself.
+#[derive(Clone, Debug)]
+pub struct SinkOutline {
+    /// Its name.
+    pub name: SinkName,
+    /// Its type as written, such as `amqp`.
+    pub kind: &'static str,
+    /// What it wants.
+    pub route: Route,
+}
+
+/// Reads `[inbox]`, and of each sink its name, its type and its route.
+pub fn load_outline(files: &[PathBuf]) -> Result<Outline, Problems> {
+    outline(files, &Env::of_process())
+}
+
+fn outline(files: &[PathBuf], env: &Env) -> Result<Outline, Problems> {
+    let report = Report::new(env);
+    let (files, mut table) = merged(files, env)?;
+    table.retain(|key, _| ["inbox", "sinks"].contains(&key.as_str()));
+    let read = |root: &mut Section<'_>| {
+        let (inbox, sinks) = (inbox(root), sinks::outlines(root));
+        Some(Outline { inbox: inbox?, sinks: sinks? })
+    };
+    let (outline, _) = section::root(&report, Some(files), table, read);
+    let (problems, _) = report.into_parts();
+    outline.filter(|_| problems.is_empty()).ok_or(Problems(problems))
 }
 
 /// The names of the files, and the merged tree.

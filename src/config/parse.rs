@@ -164,7 +164,7 @@ pub(super) fn log_level(text: &str) -> Result<String, Wrong> {
 }
 
 /// The nearest of some words, when it is near enough to be what was meant.
-pub(super) fn nearest<'a>(word: &str, among: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, among: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let score = |candidate: &str| strsim::jaro_winkler(&word, candidate);
     let best = among.into_iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;

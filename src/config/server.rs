@@ -58,22 +58,23 @@ fn tls(s: &mut Section<'_>) -> Option<Tls> {
     let cert = s.required("cert", "\"/etc/ralio-relay/tls.crt\"", readable);
     let key = s.required("key", "\"/etc/ralio-relay/tls.key\"", readable);
     if let Some(key) = &key {
-        warn_of_open_file(s, key);
+        warn_of_open_file(s, "key", key);
     }
     Some(Tls { cert: cert?, key: key? })
 }
 
-fn warn_of_open_file(s: &Section<'_>, file: &Path) {
+/// Warns of a private key, named by the key of its table, that more people can read than should.
+pub(super) fn warn_of_open_file(s: &Section<'_>, key: &str, file: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let open = std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
     if open {
-        let (path, file) = (s.path("key"), file.display());
+        let (path, file) = (s.path(key), file.display());
         s.report.warn(format!("{path}: {file} can be read by everybody on this machine; run `chmod 600 {file}`"));
     }
 }
 
 /// The path of a file that can be opened.
-fn readable(text: &str) -> Result<PathBuf, Wrong> {
+pub(super) fn readable(text: &str) -> Result<PathBuf, Wrong> {
     let path = parse::path(text)?;
     let hint = "make the file readable for the user of the daemon (a relative path starts in its directory)";
     let is_file = std::fs::File::open(&path).and_then(|file| file.metadata()).map(|meta| meta.is_file());

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::SinkSettings;
 use super::parse::{self, Wrong};
 use super::section::Section;
+use super::server;
+use super::{SinkOutline, SinkSettings};
 use crate::consume::{self, Ordering, Retry};
 use crate::model::{EventType, SinkName};
+#[cfg(feature = "filters")]
+use crate::route::Filter;
 use crate::route::{Glob, Route};
 use crate::sink::{self, Format, exec, file, http};
 
@@ -48,13 +51,33 @@ pub(super) fn sinks(root: &mut Section<'_>) -> Option<Vec<SinkSettings>> {
     root.each("sinks", |s| sink(s, &mut names)).into_iter().collect()
 }
 
-fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> {
+/// Name, type and route of each; the rest of a table is not looked at. `None` when any of these is not right.
+pub(super) fn outlines(root: &mut Section<'_>) -> Option<Vec<SinkOutline>> {
+    let mut names = Vec::new();
+    let outline = |s: &mut Section<'_>| {
+        let (name, kind, route) = (name(s, &mut names), kind(s), route(s));
+        s.take_rest();
+        Some(SinkOutline { name: name?, kind: kind?.as_str(), route: route? })
+    };
+    root.each("sinks", outline).into_iter().collect()
+}
+
+fn name(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkName> {
     let name = s.required("name", "\"bus\"", |text| {
         SinkName::new(text).map_err(|error| Wrong::new(error.to_string(), "write a name such as \"bus\""))
     });
     s.unique("name", &name, names, "give each its own: a sink's place in the log hangs on its name");
+    name
+}
+
+fn kind(s: &mut Section<'_>) -> Option<Kind> {
     s.require("type", "\"amqp\" (or \"http\", \"exec\", \"file\", \"stdout\")");
-    let kind = s.word("type", None, &KINDS, &["nats", "redis", "kafka"]);
+    s.word("type", None, &KINDS, &["nats", "redis", "kafka"])
+}
+
+fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> {
+    let name = name(s, names);
+    let kind = kind(s);
     let route = route(s);
     let words = [("key", Ordering::Key), ("none", Ordering::None)];
     let ordering = s.word("ordering", Some("key"), &words, &[]);
@@ -77,9 +100,36 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
 }
 
 fn route(s: &mut Section<'_>) -> Option<Route> {
+    let globs = globs(s);
+    let filter = filter(s);
+    Some(filter?(Route::new(globs?)))
+}
+
+/// What the filter, where there is one, adds to a route.
+#[cfg(feature = "filters")]
+fn filter(s: &mut Section<'_>) -> Option<impl FnOnce(Route) -> Route + use<>> {
+    let is_set = s.has("filter");
+    let filter = s.text("filter", None, |text| {
+        let hint = "write a condition in CEL, such as filter = \"event.data.amounts.creditedAmount.currency == 'EUR'\"";
+        Filter::compile(text).map_err(|error| Wrong::new(error.to_string(), hint))
+    });
+    (filter.is_some() || !is_set).then_some(|route: Route| match filter {
+        Some(filter) => route.with_filter(filter),
+        None => route,
+    })
+}
+
+#[cfg(not(feature = "filters"))]
+fn filter(s: &mut Section<'_>) -> Option<impl FnOnce(Route) -> Route + use<>> {
+    let is_set = s.has("filter");
+    s.forbid("filter", "this build has no filters", "use a build with the feature \"filters\"");
+    (!is_set).then_some(|route| route)
+}
+
+fn globs(s: &mut Section<'_>) -> Option<Vec<Glob>> {
     if !s.has("events") {
         s.strings("events");
-        return Some(Route::new(Vec::new()));
+        return Some(Vec::new());
     }
     let patterns = s.strings("events")?;
     if patterns.is_empty() {
@@ -88,7 +138,7 @@ fn route(s: &mut Section<'_>) -> Option<Route> {
     }
     let globs =
         patterns.iter().map(|pattern| glob(pattern).map_err(|wrong| s.wrong("events", wrong.message, wrong.hint)).ok());
-    globs.collect::<Vec<_>>().into_iter().collect::<Option<_>>().map(Route::new)
+    globs.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// A pattern in the spelling of the wire (`payin_*`) would never match: types are canonical by then.
@@ -126,12 +176,14 @@ fn retry(s: &mut Section<'_>) -> Option<Retry> {
     let max = s.duration("max", Some("10m"), ["10ms", "1d"]);
     let jitter = s.bool("jitter", true);
     let give_up_after = s.duration("give_up_after", Some("72h"), ["1s", "366d"]);
+    let breaker_after = s.integer("breaker_after", 10, [1, 1000]);
     let (initial, max) = (initial?, max?);
     if initial > max {
         s.wrong("initial", "is longer than max, the longest delay", "make initial shorter, or max longer");
         return None;
     }
-    Some(Retry { initial, max, jitter: jitter?, give_up_after: give_up_after? })
+    let (give_up_after, breaker_after) = (give_up_after?, breaker_after? as usize);
+    Some(Retry { initial, max, jitter: jitter?, give_up_after, breaker_after })
 }
 
 fn destination(s: &mut Section<'_>, kind: Option<Kind>) -> Option<sink::Config> {
@@ -169,8 +221,9 @@ fn amqp(s: &mut Section<'_>) -> Option<sink::Config> {
             s.wrong("queue", "is only declared and bound with declare = true", hint);
             return None;
         }
-        let (_, url) = url?;
-        Some(sink::Config::Amqp(sink::amqp::Config { url, exchange: exchange?, declare: declare?, queue }))
+        let (parsed, url) = url.unzip();
+        let tls = tls(s, parsed.is_some_and(|url| url.scheme() == "amqp").then_some(["amqp://", "amqps://"]));
+        Some(sink::Config::Amqp(sink::amqp::Config { url: url?, exchange: exchange?, declare: declare?, queue, tls }))
     })
 }
 
@@ -194,7 +247,55 @@ fn http(s: &mut Section<'_>) -> Option<http::Config> {
     let url = s.secret_url("url", &["http", "https"], "https://ledger.example.com/hooks/ralio");
     let signing_secret = s.secret("signing_secret");
     let headers = s.headers("headers");
-    Some(http::Config { url: url?.0, headers, signing_secret })
+    let allow_private = s.bool("allow_private", true);
+    let plain = url.as_ref().filter(|(url, _)| url.scheme() == "http").map(|_| ["http://", "https://"]);
+    let tls = tls(s, plain);
+    let url = url?.0;
+    // No problem: it would keep the daemon from receiving, and a sink that waits loses nothing.
+    if allow_private == Some(false)
+        && let Some(refused) = http::Refused::by_url(&url)
+    {
+        s.report.warn(format!("{}: {refused}", s.path("url")));
+    }
+    Some(http::Config { url, headers, signing_secret, allow_private: allow_private?, tls })
+}
+
+/// Certificates. `plain` holds the scheme of a url that is not encrypted, and the one that would be.
+fn tls(s: &mut Section<'_>, plain: Option<[&str; 2]>) -> sink::Tls {
+    let (has_cert, has_key) = (s.has("client_cert"), s.has("client_key"));
+    let mut file = |key| {
+        if let Some([scheme, encrypted]) = plain
+            && s.has(key)
+        {
+            s.forbid(
+                key,
+                format!("has no effect: the url is {scheme}"),
+                format!("write {encrypted} in url, or take it out"),
+            );
+            return None;
+        }
+        s.text(key, None, server::readable)
+    };
+    let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));
+    match (has_cert, has_key) {
+        _ if plain.is_some() => {}
+        (true, false) => s.wrong(
+            "client_cert",
+            "is of no use without its key",
+            "write client_key = \"/etc/ralio-relay/client.key\" too, or take it out",
+        ),
+        (false, true) => s.wrong(
+            "client_key",
+            "is of no use without its certificate",
+            "write client_cert = \"/etc/ralio-relay/client.crt\" too, or take it out",
+        ),
+        _ => {}
+    }
+    if let Some(key) = &key {
+        server::warn_of_open_file(s, "client_key", key);
+    }
+    let client = cert.zip(key).map(|(cert, key)| sink::ClientCertificate { cert, key });
+    sink::Tls { ca, client }
 }
 
 fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
@@ -204,6 +305,7 @@ fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
     let directory = s.text("directory", None, parse::path);
     let words = [("retry", exec::OnFailure::Retry), ("dead_letter", exec::OnFailure::DeadLetter)];
     let on_failure = s.word("on_failure", Some("retry"), &words, &[]);
+    let max_output = s.size("max_output", Some("1KiB"), ["0B", "4KiB"]);
     let command = command?;
     if command.first().is_none_or(|program| program.trim().is_empty()) {
         s.wrong("command", "names no program", "write command = [\"/usr/bin/handler\", \"--flag\"]");
@@ -217,14 +319,19 @@ fn exec(s: &mut Section<'_>) -> Option<exec::Config> {
         );
         return None;
     }
-    Some(exec::Config { command, env_allow, directory, on_failure: on_failure? })
+    Some(exec::Config { command, env_allow, directory, on_failure: on_failure?, max_output: max_output? as usize })
 }
 
 fn file(s: &mut Section<'_>) -> Option<file::Config> {
     let path = s.required("path", "\"/var/lib/ralio-relay/events.ndjson\"", parse::path);
     let rotate_size = s.size("rotate_size", None, ["1KiB", "1TiB"]);
     let rotate_every: Option<Duration> = s.duration("rotate_every", None, ["1s", "366d"]);
-    Some(file::Config { path: path?, rotate_size, rotate_every })
+    let compress = s.bool("compress", false);
+    if compress == Some(true) && rotate_size.is_none() && rotate_every.is_none() {
+        s.wrong("compress", "has no effect: only rotated files are compressed", "set rotate_size or rotate_every too");
+        return None;
+    }
+    Some(file::Config { path: path?, rotate_size, rotate_every, compress: compress? })
 }
 
 #[cfg(test)]

@@ -104,13 +104,14 @@ fn what_is_left_out_has_the_documented_default() {
 #[test]
 fn sinks_have_the_defaults_of_their_type() {
     let sinks = "[[sinks]]\nname='bus'\ntype='amqp'\namqp={url='amqp://localhost'}\n[[sinks]]\nname='out'\ntype='stdout'\n\
-                 [[sinks]]\nname='more'\ntype='stdout'\nstart='2026-01-31'";
+                 [[sinks]]\nname='more'\ntype='stdout'\nstart='2026-01-31'\nretry={breaker_after=3}";
     let case = Case::new();
     let settings = case.good(&[&format!("{GOOD}{sinks}")]);
     let [bus, out, more] = settings.sinks.as_slice() else { panic!("{:?}", settings.sinks) };
     assert_eq!((bus.consumer.concurrency, out.consumer.concurrency), (200, 32));
     assert_eq!(bus.consumer.timeout, Duration::from_secs(10));
     assert_eq!(bus.consumer.retry.give_up_after, Duration::from_secs(72 * 3600));
+    assert_eq!((bus.consumer.retry.breaker_after, more.consumer.retry.breaker_after), (10, 3));
     assert_eq!((bus.consumer.start, bus.format), (crate::model::Start::Now, sink::Format::Raw));
     assert!(matches!(more.consumer.start, crate::model::Start::At(_)));
     let sink::Config::Amqp(amqp) = &bus.sink else { panic!("{:?}", bus.sink) };
@@ -258,18 +259,41 @@ fn unknown_keys_are_errors_with_the_nearest_known_one() {
 
 #[test]
 fn what_a_later_version_will_know_is_said_to_be_planned() {
-    for (more, key) in [
-        ("[inbox.retention]\nbodies='400d'", "inbox.retention"),
-        ("[telemetry.otlp]\nendpoint='x'", "telemetry"),
-        ("[[sinks]]\nname='x'\ntype='stdout'\nfilter='true'", "sinks[0].filter"),
-        ("[[sinks]]\nname='x'\ntype='stdout'\nretry={breaker_after=10}", "sinks[0].retry.breaker_after"),
-        ("[[sinks]]\nname='x'\ntype='http'\nhttp={url='http://h',ca='x'}", "sinks[0].http.ca"),
-        ("[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='1MiB'}", "sinks[0].exec.max_output"),
-        ("[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}", "sinks[0].file.compress"),
-        ("[[sinks]]\nname='x'\ntype='nats'", "sinks[0].type"),
-    ] {
+    for (more, key) in
+        [("[telemetry.otlp]\nendpoint='x'", "telemetry"), ("[[sinks]]\nname='x'\ntype='nats'", "sinks[0].type")]
+    {
         assert_wrong(more, key, "planned", "");
     }
+}
+
+#[test]
+fn bodies_are_kept_for_good_unless_a_time_is_set() {
+    assert_eq!(Case::new().good(&[GOOD]).inbox.retention, None);
+    let set = format!("{GOOD}[inbox.retention]\nbodies='400d'");
+    let reading = Case::new().read(&[&set]);
+    assert!(reading.effective.to_toml().contains("bodies = \"400d\"  # "), "{}", reading.effective.to_toml());
+    assert_eq!(reading.settings.unwrap().inbox.retention, Some(Duration::from_secs(400 * 86_400)));
+    assert_wrong("[inbox.retention]\nbodies='1h'", "inbox.retention.bodies", "out of range", "\"1d\"");
+}
+
+/// Commands that touch no sink work where its secrets cannot be read.
+#[test]
+fn an_outline_needs_no_secret() {
+    let case = Case::new();
+    let sinks = "[inbox]\nurl='sqlite://here.db'\n[[sinks]]\nname='a'\ntype='http'\nevents=['payin.*']\n\
+                 http={url={file='/nobody/may/read/this'}}\n[[sinks]]\nname='b'\ntype='stdout'";
+    case.bad(&[&format!("{GOOD}{sinks}")]);
+    let file = case.file("outline.toml", sinks);
+    let outline = super::outline(&[file], &Env::default()).unwrap();
+    assert_eq!(outline.inbox.path, PathBuf::from("here.db"));
+    let sinks: Vec<_> =
+        outline.sinks.iter().map(|sink| (sink.name.as_str(), sink.kind, sink.route.revision())).collect();
+    assert_eq!(sinks, [("a", "http", "payin.*".to_owned()), ("b", "stdout", "*".to_owned())]);
+
+    let file = case.file("outline.toml", "[[sinks]]\nname='a'\ntype='amqpp'\n[[sinks]]\nname='a'\ntype='file'");
+    let Problems(problems) = super::outline(&[file], &Env::default()).unwrap_err();
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["sinks[0].type", "sinks[1].name"]);
 }
 
 #[test]
@@ -298,11 +322,60 @@ fn keys_are_checked_against_each_other() {
     let problems = Case::new().bad(&[&format!("{GOOD}{twin}")]);
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys, ["sources[1].name", "sources[1].path"]);
+    let exec = "[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='5KiB'}";
+    assert_wrong(exec, "sinks[0].exec.max_output", "out of range", "from \"0B\" to \"4KiB\"");
+    let file = "[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}";
+    assert_wrong(file, "sinks[0].file.compress", "no effect", "rotate_every");
     let small = "[server]\nmax_body='2MiB'\n[inbox.quarantine]\nmax_bytes='1MiB'";
     assert_wrong(small, "inbox.quarantine.max_bytes", "too small", "max_body");
     assert_wrong("[[sources]]\nname='b'\npath='/b'\nsecrets=[]", "sources[1].secrets", "at least one", "file");
     let problems = Case::new().bad(&["[server]\nplaintext=true"]);
     assert!(problems.len() == 1 && problems[0].key == "sources" && problems[0].hint.contains("[[sources]]"));
+}
+
+#[cfg(feature = "filters")]
+#[test]
+fn filters_are_compiled_when_the_configuration_is_read() {
+    let stdout = |filter: &str| format!("[[sinks]]\nname='x'\ntype='stdout'\nevents=['payin.*']\nfilter={filter}\n");
+    let wrong =
+        |filter: &str, message| assert_wrong(&stdout(filter), "sinks[0].filter", message, "write a condition in CEL");
+    wrong("'evnt.data.a == 1'", "unknown variable 'evnt'");
+    wrong("'event.data.a = 1'", "not an expression (line 1, column 14)");
+    wrong("'event.data.a.matches(\"(\")'", "invalid regular expression");
+    assert_wrong(&stdout("true"), "sinks[0].filter", "true is not text in quotes", "filter = \"...\"");
+    let reading = Case::new().read(&[&format!("{GOOD}{}", stdout("\"event.data.a == 'x'\""))]);
+    assert!(reading.effective.to_toml().contains("filter = \"event.data.a == 'x'\"  # "));
+    let settings = reading.settings.unwrap();
+    assert_eq!(settings.sinks[0].consumer.route.revision(), "payin.*  filter \"event.data.a == 'x'\"");
+}
+
+#[cfg(not(feature = "filters"))]
+#[test]
+fn a_filter_in_a_build_without_them_is_an_error() {
+    let sink = "[[sinks]]\nname='x'\ntype='stdout'\nfilter='true'";
+    assert_wrong(sink, "sinks[0].filter", "no filters", "feature \"filters\"");
+}
+
+#[cfg(feature = "amqp")]
+#[test]
+fn certificates_for_a_broker_need_tls_and_come_in_pairs() {
+    let amqp = |scheme: &str, rest: &str| {
+        format!("[[sinks]]\nname='x'\ntype='amqp'\n[sinks.amqp]\nurl='{scheme}://h'\n{rest}")
+    };
+    for key in ["ca", "client_cert", "client_key"] {
+        let path = format!("sinks[0].amqp.{key}");
+        assert_wrong(&amqp("amqp", &format!("{key}='{{dir}}/secret'")), &path, "has no effect", "amqps://");
+        let pair = ["client_cert", "client_key"].map(|other| format!("{other}='{{dir}}/secret'\n"));
+        let good = pair.concat().replace(&format!("{key}='{{dir}}/secret'\n"), "");
+        assert_wrong(&amqp("amqps", &format!("{good}{key}='{{dir}}/missing'")), &path, "cannot be read", "readable");
+    }
+    let half = |key: &str| amqp("amqps", &format!("{key}='{{dir}}/secret'"));
+    assert_wrong(&half("client_cert"), "sinks[0].amqp.client_cert", "without its key", "client_key =");
+    assert_wrong(&half("client_key"), "sinks[0].amqp.client_key", "without its certificate", "client_cert =");
+    let both = amqp("amqps", "ca='{dir}/secret'\nclient_cert='{dir}/secret'\nclient_key='{dir}/secret'");
+    let settings = Case::new().good(&[&format!("{GOOD}{both}")]);
+    let sink::Config::Amqp(config) = &settings.sinks[0].sink else { panic!() };
+    assert!(config.tls.ca.is_some() && config.tls.client.is_some(), "{config:?}");
 }
 
 /// Each cuts off what looks like a torn line of its own, and the database is no place for lines at all.
@@ -343,6 +416,47 @@ fn urls_and_headers_are_checked_and_never_quoted() {
     let sink::Config::Http(config) = &settings.sinks[0].sink else { panic!() };
     assert_eq!(config.headers[1].1.to_str().unwrap(), "pay");
     assert!(!format!("{:?}{:?}", config.headers, settings.warnings).contains("hunter2"));
+}
+
+#[test]
+fn the_certificates_of_an_http_sink_are_files_that_can_have_an_effect() {
+    let http = |rest: &str| format!("[[sinks]]\nname='x'\ntype='http'\n[sinks.http]\n{rest}");
+    let case = Case::new();
+    let pair = "client_cert='{dir}/tls.crt'\nclient_key='{dir}/tls.key'";
+    let settings = case.good(&[&format!("{GOOD}{}", http(&format!("url='https://h'\nca='{{dir}}/tls.crt'\n{pair}")))]);
+    let sink::Config::Http(config) = &settings.sinks[0].sink else { panic!() };
+    let client = config.tls.client.as_ref().unwrap();
+    assert!(config.tls.ca.as_ref().unwrap().ends_with("tls.crt") && config.allow_private);
+    assert!(client.cert.ends_with("tls.crt") && client.key.ends_with("tls.key"));
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+
+    let (cert, key) = pair.split_once('\n').unwrap();
+    for (rest, key, message, hint) in [
+        (format!("url='https://h'\n{cert}"), "client_cert", "without its key", "client_key ="),
+        (format!("url='https://h'\n{key}"), "client_key", "without its certificate", "client_cert ="),
+        ("url='https://h'\nca='/no/such'".to_owned(), "ca", "/no/such cannot be read", "readable"),
+        ("url='https://h'\nca='{dir}'".to_owned(), "ca", "is not a file", "readable"),
+        ("url='http://h'\nca='{dir}/tls.crt'".to_owned(), "ca", "has no effect", "https://"),
+        (format!("url='http://h'\n{cert}"), "client_cert", "has no effect", "https://"),
+        (format!("url='http://h'\n{key}"), "client_key", "has no effect", "https://"),
+        ("url='https://h'\nallow_private='no'".to_owned(), "allow_private", "neither", "allow_private = false"),
+    ] {
+        assert_wrong(&http(&rest), &format!("sinks[0].http.{key}"), message, hint);
+    }
+}
+
+/// The daemon goes on receiving; the sink waits.
+#[test]
+fn a_url_that_may_never_be_connected_to_is_a_warning() {
+    let warnings = |url: &str, allow: bool| {
+        let sink = format!("[[sinks]]\nname='x'\ntype='http'\nhttp={{url='{url}',allow_private={allow}}}");
+        Case::new().good(&[&format!("{GOOD}{sink}")]).warnings
+    };
+    let [warning] = &warnings("http://0x7f.1/hook", false)[..] else { panic!("not one warning") };
+    for part in ["sinks[0].http.url", "127.0.0.1", "allow_private"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    assert!(warnings("http://127.0.0.1", true).is_empty() && warnings("http://8.8.8.8", false).is_empty());
 }
 
 #[test]

@@ -11,8 +11,10 @@ pub struct Retry {
     pub max: Duration,
     /// Full jitter: each delay is drawn between zero and its bound.
     pub jitter: bool,
-    /// From an event's first attempt to its becoming a dead letter.
+    /// From an event's first attempt to its becoming a dead letter, without the time in which its consumer stood still.
     pub give_up_after: Duration,
+    /// Consecutive failures over different entities that open the breaker, 1 to 1,000.
+    pub breaker_after: usize,
 }
 
 impl Retry {
@@ -39,6 +41,7 @@ mod tests {
             max: Duration::from_secs(600),
             jitter,
             give_up_after: Duration::from_secs(1000),
+            breaker_after: 10,
         }
     }
 

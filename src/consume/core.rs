@@ -2,14 +2,18 @@
 //! deliveries; what it gives back is what to deliver next and what to record. Time and chance are values.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Config, Ordering};
-use crate::inbox::{Attempt, ConsumerState, DeadLetter, Parked, Progress, StoredEvent};
-use crate::model::{Outcome, Seq};
+use super::breaker::Breaker;
+use super::lanes::{Item, LaneKey, Lanes, Refusals};
+use super::ledger::{Ledger, Mark};
+use super::pace::Pace;
+use super::still::Still;
+use super::{Config, Ordering, later};
+use crate::inbox::{Attempt, ConsumerState, DeadLetter, Discarded, Parked, Progress, Standing, StoredEvent};
+use crate::model::{Outcome, Reason, Seq};
 
 /// Parked events of one sink; at the bound reading stops, and nothing is dropped.
 pub(super) const MAX_PARKED: usize = 10_000;
@@ -19,11 +23,14 @@ const MAX_READY_BYTES: usize = 32 << 20;
 const READ_AHEAD: usize = 4;
 /// Events read ahead at least: a sink that wants few of them must not need a read and a record for each handful.
 const MIN_READ_AHEAD: usize = 256;
+/// An event that was refused for good so often, each time after others had been delivered, is at fault itself, even if
+/// the breaker has opened over it every time.
+const MAX_REFUSALS: u32 = 3;
 
-/// Events that must be handed over one after the other: those of one entity, or each event alone.
-type LaneKey = Arc<str>;
+const CONFLICT: &str = "conflict: another event with this id and other bytes came first";
+const PRUNED: &str = "pruned: retention has dropped the body";
 
-/// A delivery to be started. Its end is told to [`Core::finished`] or [`Core::not_started`].
+/// A delivery to be started. Its end is told to [`Core::finished`], [`Core::not_started`] or [`Core::bodiless`].
 #[derive(Debug)]
 pub(super) enum Start {
     /// An event that was just read.
@@ -32,381 +39,447 @@ pub(super) enum Start {
     Parked(Seq),
 }
 
-#[derive(Debug)]
-enum State {
-    /// Read, in memory, not yet tried.
-    Ready(Box<StoredEvent>),
-    Flying,
-    Parked,
+/// What a delivery's end has done to the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switched {
+    /// The sink counts as down from now on.
+    Opened,
+    /// It is back.
+    Closed,
 }
 
-#[derive(Debug)]
-struct Item {
-    state: State,
-    lane: LaneKey,
-    received_at: Timestamp,
-    attempts: u32,
-    first_attempt: Option<Timestamp>,
-    next_attempt: Timestamp,
-    /// Whether the inbox has it as parked, or will with the next record.
-    parked: bool,
+/// How a delivery failed.
+struct Failure {
+    reason: Reason,
+    /// For this event, by the far side's word.
+    permanent: bool,
+    retry_after: Option<Duration>,
 }
 
 /// The state of one consumer.
 pub(super) struct Core {
     config: Config,
-    /// The last event read from the log.
+    /// Everything up to here has been read from the log.
     read_to: Seq,
     /// Events above the cursor that were final or parked when the process started: passed over when they are read.
     settled: BTreeSet<Seq>,
-    /// Every event that is neither final nor unread.
-    items: BTreeMap<Seq, Item>,
-    lanes: HashMap<LaneKey, BTreeSet<Seq>>,
-    /// Heads of lanes that can be delivered now.
-    ready: BTreeSet<Seq>,
-    /// Heads of lanes that are parked, by the time of their next attempt.
-    timers: BTreeSet<(Timestamp, Seq)>,
-    /// Events that hold the cursor back: neither final nor parked.
-    open: BTreeSet<Seq>,
-    flying: usize,
-    parked: usize,
-    ready_bytes: usize,
-    recorded_cursor: Seq,
-    recorded_parked: usize,
-    /// The cursor in the record that is being written.
-    taken_cursor: Seq,
-    /// How many are parked with it.
-    taken_parked: usize,
-    /// Attempts in the record that is being written.
-    recording: usize,
-    attempts: Vec<Attempt>,
-    park: BTreeMap<Seq, Parked>,
-    unpark: Vec<Seq>,
-    dead: Vec<DeadLetter>,
+    lanes: Lanes,
+    ledger: Ledger,
+    paused: bool,
+    breaker: Breaker<LaneKey>,
+    /// Events that were parked when the breaker opened, or by the inbox: those that come after are bounded.
+    parked_before: usize,
+    still: Still,
+    pace: Option<Pace>,
+    /// Refused for good, and parked until it is clear whether they are at fault or the sink is: buried with the next
+    /// success of another lane, or when their time comes.
+    condemned: BTreeMap<Seq, Reason>,
+    /// Deliveries that succeeded.
+    successes: u64,
+    /// Whether the last start was one that had been parked.
+    parked_went_last: bool,
 }
 
 impl Core {
     /// From what the inbox recorded. `parked` are the parked events as stored now, for their lanes; their bodies are not
-    /// looked at.
-    pub(super) fn new(config: Config, state: ConsumerState, parked: &[StoredEvent]) -> Self {
+    /// looked at. `rate` bounds first attempts in a second.
+    pub(super) fn new(
+        config: Config,
+        state: ConsumerState,
+        parked: &[StoredEvent],
+        rate: Option<f64>,
+        now: Timestamp,
+    ) -> Self {
+        let Standing { breaker_open_since, still_since, still } = state.standing;
+        let mark = Mark { cursor: state.cursor, standing: state.standing, parked: 0 };
         let mut core = Self {
+            breaker: Breaker::new(config.retry, breaker_open_since, now),
             config,
             read_to: state.cursor,
             settled: state.done_above,
-            items: BTreeMap::new(),
-            lanes: HashMap::new(),
-            ready: BTreeSet::new(),
-            timers: BTreeSet::new(),
-            open: BTreeSet::new(),
-            flying: 0,
-            parked: 0,
-            ready_bytes: 0,
-            recorded_cursor: state.cursor,
-            recorded_parked: 0,
-            taken_cursor: state.cursor,
-            taken_parked: 0,
-            recording: 0,
-            attempts: Vec::new(),
-            park: BTreeMap::new(),
-            unpark: Vec::new(),
-            dead: Vec::new(),
+            lanes: Lanes::default(),
+            ledger: Ledger::new(state.id, mark),
+            paused: state.paused,
+            parked_before: 0,
+            still: Still::new(still_since, still),
+            pace: rate.map(|rate| Pace::new(rate, now)),
+            condemned: BTreeMap::new(),
+            successes: 0,
+            parked_went_last: false,
         };
-        let records: HashMap<Seq, &Parked> = state.parked.iter().map(|record| (record.seq, record)).collect();
-        for event in parked {
-            let Some(record) = records.get(&event.seq) else { continue };
-            let item = Item {
-                state: State::Parked,
-                lane: core.lane(event),
-                received_at: event.received_at,
-                attempts: record.attempts,
-                first_attempt: record.first_attempt,
-                next_attempt: record.next_attempt,
-                parked: true,
+        core.adopt(&state.parked, parked);
+        core.stand(now);
+        core
+    }
+
+    /// Takes in events that the inbox has parked by itself. One that is known already stays as it is.
+    pub(super) fn adopt(&mut self, records: &[Parked], events: &[StoredEvent]) {
+        let records: HashMap<Seq, &Parked> = records.iter().map(|record| (record.seq, record)).collect();
+        for event in events {
+            let Some(record) = records.get(&event.seq).filter(|record| self.lanes.get(record.seq).is_none()) else {
+                continue;
             };
-            core.insert(event.seq, item);
-            core.parked += 1;
-            if event.seq > core.read_to {
+            self.lanes.insert(event.seq, Item::parked(record, self.lane(event), event.received_at));
+            self.ledger.adopted();
+            self.parked_before += 1;
+            if event.seq > self.read_to {
                 // It may be delivered, and forgotten, before the log has been read that far.
-                core.settled.insert(event.seq);
+                self.settled.insert(event.seq);
             }
         }
-        (core.taken_parked, core.recorded_parked) = (core.parked, core.parked);
-        let lanes: Vec<LaneKey> = core.lanes.keys().cloned().collect();
-        lanes.iter().for_each(|lane| core.raise_head(lane));
-        core
+    }
+
+    /// Nothing is read and nothing started until [`Self::resume`]; what is in flight lands.
+    pub(super) fn pause(&mut self, now: Timestamp) {
+        self.paused = true;
+        self.stand(now);
+    }
+
+    /// Ends a pause.
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        self.paused = false;
+        self.stand(now);
     }
 
     /// Where to read on, and how many events; `None` while enough is waiting.
     pub(super) fn wants(&self) -> Option<(Seq, usize)> {
-        if self.ready_bytes >= MAX_READY_BYTES {
+        if self.paused || self.lanes.ready_bytes() >= MAX_READY_BYTES {
             return None;
         }
+        let open = self.lanes.open().len();
+        let mut ahead = open;
+        if self.breaker.is_open() {
+            if self.lanes.first_ready().is_some() {
+                return None;
+            }
+            // Probes park what they fail on: that, too, must not follow the log to its end.
+            ahead += self.lanes.parked().saturating_sub(self.parked_before);
+        }
         let window = (self.config.concurrency * READ_AHEAD).max(MIN_READ_AHEAD);
-        let room = window.saturating_sub(self.open.len()).min(MAX_PARKED.saturating_sub(self.parked + self.open.len()));
+        let room = window.saturating_sub(ahead).min(MAX_PARKED.saturating_sub(self.lanes.parked() + open));
         (room > 0).then_some((self.read_to, room))
     }
 
-    /// Takes what was read from where [`Self::wants`] said.
-    pub(super) fn read(&mut self, events: Vec<StoredEvent>, now: Timestamp) {
-        for event in events {
+    /// Takes what was read from where [`Self::wants`] said: events, each with whether the sink wants it, and how far
+    /// the log was looked at.
+    pub(super) fn read(&mut self, events: Vec<(StoredEvent, bool)>, read_to: Seq, now: Timestamp) {
+        for (event, wanted) in events {
             debug_assert!(event.seq > self.read_to, "the log is read forwards");
             self.read_to = event.seq;
-            self.take(event, now);
+            self.take(event, wanted, now);
         }
+        self.read_to = self.read_to.max(read_to);
     }
 
-    fn take(&mut self, event: StoredEvent, now: Timestamp) {
-        if self.settled.remove(&event.seq) || !self.config.route.wants(&event.event_type) {
-            return;
-        }
-        let held_back = if event.conflict {
-            Some("conflict: another event with this id and other bytes came first")
+    fn take(&mut self, event: StoredEvent, wanted: bool, now: Timestamp) {
+        let seq = event.seq;
+        if self.settled.remove(&seq) || !wanted {
         } else if event.body.is_none() {
-            Some("pruned: retention has dropped the body")
+            self.ledger.discarded(Discarded { seq, reason: PRUNED.to_owned(), at: now });
+        } else if event.conflict {
+            self.ledger.dead(DeadLetter { seq, attempts: 0, reason: CONFLICT.to_owned(), at: now });
         } else {
-            None
-        };
-        if let Some(reason) = held_back {
-            let letter = DeadLetter { seq: event.seq, attempts: 0, reason: reason.to_owned(), at: now };
-            self.dead.push(letter);
-            return;
+            let lane = self.lane(&event);
+            let waits = !self.breaker.is_open() && self.lanes.is_held_up(&lane);
+            self.lanes.insert(seq, Item::read(event, lane, now));
+            if waits {
+                self.hold(seq, now);
+            }
         }
-        let (seq, lane) = (event.seq, self.lane(&event));
-        let behind = self.lanes.get(&lane).and_then(BTreeSet::first).is_some_and(|head| self.items[head].parked);
-        let received_at = event.received_at;
-        self.ready_bytes += body_bytes(&event);
-        let state = State::Ready(Box::new(event));
-        let (attempts, first_attempt) = (0, None);
-        let item =
-            Item { state, lane: lane.clone(), received_at, attempts, first_attempt, next_attempt: now, parked: false };
-        self.insert(seq, item);
-        self.open.insert(seq);
-        if behind {
-            self.hold(seq, now);
-        }
-        self.raise_head(&lane);
     }
 
     /// Deliveries to start now: at most `concurrency` are in flight or unrecorded, so that a crash repeats no more.
     pub(super) fn start(&mut self, now: Timestamp) -> Vec<Start> {
+        let latest = later(now, self.config.retry.max);
+        self.lanes.no_later_than(latest);
+        self.breaker.no_later_than(latest);
+        if let Some(pace) = &mut self.pace {
+            pace.refill(now);
+        }
         let mut starts = Vec::new();
-        self.shorten_timers(now);
-        while self.has_room() {
-            let due = self.timers.first().filter(|(at, _)| *at <= now).copied();
-            let seq = if let Some(due) = due {
-                self.timers.remove(&due);
-                due.1
-            } else if let Some(seq) = self.ready.pop_first() {
-                seq
+        while !self.paused && self.has_room() {
+            let Some(seq) = self.choose(now) else { break };
+            if self.is_at_fault(seq) {
+                self.bury_condemned(seq, now);
             } else {
-                break;
-            };
-            self.flying += 1;
-            starts.push(match self.change(seq, State::Flying) {
-                State::Ready(event) => Start::Event(event),
-                State::Parked => Start::Parked(seq),
-                State::Flying => unreachable!("what flies is in neither queue"),
-            });
+                starts.push(self.launch(seq, now));
+            }
         }
         starts
     }
 
     fn has_room(&self) -> bool {
-        self.flying + self.attempts.len() + self.recording < self.config.concurrency
+        self.lanes.flying() + self.ledger.unrecorded() < self.config.concurrency
     }
 
-    /// A clock that was set back must not keep a parked event for longer than the longest delay.
-    fn shorten_timers(&mut self, now: Timestamp) {
-        let latest = add(now, self.config.retry.max);
-        while let Some(&(at, seq)) = self.timers.last().filter(|(at, _)| *at > latest) {
-            self.timers.remove(&(at, seq));
-            self.items.get_mut(&seq).expect("a head is an item").next_attempt = latest;
-            self.timers.insert((latest, seq));
+    fn choose(&mut self, now: Timestamp) -> Option<Seq> {
+        if self.breaker.is_open() {
+            self.breaker.next_probe().filter(|at| *at <= now)?;
+            return self.probe().filter(|seq| self.keeps_pace(*seq));
         }
+        let parked = self.first_timer().filter(|(at, _)| *at <= now).map(|(_, seq)| seq);
+        let parked = parked.filter(|seq| self.keeps_pace(*seq));
+        let ready = self.lanes.first_ready().filter(|seq| self.keeps_pace(*seq));
+        // In turns: entities that fail again and again must not look like an outage by going one after the other, and
+        // new events need not wait for all that an outage has left.
+        let parked_goes = ready.is_none() || !self.parked_went_last;
+        let chosen = parked.filter(|_| parked_goes).or(ready);
+        self.parked_went_last = chosen.is_some() && chosen == parked;
+        chosen
+    }
+
+    /// The parked event that is due first. A condemned one waits while others can still show whose fault it is.
+    fn first_timer(&self) -> Option<(Timestamp, Seq)> {
+        let undecided = self.lanes.flying() > 0 || self.lanes.first_ready().is_some();
+        self.lanes.timers().find(|(_, seq)| !(undecided && self.condemned.contains_key(seq)))
+    }
+
+    /// The event to try while the breaker is open: one that is not known to fail, where there is one.
+    fn probe(&self) -> Option<Seq> {
+        self.lanes.first_ready().or_else(|| self.lanes.timers().next().map(|(_, seq)| seq))
+    }
+
+    fn keeps_pace(&self, seq: Seq) -> bool {
+        !self.is_untried(seq) || self.pace.as_ref().is_none_or(Pace::allows)
+    }
+
+    fn is_untried(&self, seq: Seq) -> bool {
+        self.lanes.get(seq).is_some_and(|item| item.attempts == 0)
+    }
+
+    /// Whether a condemned event is the only one that fails.
+    fn is_at_fault(&self, seq: Seq) -> bool {
+        let lane = self.lanes.get(seq).map(|item| &item.lane);
+        self.condemned.contains_key(&seq) && lane.is_some_and(|lane| self.breaker.spares_all_but(lane))
+    }
+
+    fn launch(&mut self, seq: Seq, now: Timestamp) -> Start {
+        if let Some(pace) = self.pace.as_mut().filter(|_| self.lanes.item(seq).attempts == 0) {
+            pace.spend();
+        }
+        self.breaker.probing(seq);
+        let still = self.still.total(now);
+        let item = self.lanes.item(seq);
+        if item.first_attempt.is_none() {
+            item.still = still;
+        }
+        self.lanes.fly(seq).map_or(Start::Parked(seq), Start::Event)
     }
 
     /// When [`Self::start`] may have something that it has not now; `None` while it waits for a delivery to end, or to
-    /// be recorded.
+    /// be recorded, or for a person.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.timers.first().filter(|_| self.has_room()).map(|(at, _)| *at)
+        if self.paused || !self.has_room() {
+            return None;
+        }
+        let paced = |seq, at: Timestamp| match self.pace.as_ref().filter(|_| self.is_untried(seq)) {
+            Some(pace) => at.max(pace.next()),
+            None => at,
+        };
+        if self.breaker.is_open() {
+            return Some(paced(self.probe()?, self.breaker.next_probe()?));
+        }
+        let parked = self.first_timer().map(|(at, seq)| paced(seq, at));
+        let ready = self.lanes.first_ready().map(|seq| paced(seq, Timestamp::MIN));
+        parked.into_iter().chain(ready).min()
     }
 
     /// A parked event could not be read again: nothing was tried.
     pub(super) fn not_started(&mut self, seq: Seq, now: Timestamp) {
-        self.flying -= 1;
-        let item = self.items.get_mut(&seq).expect("what flies is an item");
-        item.state = State::Parked;
-        item.next_attempt = add(now, self.config.retry.initial);
-        let lane = item.lane.clone();
-        self.raise_head(&lane);
+        let next = later(now, self.config.retry.initial);
+        self.breaker.probe_is_void(seq, next);
+        // The inbox need not know: it is as parked as before.
+        self.lanes.park(seq, next);
+    }
+
+    /// A parked event has lost its body: nothing was tried, and nothing ever will be.
+    pub(super) fn bodiless(&mut self, seq: Seq, now: Timestamp) {
+        self.breaker.probe_is_void(seq, now);
+        self.ledger.discarded(Discarded { seq, reason: PRUNED.to_owned(), at: now });
+        self.end(seq);
     }
 
     /// What became of a delivery. `chance` is drawn from 0 to 1.
-    pub(super) fn finished(&mut self, seq: Seq, at: Timestamp, latency: Duration, outcome: Outcome, chance: f64) {
-        self.flying -= 1;
-        let now = add(at, latency);
-        let item = self.items.get_mut(&seq).expect("what flies is an item");
+    pub(super) fn finished(
+        &mut self,
+        seq: Seq,
+        at: Timestamp,
+        latency: Duration,
+        outcome: Outcome,
+        chance: f64,
+    ) -> Option<Switched> {
+        let now = later(at, latency);
+        let item = self.lanes.item(seq);
         item.attempts += 1;
-        let first = *item.first_attempt.get_or_insert(at);
-        let attempts = item.attempts;
-        let attempt = Attempt { seq, n: attempts, at, latency, outcome: outcome.clone() };
-        self.attempts.push(attempt);
-        match outcome {
-            Outcome::Delivered { .. } => self.end(seq),
-            Outcome::Permanent { reason } => self.bury(seq, attempts, reason.as_str().to_owned(), now),
+        item.first_attempt.get_or_insert(at);
+        self.ledger.attempt(Attempt { seq, n: item.attempts, at, latency, outcome: outcome.clone() });
+        let switched = match outcome {
+            Outcome::Delivered { .. } => self.delivered(seq, now),
             Outcome::Transient { reason, retry_after } => {
-                let tried_for = Duration::try_from(now.duration_since(first)).unwrap_or_default();
-                if tried_for >= self.config.retry.give_up_after {
-                    self.bury(seq, attempts, format!("gave up: {reason}"), now);
-                } else {
-                    let delay = self.config.retry.delay(attempts, retry_after, chance);
-                    self.set_aside(seq, add(now, delay), now);
-                }
+                self.failed(seq, Failure { reason, permanent: false, retry_after }, now, chance)
             }
+            Outcome::Permanent { reason } => {
+                self.failed(seq, Failure { reason, permanent: true, retry_after: None }, now, chance)
+            }
+        };
+        self.stand(now);
+        switched
+    }
+
+    fn delivered(&mut self, seq: Seq, now: Timestamp) -> Option<Switched> {
+        let lane = self.lanes.item(seq).lane.clone();
+        self.end(seq);
+        self.successes += 1;
+        let closed = self.breaker.succeeded();
+        if closed {
+            self.lanes.all_due(now);
+        }
+        if !self.condemned.is_empty() {
+            let at_fault = |at: &Seq| self.lanes.get(*at).is_some_and(|item| item.lane != lane && !item.is_flying());
+            let at_fault: Vec<Seq> = self.condemned.keys().copied().filter(at_fault).collect();
+            at_fault.into_iter().for_each(|at| self.bury_condemned(at, now));
+        }
+        closed.then_some(Switched::Closed)
+    }
+
+    fn failed(&mut self, seq: Seq, failure: Failure, now: Timestamp, chance: f64) -> Option<Switched> {
+        let retry = self.config.retry;
+        let item = self.lanes.item(seq);
+        let (attempts, lane) = (item.attempts, item.lane.clone());
+        let at_fault = if failure.permanent {
+            item.refusals.count(self.successes) >= MAX_REFUSALS && !self.breaker.is_open()
+        } else {
+            item.refusals = Refusals::default();
+            false
+        };
+        let opened = self.breaker.failed(seq, &lane, failure.retry_after, now, chance);
+        if opened {
+            self.parked_before = self.lanes.parked();
+            // It may be the sink after all.
+            self.condemned.clear();
+        }
+        let again = later(now, retry.delay(attempts, failure.retry_after, chance));
+        if at_fault {
+            self.bury(seq, failure.reason.as_str().to_owned(), now);
+        } else if self.breaker.is_open() {
+            // Alone: what waits behind it costs no row.
+            self.hold(seq, again);
+        } else if failure.permanent {
+            self.refused(seq, failure.reason, now);
+        } else {
+            self.condemned.remove(&seq);
+            self.give_up_or_park(seq, &failure.reason, again, now);
+        }
+        opened.then_some(Switched::Opened)
+    }
+
+    fn refused(&mut self, seq: Seq, reason: Reason, now: Timestamp) {
+        if self.condemned.remove(&seq).is_some() {
+            self.bury(seq, reason.as_str().to_owned(), now);
+        } else {
+            self.condemned.insert(seq, reason);
+            self.set_aside(seq, later(now, self.config.retry.initial), now);
+        }
+    }
+
+    fn give_up_or_park(&mut self, seq: Seq, reason: &Reason, again: Timestamp, now: Timestamp) {
+        let item = self.lanes.item(seq);
+        let (first, still) = (item.first_attempt.unwrap_or(now), item.still);
+        if self.still.tried_for(first, still, now) >= self.config.retry.give_up_after {
+            self.bury(seq, format!("gave up: {}", reason.as_str()), now);
+        } else {
+            self.set_aside(seq, again, now);
         }
     }
 
     /// Events in flight.
     pub(super) fn flying(&self) -> usize {
-        self.flying
+        self.lanes.flying()
+    }
+
+    /// Whether the sink counts as down.
+    pub(super) fn is_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Whether everything up to `last` is final; not necessarily recorded.
+    pub(super) fn has_finished(&self, last: Seq) -> bool {
+        self.read_to >= last && self.lanes.is_empty()
     }
 
     /// The cursor on disk.
     pub(super) fn cursor(&self) -> Seq {
-        self.recorded_cursor
+        self.ledger.mark().cursor
     }
 
     /// Parked events on disk.
     pub(super) fn parked_on_disk(&self) -> usize {
-        self.recorded_parked
+        self.ledger.mark().parked
     }
 
     /// When the oldest event that is not final came in.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.items.values().next().map(|item| item.received_at)
+        self.lanes.oldest().map(|item| item.received_at)
     }
 
     /// What has happened since the last call, to be recorded in one transaction; `None` when nothing has. When it
     /// cannot be recorded, nothing may be started until it is.
     pub(super) fn take_progress(&mut self) -> Option<Progress> {
-        let cursor = match self.open.first() {
+        let cursor = match self.lanes.open().first() {
             Some(seq) => Seq::new(seq.get() - 1).unwrap_or(Seq::ZERO),
             None => self.read_to,
         };
-        let nothing =
-            self.attempts.is_empty() && self.park.is_empty() && self.unpark.is_empty() && self.dead.is_empty();
-        if nothing && cursor == self.taken_cursor {
-            return None;
-        }
-        self.taken_cursor = cursor;
-        self.recording = self.attempts.len();
-        self.taken_parked = self.parked;
-        Some(Progress {
-            consumer: crate::inbox::ConsumerId::new(1), // HELPER
-            cursor,
-            attempts: std::mem::take(&mut self.attempts),
-            park: std::mem::take(&mut self.park).into_values().collect(),
-            unpark: std::mem::take(&mut self.unpark),
-            dead: std::mem::take(&mut self.dead),
-            discarded: Vec::new(),                       // HELPER
-            standing: crate::inbox::Standing::default(), // HELPER
-        })
+        let standing = Standing {
+            breaker_open_since: self.breaker.open_since(),
+            still_since: self.still.since(),
+            still: self.still.sum(),
+        };
+        self.ledger.take(Mark { cursor, standing, parked: self.lanes.parked() })
     }
 
     /// What [`Self::take_progress`] gave is on disk.
     pub(super) fn recorded(&mut self) {
-        self.recording = 0;
-        self.recorded_parked = self.taken_parked;
-        self.recorded_cursor = self.taken_cursor;
+        self.ledger.recorded();
     }
 
     fn lane(&self, event: &StoredEvent) -> LaneKey {
         match self.config.ordering {
-            Ordering::Key => format!("{}\0{}", event.source, event.key).into(),
-            Ordering::None => event.seq.to_string().into(),
+            Ordering::Key => LaneKey::Entity(format!("{}\0{}", event.source, event.key).into()),
+            Ordering::None => LaneKey::Event(event.seq),
         }
     }
 
-    fn insert(&mut self, seq: Seq, item: Item) {
-        self.lanes.entry(item.lane.clone()).or_default().insert(seq);
-        self.items.insert(seq, item);
+    fn stand(&mut self, now: Timestamp) {
+        self.still.set(self.paused || self.breaker.is_open(), now);
     }
 
     /// A failed event is parked until its next attempt, and everything of its lane that was read already behind it.
     fn set_aside(&mut self, seq: Seq, next_attempt: Timestamp, now: Timestamp) {
         self.hold(seq, next_attempt);
-        let lane = self.items[&seq].lane.clone();
-        let behind: Vec<Seq> = self.lanes[&lane].iter().copied().filter(|&other| other > seq).collect();
-        for other in behind {
-            if !self.items[&other].parked {
-                self.hold(other, now);
-            }
-        }
-        self.raise_head(&lane);
+        self.lanes.open_behind(seq).into_iter().for_each(|other| self.hold(other, now));
     }
 
     fn hold(&mut self, seq: Seq, next_attempt: Timestamp) {
-        self.change(seq, State::Parked);
-        let item = self.items.get_mut(&seq).expect("only what is known is parked");
-        item.next_attempt = next_attempt;
-        if !item.parked {
-            item.parked = true;
-            self.parked += 1;
-            self.open.remove(&seq);
-        }
-        let (attempts, first_attempt) = (item.attempts, item.first_attempt);
-        self.park.insert(seq, Parked { seq, attempts, first_attempt, still: Duration::ZERO, next_attempt });
+        let parked = self.lanes.park(seq, next_attempt);
+        self.ledger.park(parked);
     }
 
-    /// Returns the state that was.
-    fn change(&mut self, seq: Seq, state: State) -> State {
-        let item = self.items.get_mut(&seq).expect("only what is known changes");
-        let before = std::mem::replace(&mut item.state, state);
-        if let State::Ready(event) = &before {
-            self.ready_bytes -= body_bytes(event);
+    fn bury_condemned(&mut self, seq: Seq, at: Timestamp) {
+        if let Some(reason) = self.condemned.remove(&seq) {
+            self.bury(seq, reason.as_str().to_owned(), at);
         }
-        before
     }
 
-    fn bury(&mut self, seq: Seq, attempts: u32, reason: String, at: Timestamp) {
-        self.dead.push(DeadLetter { seq, attempts, reason, at });
+    fn bury(&mut self, seq: Seq, reason: String, at: Timestamp) {
+        let attempts = self.lanes.item(seq).attempts;
+        self.ledger.dead(DeadLetter { seq, attempts, reason, at });
         self.end(seq);
     }
 
-    /// The event is final; its lane goes on.
     fn end(&mut self, seq: Seq) {
-        let item = self.items.remove(&seq).expect("only what is known ends");
-        self.open.remove(&seq);
-        if item.parked {
-            self.parked -= 1;
-            self.park.remove(&seq);
-            self.unpark.push(seq);
-        }
-        let lane = self.lanes.get_mut(&item.lane).expect("an item has a lane");
-        lane.remove(&seq);
-        if lane.is_empty() {
-            self.lanes.remove(&item.lane);
-        } else {
-            self.raise_head(&item.lane);
+        self.condemned.remove(&seq);
+        if self.lanes.remove(seq).parked {
+            self.ledger.unpark(seq);
         }
     }
-
-    /// Makes the first event of a lane deliverable: now, or at its time.
-    fn raise_head(&mut self, lane: &LaneKey) {
-        let Some(&head) = self.lanes.get(lane).and_then(BTreeSet::first) else { return };
-        let item = &self.items[&head];
-        match item.state {
-            State::Ready(_) => _ = self.ready.insert(head),
-            State::Parked => _ = self.timers.insert((item.next_attempt, head)),
-            State::Flying => {}
-        }
-    }
-}
-
-fn body_bytes(event: &StoredEvent) -> usize {
-    event.body.as_ref().map_or(0, bytes::Bytes::len)
-}
-
-fn add(at: Timestamp, duration: Duration) -> Timestamp {
-    at.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }

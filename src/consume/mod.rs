@@ -1,22 +1,31 @@
-//! One consumer per sink: cursor, routing, deliveries in flight, parking, dead letters.
+//! One consumer per sink, and one per replay: cursor, routing, deliveries in flight, parking, breaker, dead letters.
 //!
 //! `core` decides, without I/O, clock or chance; [`Consumer`] does what it says.
 
 mod backoff;
+mod breaker;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod gauges;
 mod handle;
 mod lag;
+mod lanes;
+mod ledger;
+mod pace;
+mod reading;
 mod runner;
 #[cfg(test)]
 mod runner_tests;
+mod still;
 
 use std::time::Duration;
 
 pub use backoff::Retry;
 pub use handle::Handle;
+use jiff::Timestamp;
 pub use lag::Lag;
+pub use reading::subject;
 pub use runner::{Consumer, Deps, End};
 
 use crate::model::{SinkName, Start};
@@ -49,4 +58,9 @@ pub enum Ordering {
     Key,
     /// No order: full parallelism.
     None,
+}
+
+/// A time that is out of reach is the last one there is.
+fn later(at: Timestamp, duration: Duration) -> Timestamp {
+    at.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }

@@ -1,4 +1,4 @@
-//! The loop around [`Core`]: reads the log, delivers, records.
+//! The loop around [`Core`]: reads the log, delivers, records, and hears what jobs have changed.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
-use prometheus::{Histogram, IntGauge};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::Config;
-use super::core::{Core, Start};
+use super::core::{Core, Start, Switched};
+use super::gauges::{Gauges, count};
 use super::handle::Handle;
 use super::lag::Lag;
+use super::reading::{self, Judged, PARKED_AT_ONCE, read_parked};
 use crate::clock::Clock;
-use crate::inbox::{ConsumerState, DeadLetter, Inbox, Progress, Registration, StoredEvent, Unavailable};
+use crate::inbox::{
+    Change, ConsumerId, ConsumerState, Inbox, Parked, Progress, Registration, Selection, StoredEvent, Unavailable,
+};
 use crate::metrics::Metrics;
-use crate::model::{EventType, JobId, Outcome, Outgoing, Seq};
+use crate::model::{JobId, Outcome, Reason, Seq};
+use crate::route::Route;
 use crate::sink::Sink;
 use crate::throttle::Throttle;
 
@@ -27,8 +32,8 @@ const POLL: Duration = Duration::from_secs(1);
 const RECORD_AGAIN: Duration = Duration::from_millis(500);
 /// Between two tries to read the log, while it cannot be read.
 const READ_AGAIN: Duration = Duration::from_millis(500);
-/// Parked events read at once at the start: their bodies are in memory until their lanes are known.
-const PARKED_AT_ONCE: usize = 16;
+/// Events that a replay reads at once: the readers are there for live deliveries first.
+const REPLAY_READ: usize = 64;
 
 /// What a consumer works with.
 #[derive(Clone)]
@@ -41,30 +46,33 @@ pub struct Deps {
     pub metrics: Arc<Metrics>,
 }
 
-/// The consumer of one sink.
+/// The consumer of one sink, or of one replay.
 pub struct Consumer {
+    id: ConsumerId,
     config: Config,
+    route: Arc<Route>,
     sink: Arc<dyn Sink>,
     deps: Deps,
     gauges: Gauges,
     core: Core,
+    /// Of a replay: its job, and what it delivers.
+    replay: Option<(JobId, Selection)>,
+    orders: UnboundedReceiver<Change>,
+    /// For handles.
+    order: UnboundedSender<Change>,
+    /// Parked by a job, and not yet taken in; the last ones first.
+    revived: Vec<Parked>,
+    adopting: bool,
     /// The record that is being written, kept in case it must be written again.
     unwritten: Option<Progress>,
     recording: bool,
     reading: bool,
+    /// Whether the last read failed.
+    unreadable: bool,
     /// An outage is one thing to know, however many deliveries it fails.
     failures: Throttle,
     given_up: Throttle,
-    /// Whether the last read failed.
-    unreadable: bool,
-}
-
-struct Gauges {
-    lag: Lag,
-    lag_seconds: IntGauge,
-    parked: IntGauge,
-    dead_letters: IntGauge,
-    delivery_seconds: Histogram,
+    unsure: Throttle,
 }
 
 /// Why a consumer has ended.
@@ -81,7 +89,9 @@ type Work = BoxFuture<'static, Done>;
 enum Done {
     Landed(Landing),
     Recorded(Result<(), Unavailable>),
-    Read(Result<Vec<StoredEvent>, Unavailable>),
+    Read(Result<Judged, Unavailable>),
+    /// Revived events, and what the log knows of them.
+    Revived(Vec<Parked>, Result<Vec<StoredEvent>, Unavailable>),
 }
 
 enum Landing {
@@ -94,63 +104,80 @@ enum Landing {
     /// A parked event could not be read.
     NotStarted {
         seq: Seq,
+        why: String,
+    },
+    /// A parked event has lost its body.
+    Bodiless {
+        seq: Seq,
     },
 }
 
 impl Consumer {
     /// Registers with the inbox (a new sink's cursor is durable when this returns) and reads back what was parked.
     pub async fn open(config: Config, sink: Arc<dyn Sink>, deps: Deps) -> Result<Self, Unavailable> {
-        let state = deps
-            .inbox
-            .consumer(Registration::Sink { name: config.name.clone(), start: config.start }, config.route.revision())
-            .await?;
-        let parked = read_parked(deps.inbox.as_ref(), &state).await?;
-        let label = &[config.name.as_str()];
-        let gauges = Gauges {
-            lag: Lag::new(state.cursor, deps.metrics.sink_lag_events.with_label_values(label)),
-            lag_seconds: deps.metrics.sink_lag_seconds.with_label_values(label),
-            parked: deps.metrics.sink_parked.with_label_values(label),
-            dead_letters: deps.metrics.dead_letters.with_label_values(label),
-            delivery_seconds: deps.metrics.sink_delivery_seconds.with_label_values(label),
+        let who = Registration::Sink { name: config.name.clone(), start: config.start };
+        let state = deps.inbox.consumer(who, config.route.revision()).await?;
+        Self::new(config, sink, deps, state, None, None).await
+    }
+
+    /// The consumer of a replay, made or read back. Its sink is shared with the live consumer, whose settings it has
+    /// apart from the concurrency, which is half as much at most; it has a cursor, a breaker and a pace of its own, and
+    /// counts in no gauge of the live one. `rate` bounds the first attempts in a second; it is above 0, and may be a
+    /// fraction. It goes on while the live consumer is paused: a person has asked for it.
+    pub async fn replay(
+        mut config: Config,
+        sink: Arc<dyn Sink>,
+        job: JobId,
+        rate: Option<f64>,
+        deps: Deps,
+    ) -> Result<Self, Unavailable> {
+        config.concurrency = (config.concurrency / 2).max(1);
+        let mut state = deps.inbox.consumer(Registration::Replay { job }, config.route.revision()).await?;
+        state.paused = false;
+        let Some(selection) = state.selection.clone() else {
+            return Err(Unavailable::Storage(format!("job {job} is stored without what it is to deliver")));
         };
-        gauges.dead_letters.set(i64::try_from(state.dead_letters).unwrap_or(i64::MAX));
-        tracing::info!(
-            sink = %config.name, cursor = state.cursor.get(), parked = state.parked.len(), "a consumer starts"
-        );
-        let core = Core::new(config.clone(), state, &parked);
+        Self::new(config, sink, deps, state, Some((job, selection)), rate).await
+    }
+
+    async fn new(
+        config: Config,
+        sink: Arc<dyn Sink>,
+        deps: Deps,
+        state: ConsumerState,
+        replay: Option<(JobId, Selection)>,
+        rate: Option<f64>,
+    ) -> Result<Self, Unavailable> {
+        let parked = read_parked(deps.inbox.as_ref(), &state.parked).await?;
+        let (order, orders) = unbounded_channel();
         let consumer = Self {
-            config,
+            id: state.id,
+            route: Arc::new(config.route.clone()),
             sink,
+            gauges: Gauges::new(&deps.metrics, config.name.as_str(), &state, replay.is_some()),
+            core: Core::new(config.clone(), state, &parked, rate, deps.clock.now()),
+            config,
             deps,
-            gauges,
-            core,
+            replay,
+            orders,
+            order,
+            revived: Vec::new(),
+            adopting: false,
             unwritten: None,
             recording: false,
             reading: false,
             unreadable: false,
             failures: Throttle::default(),
             given_up: Throttle::default(),
+            unsure: Throttle::default(),
         };
         consumer.measure(consumer.deps.inbox.head().borrow().get());
         Ok(consumer)
     }
 
-    /// The consumer of a replay, made or read back. Its sink is shared with the live consumer, whose settings it has; it
-    /// has a cursor, a breaker and a pace of its own, and counts in no gauge of the live one.
-    pub async fn replay(
-        _config: Config,
-        _sink: Arc<dyn Sink>,
-        _job: JobId,
-        _rate: Option<f64>,
-        _deps: Deps,
-    ) -> Result<Self, Unavailable> {
-        Err(Unavailable::Closed) // HELPER
-    }
-
     /// For telling it what a job has changed.
     pub fn handle(&self) -> Handle {
-        let (orders, _) = tokio::sync::mpsc::unbounded_channel(); // HELPER
-        Handle::new(crate::inbox::ConsumerId::new(1), self.config.name.clone(), orders)
+        Handle::new(self.id, self.config.name.clone(), self.order.clone())
     }
 
     /// How far it is behind, for `sink_lag_events`.
@@ -162,56 +189,108 @@ impl Consumer {
     /// for the caller to close. Dropping it instead is safe: what was in flight is unknown, and is delivered again.
     pub async fn run(mut self, stop: CancellationToken) -> End {
         let mut head = self.deps.inbox.head();
-        let mut work = FuturesUnordered::new();
+        let mut work: FuturesUnordered<Work> = FuturesUnordered::new();
         loop {
             let stopping = stop.is_cancelled();
-            work.extend(self.next_record());
+            if stopping && self.unwritten.is_some() && !self.recording {
+                // It could not be recorded: whatever it held will come again.
+                return End::Stopped;
+            }
             if !stopping {
+                while let Ok(change) = self.orders.try_recv() {
+                    self.obey(change);
+                }
                 work.extend(self.next_deliveries());
                 // Marked as seen before the log is read: what is appended meanwhile wakes the loop again.
                 let last = *head.borrow_and_update();
                 work.extend(self.next_read(last));
-            } else if self.core.flying() == 0 && !self.recording {
-                break;
+                work.extend(self.next_adoption());
+            }
+            work.extend(self.next_record());
+            if self.has_finished() {
+                return End::Finished;
+            }
+            if stopping && self.core.flying() == 0 && !self.recording {
+                return End::Stopped;
             }
             self.measure(head.borrow().get());
+            let pause = if stopping { POLL } else { self.pause() };
             tokio::select! {
-                Some(done) = work.next() => match done {
-                    Done::Landed(landing) => self.land(landing),
-                    Done::Recorded(Ok(())) => self.recorded(),
-                    // Whatever it held will come again.
-                    Done::Recorded(Err(_)) if stopping => break,
-                    Done::Recorded(Err(_)) => work.extend(self.record(RECORD_AGAIN)),
-                    Done::Read(Ok(events)) => {
-                        (self.reading, self.unreadable) = (false, false);
-                        self.core.read(events, self.deps.clock.now());
+                Some(done) = work.next() => {
+                    self.take_in(done);
+                    // Whatever else has ended meanwhile costs no turn of its own.
+                    while let Some(Some(done)) = work.next().now_or_never() {
+                        self.take_in(done);
                     }
-                    Done::Read(Err(error)) => {
-                        if !self.unreadable {
-                            tracing::error!(sink = %self.config.name, %error, "the log cannot be read; it is tried again");
-                        }
-                        (self.reading, self.unreadable) = (false, true);
-                    }
-                },
+                }
                 Ok(()) = head.changed(), if !self.reading && !stopping => {}
-                () = tokio::time::sleep(self.pause()) => {}
+                Some(change) = self.orders.recv(), if !stopping => self.obey(change),
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled(), if !stopping => {}
             }
         }
-        End::Stopped // HELPER
+    }
+
+    fn take_in(&mut self, done: Done) {
+        match done {
+            Done::Landed(landing) => self.land(landing),
+            Done::Recorded(Ok(())) => self.recorded(),
+            Done::Recorded(Err(_)) => self.recording = false,
+            Done::Read(Ok(judged)) => {
+                (self.reading, self.unreadable) = (false, false);
+                self.tell_unsure(&judged.unsure);
+                self.core.read(judged.events, judged.read_to, self.deps.clock.now());
+            }
+            Done::Read(Err(error)) => {
+                self.reading = false;
+                self.tell_unreadable(&error);
+            }
+            Done::Revived(parked, Ok(events)) => {
+                (self.adopting, self.unreadable) = (false, false);
+                self.core.adopt(&parked, &events);
+            }
+            Done::Revived(parked, Err(error)) => {
+                self.adopting = false;
+                self.revived.extend(parked);
+                self.tell_unreadable(&error);
+            }
+        }
+    }
+
+    fn obey(&mut self, change: Change) {
+        let (sink, now) = (self.config.name.as_str(), self.deps.clock.now());
+        match change {
+            Change::Paused => {
+                tracing::info!(sink, "paused: nothing is started until it is resumed");
+                self.core.pause(now);
+            }
+            Change::Resumed => {
+                tracing::info!(sink, "resumed");
+                self.core.resume(now);
+            }
+            Change::Revived(parked) => {
+                self.gauges.dead_letters_less(parked.len() as u64);
+                self.revived.extend(parked.into_iter().rev());
+            }
+            Change::Discarded(number) => self.gauges.dead_letters_less(number),
+        }
+    }
+
+    fn has_finished(&self) -> bool {
+        let idle = !self.recording && !self.adopting && self.revived.is_empty();
+        idle && self.replay.as_ref().is_some_and(|(_, selection)| self.core.has_finished(selection.last))
     }
 
     fn next_record(&mut self) -> Option<Work> {
         if self.recording {
             return None;
         }
-        self.unwritten = Some(self.core.take_progress()?);
-        self.recording = true;
-        self.record(Duration::ZERO)
-    }
-
-    fn record(&self, after: Duration) -> Option<Work> {
+        let after = if self.unwritten.is_some() { RECORD_AGAIN } else { Duration::ZERO };
+        if self.unwritten.is_none() {
+            self.unwritten = self.core.take_progress();
+        }
         let (inbox, progress) = (Arc::clone(&self.deps.inbox), self.unwritten.clone()?);
+        self.recording = true;
         Some(Box::pin(async move {
             rest(after).await;
             Done::Recorded(inbox.record(progress).await)
@@ -221,19 +300,30 @@ impl Consumer {
     fn recorded(&mut self) {
         self.recording = false;
         self.core.recorded();
-        let dead = self.unwritten.take().map(|progress| progress.dead).unwrap_or_default();
-        self.gauges.dead_letters.add(i64::try_from(dead.len()).unwrap_or(i64::MAX));
+        let Some(Progress { dead, discarded, .. }) = self.unwritten.take() else { return };
+        self.gauges.dead_letters.add(count(dead.len() as u64));
+        let sink = self.config.name.as_str();
         for letter in dead {
             if let Some(suppressed) = self.given_up.admit(Instant::now()) {
-                let DeadLetter { seq, attempts, reason, at: _ } = letter;
-                let (sink, seq) = (self.config.name.as_str(), seq.get());
+                let (seq, attempts, reason) = (letter.seq.get(), letter.attempts, Reason::new(letter.reason));
                 tracing::error!(
                     sink,
                     seq,
                     attempts,
-                    reason,
+                    %reason,
                     suppressed,
                     "an event was given up: a person has to decide"
+                );
+            }
+        }
+        for event in discarded {
+            if let Some(suppressed) = self.given_up.admit(Instant::now()) {
+                tracing::warn!(
+                    sink,
+                    seq = event.seq.get(),
+                    reason = event.reason,
+                    suppressed,
+                    "an event was discarded"
                 );
             }
         }
@@ -247,45 +337,107 @@ impl Consumer {
         self.core.start(self.deps.clock.now()).into_iter().map(|start| self.fly(start)).collect()
     }
 
-    fn next_read(&mut self, last: Seq) -> Option<Work> {
-        let (after, limit) = self.core.wants().filter(|(after, _)| !self.reading && *after < last)?;
+    fn next_read(&mut self, head: Seq) -> Option<Work> {
+        let of = self.replay.as_ref().map(|(_, selection)| selection.clone());
+        let end = of.as_ref().map_or(head, |selection| selection.last.min(head));
+        let (after, limit) = self.core.wants().filter(|(after, _)| !self.reading && *after < end)?;
+        let limit = if of.is_some() { limit.min(REPLAY_READ) } else { limit };
         self.reading = true;
-        let inbox = Arc::clone(&self.deps.inbox);
-        let pause = if self.unreadable { READ_AGAIN } else { Duration::ZERO };
+        let (inbox, route) = (Arc::clone(&self.deps.inbox), Arc::clone(&self.route));
+        let pause = self.pause_before_reading();
         Some(Box::pin(async move {
             rest(pause).await;
-            Done::Read(inbox.read_after(after, limit, None).await.map(|slice| slice.events))
+            Done::Read(reading::read(inbox.as_ref(), &route, after, limit, of).await)
         }))
     }
 
+    fn next_adoption(&mut self) -> Option<Work> {
+        if self.adopting || self.revived.is_empty() {
+            return None;
+        }
+        let parked = self.revived.split_off(self.revived.len().saturating_sub(PARKED_AT_ONCE));
+        self.adopting = true;
+        let inbox = Arc::clone(&self.deps.inbox);
+        let pause = self.pause_before_reading();
+        Some(Box::pin(async move {
+            rest(pause).await;
+            let events = read_parked(inbox.as_ref(), &parked).await;
+            Done::Revived(parked, events)
+        }))
+    }
+
+    fn pause_before_reading(&self) -> Duration {
+        if self.unreadable { READ_AGAIN } else { Duration::ZERO }
+    }
+
     fn land(&mut self, landing: Landing) {
+        let now = self.deps.clock.now();
         match landing {
-            Landing::NotStarted { seq } => self.core.not_started(seq, self.deps.clock.now()),
+            Landing::NotStarted { seq, why } => {
+                if let Some(suppressed) = self.failures.admit(Instant::now()) {
+                    let (sink, seq) = (self.config.name.as_str(), seq.get());
+                    tracing::error!(sink, seq, why, suppressed, "a parked event cannot be read; it is tried again");
+                }
+                self.core.not_started(seq, now);
+            }
+            Landing::Bodiless { seq } => self.core.bodiless(seq, now),
             Landing::Attempt { seq, at, latency, outcome } => {
                 let sink = self.config.name.as_str();
                 self.deps.metrics.sink_attempts.with_label_values(&[sink, outcome.label()]).inc();
                 self.gauges.delivery_seconds.observe(latency.as_secs_f64());
-                self.log(seq, &outcome);
-                self.core.finished(seq, at, latency, outcome, fastrand::f64());
-            }
-        }
-    }
-
-    fn log(&self, seq: Seq, outcome: &Outcome) {
-        let (sink, seq) = (self.config.name.as_str(), seq.get());
-        match outcome {
-            Outcome::Delivered { receipt } => tracing::debug!(sink, seq, %receipt, "delivered"),
-            Outcome::Transient { reason, .. } => {
-                if let Some(suppressed) = self.failures.admit(Instant::now()) {
-                    tracing::warn!(sink, seq, %reason, suppressed, "not delivered, to be tried again");
+                let reason = self.log(seq, &outcome);
+                match self.core.finished(seq, at, latency, outcome, fastrand::f64()) {
+                    Some(Switched::Opened) => {
+                        tracing::warn!(sink, reason, "the sink counts as down: it is only probed until it answers");
+                    }
+                    Some(Switched::Closed) => tracing::info!(sink, "the sink is back"),
+                    None => {}
                 }
             }
-            // It is told of as a dead letter.
-            Outcome::Permanent { .. } => {}
         }
     }
 
-    /// Until the next parked event is due, and no longer than the poll.
+    /// Returns the reason of a failure.
+    fn log(&self, seq: Seq, outcome: &Outcome) -> String {
+        let (sink, seq) = (self.config.name.as_str(), seq.get());
+        let (reason, what) = match outcome {
+            Outcome::Delivered { receipt } => {
+                tracing::debug!(sink, seq, %receipt, "delivered");
+                return String::new();
+            }
+            Outcome::Transient { reason, .. } => (reason, "not delivered, to be tried again"),
+            Outcome::Permanent { reason } => (reason, "refused: given up, unless the sink turns out to be the cause"),
+        };
+        if let Some(suppressed) = self.failures.admit(Instant::now()) {
+            tracing::warn!(sink, seq, %reason, suppressed, "{what}");
+        }
+        reason.to_string()
+    }
+
+    pub(super) fn tell_unsure(&self, unsure: &[(Seq, String)]) {
+        self.gauges.filter_errors.inc_by(unsure.len() as u64);
+        for (seq, error) in unsure {
+            if let Some(suppressed) = self.unsure.admit(Instant::now()) {
+                let (sink, seq) = (self.config.name.as_str(), seq.get());
+                tracing::warn!(
+                    sink,
+                    seq,
+                    error,
+                    suppressed,
+                    "the filter could not decide on an event: it is delivered"
+                );
+            }
+        }
+    }
+
+    fn tell_unreadable(&mut self, error: &Unavailable) {
+        if !self.unreadable {
+            tracing::error!(sink = %self.config.name, %error, "the log cannot be read; it is tried again");
+        }
+        self.unreadable = true;
+    }
+
+    /// Until something is due, and no longer than the poll.
     fn pause(&self) -> Duration {
         let due = self.core.next_due().filter(|_| self.deps.inbox.trouble().is_none());
         let due = due.map(|due| due.duration_since(self.deps.clock.now()));
@@ -294,13 +446,18 @@ impl Consumer {
 
     fn fly(&self, start: Start) -> Work {
         let (sink, deps, timeout) = (Arc::clone(&self.sink), self.deps.clone(), self.config.timeout);
+        let replay = self.replay.as_ref().map(|(job, _)| *job);
         Box::pin(async move {
-            let (seq, event) = match start {
-                Start::Event(event) => (event.seq, Some(*event)),
-                Start::Parked(seq) => (seq, deps.inbox.read(vec![seq]).await.ok().and_then(|mut events| events.pop())),
+            let event = match start {
+                Start::Event(event) => *event,
+                Start::Parked(seq) => match read_again(deps.inbox.as_ref(), seq).await {
+                    Ok(event) => event,
+                    Err(why) => return Done::Landed(Landing::NotStarted { seq, why }),
+                },
             };
-            let Some(outgoing) = event.and_then(outgoing) else {
-                return Done::Landed(Landing::NotStarted { seq });
+            let seq = event.seq;
+            let Some(outgoing) = reading::outgoing(event, replay) else {
+                return Done::Landed(Landing::Bodiless { seq });
             };
             let (at, began) = (deps.clock.now(), Instant::now());
             let delivery = AssertUnwindSafe(sink.deliver(&outgoing)).catch_unwind();
@@ -318,7 +475,8 @@ impl Consumer {
         let oldest = self.core.oldest().filter(|_| lag > 0 || self.core.parked_on_disk() > 0);
         let age = oldest.map_or(0, |oldest| self.deps.clock.now().duration_since(oldest).as_secs());
         self.gauges.lag_seconds.set(age.max(0));
-        self.gauges.parked.set(i64::try_from(self.core.parked_on_disk()).unwrap_or(i64::MAX));
+        self.gauges.parked.set(count(self.core.parked_on_disk() as u64));
+        self.gauges.breaker_open.set(i64::from(self.core.is_open()));
         // Last: who sees the cursor sees what was parked to move it.
         self.gauges.lag.reached(self.core.cursor());
     }
@@ -331,33 +489,7 @@ async fn rest(time: Duration) {
     }
 }
 
-/// The parked events as stored, without their bodies: these may be more than memory holds.
-async fn read_parked(inbox: &dyn Inbox, state: &ConsumerState) -> Result<Vec<StoredEvent>, Unavailable> {
-    let mut parked = Vec::with_capacity(state.parked.len());
-    for some in state.parked.chunks(PARKED_AT_ONCE) {
-        let events = inbox.read(some.iter().map(|event| event.seq).collect()).await?;
-        parked.extend(events.into_iter().map(|event| StoredEvent { body: None, ..event }));
-    }
-    Ok(parked)
-}
-
-/// `None` for an event whose body is gone: the core has not let such a one through.
-fn outgoing(event: StoredEvent) -> Option<Outgoing> {
-    let assumed =
-        if event.event_type.as_str() == EventType::MALFORMED { "application/octet-stream" } else { "application/json" };
-    Some(Outgoing {
-        seq: event.seq,
-        category: event.event_type.category(),
-        time: event.time.unwrap_or(event.received_at),
-        id: event.id,
-        event_type: event.event_type,
-        source: event.source,
-        key: event.key,
-        received_at: event.received_at,
-        stale: event.stale,
-        replay: None,
-        signature: event.signature,
-        content_type: event.content_type.unwrap_or_else(|| assumed.to_owned()),
-        body: event.body?,
-    })
+async fn read_again(inbox: &dyn Inbox, seq: Seq) -> Result<StoredEvent, String> {
+    let events = inbox.read(vec![seq]).await.map_err(|error| error.to_string())?;
+    events.into_iter().next().ok_or_else(|| "it is not in the log".to_owned())
 }

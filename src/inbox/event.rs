@@ -1,5 +1,7 @@
 //! Events going into the log and coming out of it.
 
+use std::fmt;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -52,7 +54,7 @@ pub struct Appended {
 }
 
 /// An event as consumers read it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoredEvent {
     /// Place in the log.
     pub seq: Seq,
@@ -78,6 +80,40 @@ pub struct StoredEvent {
     pub content_type: Option<String>,
     /// The body; `None` once retention has dropped it.
     pub body: Option<Bytes>,
+}
+
+impl fmt::Debug for StoredEvent {
+    /// The body by its size.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seq,
+            id,
+            event_type,
+            source,
+            key,
+            time,
+            received_at,
+            stale,
+            conflict,
+            signature,
+            content_type,
+            body,
+        } = self;
+        f.debug_struct("StoredEvent")
+            .field("seq", seq)
+            .field("id", id)
+            .field("event_type", event_type)
+            .field("source", source)
+            .field("key", key)
+            .field("time", time)
+            .field("received_at", received_at)
+            .field("stale", stale)
+            .field("conflict", conflict)
+            .field("signature", signature)
+            .field("content_type", content_type)
+            .field("body", &size(body.as_ref()))
+            .finish()
+    }
 }
 
 /// A stretch of the log, as a consumer reads it.
@@ -123,7 +159,7 @@ pub struct EventSummary {
 }
 
 /// `events show`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EventDetail {
     /// What `events list` says.
     pub summary: EventSummary,
@@ -141,6 +177,23 @@ pub struct EventDetail {
     pub attempts: Vec<super::AttemptRecord>,
     /// What became of it at each sink, by name.
     pub sinks: Vec<(SinkName, super::PairState)>,
+}
+
+impl fmt::Debug for EventDetail {
+    /// The body by its size.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { summary, body, signature, secret_slot, headers, lifecycle, attempts, sinks } = self;
+        f.debug_struct("EventDetail")
+            .field("summary", summary)
+            .field("body", &size(body.as_ref()))
+            .field("signature", signature)
+            .field("secret_slot", secret_slot)
+            .field("headers", headers)
+            .field("lifecycle", lifecycle)
+            .field("attempts", attempts)
+            .field("sinks", sinks)
+            .finish()
+    }
 }
 
 /// What `events list` and `events tail` ask for. Every field narrows; the default asks for everything.
@@ -165,4 +218,34 @@ pub struct EventFilter {
     pub state: Option<String>,
     /// Text that the body holds, byte for byte.
     pub search: Option<String>,
+}
+
+/// What logs may say of a body.
+pub(super) fn size(body: Option<&Bytes>) -> String {
+    body.map_or_else(|| "none".to_owned(), |body| format!("{} bytes", body.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_told_by_their_size() {
+        let event = StoredEvent {
+            seq: Seq::ZERO,
+            id: EventId::new("e").unwrap(),
+            event_type: EventType::malformed(),
+            source: SourceName::new("one").unwrap(),
+            key: EntityKey::new("k").unwrap(),
+            time: None,
+            received_at: Timestamp::UNIX_EPOCH,
+            stale: false,
+            conflict: false,
+            signature: String::new(),
+            content_type: None,
+            body: Some(Bytes::from_static(b"4111")),
+        };
+        let told = format!("{event:?}");
+        assert!(told.contains("\"4 bytes\"") && !told.contains("4111"), "{told}");
+    }
 }

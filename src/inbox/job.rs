@@ -234,7 +234,7 @@ pub struct Effect {
 /// See [`Effect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is paused.
+    /// It is paused: a sink's own consumer, or with it that of a replay to the sink.
     Paused,
     /// It goes on.
     Resumed,

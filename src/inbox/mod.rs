@@ -1,6 +1,8 @@
 //! The log: what is stored, in what order, and how far each consumer has come. [`Inbox`] is the daemon's view of it;
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
+#[cfg(test)]
+mod contract;
 mod event;
 mod job;
 mod progress;
@@ -29,7 +31,7 @@ use crate::model::{JobId, Seq};
 /// The checked settings of the inbox.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The database file. `-wal` and `-shm` files and `inbox.lock` stand beside it.
+    /// The database file. `-wal` and `-shm` files stand beside it, and with its stem `.lock` and `.waiting`.
     pub path: PathBuf,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,

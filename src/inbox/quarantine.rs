@@ -1,10 +1,12 @@
 //! Requests refused for their signature, kept within bounds in case it was our secret that was stale.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::event::size as told;
 use crate::model::Digest;
 use crate::verify::{Header, Rejected, Rejection};
 
@@ -20,7 +22,7 @@ pub struct Refused {
 }
 
 /// A request as kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Quarantined {
     /// Its number.
     pub id: i64,
@@ -44,4 +46,25 @@ pub struct Quarantined {
     pub headers: Vec<Header>,
     /// The body; not loaded by lists.
     pub body: Option<Bytes>,
+}
+
+impl fmt::Debug for Quarantined {
+    /// The body by its size.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, source, peer, received_at, reason, size, body_sha256, signatures, content_type, headers, body } =
+            self;
+        f.debug_struct("Quarantined")
+            .field("id", id)
+            .field("source", source)
+            .field("peer", peer)
+            .field("received_at", received_at)
+            .field("reason", reason)
+            .field("size", size)
+            .field("body_sha256", body_sha256)
+            .field("signatures", signatures)
+            .field("content_type", content_type)
+            .field("headers", headers)
+            .field("body", &told(body.as_ref()))
+            .finish()
+    }
 }

@@ -50,13 +50,19 @@ pub struct Deps {
 /// Carries out jobs, one portion after the other, so that a long one holds up no short one. Replays run beside.
 pub struct Executor {
     deps: Deps,
-    replays: HashMap<JobId, CancellationToken>,
-    tasks: JoinSet<(JobId, Result<End, Unavailable>)>,
+    replays: HashMap<JobId, Running>,
+    tasks: JoinSet<(JobId, End)>,
     /// How far each [`Task::Admit`] has come; from the start again after a restart, which does no harm.
     admitting: HashMap<JobId, i64>,
     /// When retention was last asked for.
     pruned: Option<Instant>,
     troubles: Throttle,
+}
+
+/// A replay that runs.
+struct Running {
+    stop: CancellationToken,
+    consumer: Handle,
 }
 
 /// What is left to do after looking at every open job once.
@@ -102,11 +108,7 @@ impl Executor {
             Ok(Some(Rest::More)) => return true,
             Ok(Some(Rest::Wait)) if only.is_none() || !self.replays.is_empty() => {}
             Ok(Some(Rest::Wait) | None) => return false,
-            Err(error) => {
-                if let Some(suppressed) = self.troubles.admit(Instant::now()) {
-                    tracing::warn!(%error, suppressed, "jobs cannot be carried out; they are tried again");
-                }
-            }
+            Err(error) => self.warn(&error),
         }
         tokio::select! {
             Some(ended) = self.tasks.join_next() => if let Ok((job, end)) = ended {
@@ -125,11 +127,20 @@ impl Executor {
         let mut rest = Rest::Wait;
         for job in jobs.iter().filter(|job| only.is_none_or(|only| only == job.id)) {
             found = true;
-            if self.step(job, stop).await? == Rest::More {
-                rest = Rest::More;
+            match self.step(job, stop).await {
+                Ok(Rest::More) => rest = Rest::More,
+                Ok(Rest::Wait) => {}
+                // The others go on.
+                Err(error) => self.warn(&error),
             }
         }
         Ok(found.then_some(rest))
+    }
+
+    fn warn(&self, error: &Unavailable) {
+        if let Some(suppressed) = self.troubles.admit(Instant::now()) {
+            tracing::warn!(%error, suppressed, "a job cannot be carried out for now; it is tried again");
+        }
     }
 
     async fn step(&mut self, job: &Job, stop: &CancellationToken) -> Result<Rest, Unavailable> {
@@ -152,8 +163,9 @@ impl Executor {
             | Task::Purge { .. }
             | Task::Prune { .. } => {
                 let advance = self.inbox().advance(job.id).await?;
-                let live = || self.deps.sinks.iter().filter_map(|sink| sink.live.as_ref());
-                advance.effects.iter().for_each(|effect| live().for_each(|consumer| consumer.tell(effect)));
+                let live = self.deps.sinks.iter().filter_map(|sink| sink.live.as_ref());
+                let consumers = live.chain(self.replays.values().map(|replay| &replay.consumer));
+                consumers.for_each(|consumer| advance.effects.iter().for_each(|effect| consumer.tell(effect)));
                 Ok(if advance.must_wait { Rest::Wait } else { Rest::More })
             }
         }
@@ -177,15 +189,17 @@ impl Executor {
         let (config, to) = (destination.config.clone(), Arc::clone(&destination.sink));
         let (deps, token) = (self.deps.consume.clone(), stop.child_token());
         self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
+        let consumer = match Consumer::replay(config, to, job, rate, deps).await {
+            // Not for want of disk: there is nothing to be had by trying again.
+            Err(error @ Unavailable::Storage(_)) if self.inbox().trouble().is_none() => {
+                self.end(job, JobState::Failed, error.to_string()).await?;
+                return Ok(Rest::More);
+            }
+            opened => opened?,
+        };
         tracing::info!(job = job.get(), %sink, "a replay goes on");
-        self.replays.insert(job, token.clone());
-        self.tasks.spawn(async move {
-            let end = match Consumer::replay(config, to, job, rate, deps).await {
-                Ok(consumer) => Ok(consumer.run(token).await),
-                Err(error) => Err(error),
-            };
-            (job, end)
-        });
+        self.replays.insert(job, Running { stop: token.clone(), consumer: consumer.handle() });
+        self.tasks.spawn(async move { (job, consumer.run(token).await) });
         Ok(Rest::Wait)
     }
 
@@ -194,8 +208,8 @@ impl Executor {
         if is_open {
             self.end(other, JobState::Cancelled, "cancelled".to_owned()).await?;
         }
-        if let Some(token) = self.replays.get(&other) {
-            token.cancel();
+        if let Some(replay) = self.replays.get(&other) {
+            replay.stop.cancel();
         }
         let (state, message) = match is_open {
             true => (JobState::Done, format!("job {other} is cancelled")),
@@ -206,15 +220,10 @@ impl Executor {
     }
 
     /// Notes the end of a replay; one that was stopped goes on when it is looked at again, unless it was cancelled.
-    async fn replay_ended(&mut self, job: JobId, end: Result<End, Unavailable>) {
-        let noted = match end {
-            Ok(End::Stopped) => Ok(()),
-            Ok(End::Finished) => self.end(job, JobState::Done, "the end of the selection is reached".to_owned()).await,
-            // For now: it is looked at again.
-            Err(Unavailable::Busy | Unavailable::Closed) => Ok(()),
-            Err(error @ Unavailable::Storage(_)) => self.end(job, JobState::Failed, error.to_string()).await,
-        };
-        if let Err(error) = noted {
+    async fn replay_ended(&mut self, job: JobId, end: End) {
+        if end == End::Finished
+            && let Err(error) = self.end(job, JobState::Done, "the end of the selection is reached".to_owned()).await
+        {
             tracing::warn!(job = job.get(), %error, "the end of a replay could not be noted: it is looked at again");
         }
         // Last: until then it must not be begun again.

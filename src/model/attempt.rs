@@ -3,15 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The far side's proof of delivery, for the ledger: `confirm 17`, `HTTP 202`, `exit 0`. At most 256 bytes.
+/// The far side's proof of delivery, for the ledger: `confirm 17`, `HTTP 202`, `exit 0`. At most 4.5 KiB; what is
+/// displayed, as in the log, is at most the first 256 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt(String);
 
-/// Why an attempt failed, for people. At most 256 bytes; holds no body, no secret and no control character.
+/// Why an attempt failed, for people. At most 4.5 KiB; what is displayed, as in the log, is at most the first 256 bytes.
+/// Holds no body, no secret and no control character; what a command of the exec sink printed is that command's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
 
-const MAX_NOTE_BYTES: usize = 256;
+const MAX_NOTE_BYTES: usize = 9 << 9;
+
+const MAX_SHOWN_BYTES: usize = 256;
 
 fn note(text: &str) -> String {
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -27,15 +31,16 @@ macro_rules! text {
                 Self(note(text.as_ref()))
             }
 
-            /// The text.
+            /// The whole text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
+        /// The beginning, short enough for a line of the log.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(&self.0[..self.0.floor_char_boundary(MAX_SHOWN_BYTES)])
             }
         }
     };
@@ -90,5 +95,24 @@ impl Outcome {
             Self::Transient { .. } => "transient",
             Self::Permanent { .. } => "permanent",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_kept_and_the_beginning_shown() {
+        let long = format!("exit 3: \u{1b}[2J\n{}", "é".repeat(5000));
+        for text in [Reason::new(&long).as_str(), Receipt::new(&long).as_str()] {
+            assert!(text.len() > 4600 && text.len() <= 4608, "{}", text.len());
+            assert!(text.starts_with("exit 3:  [2J é") && !text.contains(char::is_control));
+        }
+        for shown in [Reason::new(&long).to_string(), Receipt::new(&long).to_string()] {
+            assert!((250..=256).contains(&shown.len()), "{shown}");
+            assert!(shown.starts_with("exit 3:  [2J é") && !shown.contains(char::is_control));
+        }
+        assert_eq!(Reason::new("HTTP 422").to_string(), "HTTP 422");
     }
 }

@@ -1,77 +1,122 @@
-//! Does this sink want this event? Globs over canonical types. Pure.
+//! Does this sink want this event? Globs over canonical types, and a CEL expression over the event. No I/O.
 
-use crate::model::EventType;
+#[cfg(feature = "filters")]
+mod filter;
+mod glob;
 
-/// A pattern over canonical types: `*` is any run of characters, dots included, `?` is one; all else is literal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(String);
+use bytes::Bytes;
+use jiff::Timestamp;
 
-/// A pattern that could never match, or is too long.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is not an event pattern: use a canonical type such as 'payin.completed', or a glob such as 'payin.*'")]
-pub struct InvalidGlob(String);
+#[cfg(feature = "filters")]
+pub use filter::{Filter, InvalidFilter};
+pub use glob::{Glob, InvalidGlob};
 
-impl Glob {
-    /// Accepts 1 to 128 visible ASCII characters.
-    pub fn new(pattern: &str) -> Result<Self, InvalidGlob> {
-        let ok = (1..=128).contains(&pattern.len()) && pattern.bytes().all(|b| b.is_ascii_graphic());
-        if ok { Ok(Self(pattern.to_owned())) } else { Err(InvalidGlob(pattern.to_owned())) }
-    }
+use crate::model::{EntityKey, EventId, EventType, Seq, SourceName};
 
-    /// The pattern as written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether the whole type matches. Linear in the product of both lengths at worst, without recursion.
-    pub fn matches(&self, text: &str) -> bool {
-        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
-        let (mut p, mut t) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while t < text.len() {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    retry = Some((p, t));
-                    p += 1;
-                }
-                Some(&c) if c == b'?' || c == text[t] => {
-                    p += 1;
-                    t += 1;
-                }
-                _ => match &mut retry {
-                    Some((star, from)) => {
-                        *from += 1;
-                        (p, t) = (*star + 1, *from);
-                    }
-                    None => return false,
-                },
-            }
-        }
-        pattern[p..].iter().all(|&c| c == b'*')
-    }
+/// What a route decides on; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Place in the log.
+    pub seq: Seq,
+    /// Event id.
+    pub id: EventId,
+    /// Canonical type.
+    pub event_type: EventType,
+    /// Where it came in.
+    pub source: SourceName,
+    /// What it is about.
+    pub key: EntityKey,
+    /// The provider's time, where it gave one.
+    pub time: Option<Timestamp>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Arrived after a final state of the same entity.
+    pub stale: bool,
+    /// The body as received; `None` once retention has dropped it.
+    pub body: Option<Bytes>,
 }
 
-/// What one sink wants.
+/// Whether a sink gets an event.
+#[must_use = "a verdict that is dropped is an event that vanishes"]
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Wanted,
+    /// It does not.
+    Filtered,
+    /// The filter could not be evaluated: the event is delivered, and the error counted. The text holds nothing of the
+    /// event, so that it can be logged.
+    Unsure(String),
+}
+
+/// What one sink wants. The thread of its filter ends when the last clone is dropped.
+#[derive(Clone, Debug)]
 pub struct Route {
     globs: Vec<Glob>,
+    #[cfg(feature = "filters")]
+    filter: Option<Filter>,
 }
 
 impl Route {
     /// Events of a type that any of the globs matches; every event when there are none.
     pub fn new(globs: Vec<Glob>) -> Self {
-        Self { globs }
+        Self {
+            globs,
+            #[cfg(feature = "filters")]
+            filter: None,
+        }
     }
 
-    /// Whether this sink wants events of this type.
+    /// Of these, only those for which the expression is true.
+    #[cfg(feature = "filters")]
+    #[must_use]
+    pub fn with_filter(self, filter: Filter) -> Self {
+        Self { filter: Some(filter), ..self }
+    }
+
+    /// Decides on each, in the same order. The filter is asked on a thread of its own, so the caller's never waits; an
+    /// event without a body is wanted whatever the filter says: what becomes of it is the consumer's business.
+    /// Cancel-safe: dropping the future stops the work after the event at hand.
+    pub async fn judge(&self, subjects: Vec<Subject>) -> Vec<Verdict> {
+        #[cfg(feature = "filters")]
+        if let Some(filter) = &self.filter {
+            return self.filtered(filter, subjects).await;
+        }
+        subjects.iter().map(|subject| self.by_type(subject)).collect()
+    }
+
+    #[cfg(feature = "filters")]
+    async fn filtered(&self, filter: &Filter, subjects: Vec<Subject>) -> Vec<Verdict> {
+        let mut verdicts: Vec<Verdict> = subjects.iter().map(|subject| self.by_type(subject)).collect();
+        let open = |(index, subject): &(usize, Subject)| verdicts[*index] == Verdict::Wanted && subject.body.is_some();
+        let (places, open): (Vec<usize>, Vec<Subject>) = subjects.into_iter().enumerate().filter(open).unzip();
+        if !open.is_empty() {
+            for (place, verdict) in places.into_iter().zip(filter.judge(open).await) {
+                verdicts[place] = verdict;
+            }
+        }
+        verdicts
+    }
+
+    fn by_type(&self, subject: &Subject) -> Verdict {
+        if self.wants(&subject.event_type) { Verdict::Wanted } else { Verdict::Filtered }
+    }
+
+    /// Whether the globs alone let events of this type through.
     pub fn wants(&self, event_type: &EventType) -> bool {
         self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(event_type.as_str()))
     }
 
-    /// The route as one line of text, stored with the range of events that it decided.
+    /// The route as one line of text, stored with the range of events that it decided: the globs, then, after two
+    /// spaces (which never are between globs), the filter as a JSON string.
     pub fn revision(&self) -> String {
         let globs: Vec<&str> = self.globs.iter().map(Glob::as_str).collect();
-        if globs.is_empty() { "*".to_owned() } else { globs.join(" ") }
+        let globs = if globs.is_empty() { "*".to_owned() } else { globs.join(" ") };
+        #[cfg(feature = "filters")]
+        if let Some(filter) = &self.filter {
+            return format!("{globs}  filter {}", serde_json::Value::from(filter.expression()));
+        }
+        globs
     }
 }
 
@@ -79,32 +124,12 @@ impl Route {
 mod tests {
     use super::*;
 
-    fn matches(pattern: &str, text: &str) -> bool {
-        Glob::new(pattern).unwrap().matches(text)
-    }
-
-    #[test]
-    fn globs_match_whole_types() {
-        assert!(matches("payin.*", "payin.completed"));
-        assert!(matches("*", "malformed"));
-        assert!(matches("*.completed", "payout.completed"));
-        assert!(matches("k?c.*", "kyc.state_updated"));
-        assert!(matches("*party*session*", "related_party.kyc_session_created"));
-        assert!(!matches("payin", "payin.completed"));
-        assert!(!matches("payin.*", "payins.completed"));
-        assert!(!matches("*.failed", "payin.failed_late"));
-    }
-
-    #[test]
-    fn a_pattern_of_many_stars_ends_quickly() {
-        assert!(!matches(&"*a".repeat(60), &"a".repeat(59)));
-    }
-
     #[test]
     fn no_globs_want_everything() {
         assert!(Route::new(Vec::new()).wants(&EventType::malformed()));
         let payins = Route::new(vec![Glob::new("payin.*").unwrap()]);
         assert!(!payins.wants(&EventType::malformed()));
         assert_eq!(payins.revision(), "payin.*");
+        assert_eq!(Route::new(Vec::new()).revision(), "*");
     }
 }

@@ -10,8 +10,11 @@ mod fixtures;
 pub mod http;
 mod lines;
 pub mod stdout;
+mod tls;
 
 use async_trait::async_trait;
+
+pub use tls::{ClientCertificate, Tls};
 
 use crate::model::{Outcome, Outgoing};
 

@@ -335,7 +335,7 @@ async fn config_show_names_origins_and_no_secrets() {
     }
 }
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 26] = [
     "serve",
     "check",
     "simulate",
@@ -343,8 +343,24 @@ const COMMANDS: [&str; 10] = [
     "events list",
     "events show",
     "events tail",
+    "sinks list",
+    "sinks pause",
+    "sinks resume",
+    "sinks rename",
+    "deadletters list",
+    "deadletters show",
+    "deadletters retry",
+    "deadletters discard",
+    "replay",
+    "replay list",
+    "replay show",
+    "replay resume",
+    "replay cancel",
     "quarantine list",
     "quarantine show",
+    "quarantine admit",
+    "quarantine purge",
+    "prune",
     "config show",
 ];
 
@@ -357,7 +373,7 @@ async fn every_command_has_help_with_an_example() {
         let needs_none = ["sign", "simulate"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
-    for group in ["events", "quarantine", "config"] {
+    for group in ["events", "sinks", "deadletters", "quarantine", "config"] {
         let help = run(&[group, "--help"]).await.success().stdout;
         assert!(help.contains("Example") && help.contains(&format!("ralio-relay {group} ")), "{group}:\n{help}");
     }
@@ -372,12 +388,17 @@ async fn every_command_has_help_with_an_example() {
 #[tokio::test]
 async fn bad_usage_exits_with_2() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 10] = [
         &[],
         &["frobnicate"],
         &["serve", "--frobnicate"],
         &["events", "list", "--config", "missing.toml"],
         &["events", "list", "--format", "xml"],
+        &["deadletters", "retry"],
+        &["deadletters", "discard", "1"],
+        &["deadletters", "retry", "--all", "--sink", "x"],
+        &["quarantine", "purge"],
+        &["replay", "--sink", "x"],
     ];
     for args in cases {
         let output = run_in(directory.path(), args, b"").await.code(2);

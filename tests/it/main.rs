@@ -6,11 +6,19 @@ mod harness;
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod archive;
+mod breaker;
+#[cfg(feature = "amqp")]
+mod broker;
 mod commands;
 mod config;
 mod delivery;
 mod dev;
 mod durability;
+mod exec;
+mod http_sink;
 mod observe;
+mod operate;
+mod operate_replay;
 mod receive;
 mod sink_contract;

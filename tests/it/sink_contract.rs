@@ -106,6 +106,7 @@ pub fn event(n: i64, body: &[u8]) -> Outgoing {
         time: "2026-02-26T17:02:28.7667797-05:00".parse().unwrap(),
         received_at: "2026-02-26T22:02:29.5Z".parse().unwrap(),
         stale: n % 2 == 0,
+        replay: None,
         signature: format!("sha256={n:064x}"),
         content_type: "application/json; charset=utf-8".to_owned(),
         body: Bytes::copy_from_slice(body),
@@ -305,7 +306,8 @@ mod contract_for {
     contract!(amqp, crate::sink_contract::amqp::Queue);
     contract!(exec, crate::sink_contract::exec::Command);
     contract!(file, crate::sink_contract::file::Directory);
-    contract!(http, crate::sink_contract::http::Endpoint);
+    contract!(http, crate::sink_contract::http::Endpoint<false>);
+    contract!(http2, crate::sink_contract::http::Endpoint<true>);
     contract!(stdout, crate::sink_contract::stdout::Pipe);
 }
 

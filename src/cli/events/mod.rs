@@ -1,13 +1,15 @@
 //! `events`
 
 mod list;
-mod record;
-mod show;
+pub(crate) mod record;
+pub(crate) mod show;
 mod tail;
 
 use clap::Subcommand;
 
+use super::access::with_advice;
 use super::{ConfigArgs, Exit};
+use crate::inbox;
 use crate::inbox::sqlite::Reader;
 
 /// Browse the inbox, with the daemon up or down
@@ -32,6 +34,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 
 /// The inbox, for reading. Needs `[inbox]` of the configuration and nothing else, no secret in particular.
 pub(crate) fn open(config: &ConfigArgs) -> anyhow::Result<Reader> {
-    let inbox = crate::config::load_inbox(&config.config)?;
-    Ok(Reader::open(&inbox)?)
+    open_inbox(&crate::config::load_inbox(&config.config)?)
+}
+
+/// The inbox at this place, for reading.
+pub(crate) fn open_inbox(inbox: &inbox::Config) -> anyhow::Result<Reader> {
+    Reader::open(inbox).map_err(|error| with_advice(error.into(), &inbox.path))
 }

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::cli::body::BodyJson;
 use crate::cli::output::utc;
-use crate::inbox::{AttemptRecord, EventDetail, EventSummary};
+use crate::inbox::{AttemptRecord, EventDetail, EventSummary, PairState};
 use crate::model::view::View;
+use crate::model::{JobId, SinkName};
 
 /// One line of `events list`.
 #[derive(Serialize)]
@@ -62,9 +63,11 @@ pub(super) struct Detail<'a> {
     view: Option<View>,
 }
 
+/// One attempt at a sink.
 #[derive(Serialize)]
-struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     sink: &'a str,
+    replay: Option<i64>,
     n: u32,
     at: String,
     latency_ms: u128,
@@ -72,10 +75,40 @@ struct Attempt<'a> {
     note: &'a str,
 }
 
-#[derive(Serialize)]
-struct Pair<'a> {
+/// What became of an event at one sink. Which fields are set hangs on the state; all are always there.
+#[derive(Default, Serialize)]
+pub(crate) struct Pair<'a> {
     sink: &'a str,
-    state: &'static str, // HELPER: reason, since, ...
+    state: &'static str,
+    /// When it came into this state; for a filtered one, since when the route that decided is in force.
+    at: Option<String>,
+    reason: Option<&'a str>,
+    receipt: Option<&'a str>,
+    route: Option<&'a str>,
+    attempts: Option<u32>,
+    next_attempt: Option<String>,
+    dead_letter: Option<i64>,
+    who: Option<&'a str>,
+}
+
+impl<'a> Pair<'a> {
+    pub(crate) fn new(sink: &'a SinkName, pair: &'a PairState) -> Self {
+        let base = Self { sink: sink.as_str(), state: pair.as_str(), ..Self::default() };
+        match pair {
+            PairState::BeforeStart | PairState::Waiting => base,
+            PairState::Parked { attempts, next_attempt } => {
+                Self { attempts: Some(*attempts), next_attempt: Some(utc(*next_attempt)), ..base }
+            }
+            PairState::Delivered { at, receipt } => Self { at: Some(utc(*at)), receipt: Some(receipt), ..base },
+            PairState::Filtered { route, since } => Self { at: Some(utc(*since)), route: Some(route), ..base },
+            PairState::DeadLetter { id, reason, at } => {
+                Self { at: Some(utc(*at)), reason: Some(reason), dead_letter: Some(*id), ..base }
+            }
+            PairState::Discarded { reason, who, at } => {
+                Self { at: Some(utc(*at)), reason: Some(reason), who: who.as_deref(), ..base }
+            }
+        }
+    }
 }
 
 /// Another event of the same entity.
@@ -96,7 +129,7 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
             secret_slot: event.secret_slot,
             headers: &event.headers,
             attempts: event.attempts.iter().map(Attempt::from).collect(),
-            sinks: event.sinks.iter().map(|(sink, pair)| Pair { sink: sink.as_str(), state: pair.as_str() }).collect(),
+            sinks: event.sinks.iter().map(|(sink, pair)| Pair::new(sink, pair)).collect(),
             lifecycle: event
                 .lifecycle
                 .iter()
@@ -111,6 +144,7 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
     fn from(attempt: &'a AttemptRecord) -> Self {
         Self {
             sink: attempt.sink.as_str(),
+            replay: attempt.replay.map(JobId::get),
             n: attempt.n,
             at: utc(attempt.at),
             latency_ms: attempt.latency.as_millis(),
@@ -126,15 +160,16 @@ pub(super) fn view(event: &EventDetail) -> Option<View> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use serde_json::json;
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::inbox::AttemptState;
-    use crate::model::{Category, Digest, EntityKey, EventId, EventType, Seq, SinkName, SourceName};
+    use crate::model::{Category, Digest, EntityKey, EventId, EventType, Seq, SourceName};
 
     pub(crate) fn summary(seq: i64) -> EventSummary {
         EventSummary {
@@ -155,6 +190,21 @@ pub(super) mod tests {
         }
     }
 
+    /// One sink in each state.
+    fn pairs() -> Vec<(SinkName, PairState)> {
+        let at: Timestamp = "2026-01-31T10:00:09Z".parse().unwrap();
+        let states = [
+            ("archive", PairState::BeforeStart),
+            ("bus", PairState::Delivered { at, receipt: "confirm 1".to_owned() }),
+            ("crm", PairState::Discarded { reason: "a test".to_owned(), who: Some("ann@host".to_owned()), at }),
+            ("erp", PairState::Filtered { route: "payout.*".to_owned(), since: at }),
+            ("handler", PairState::Parked { attempts: 2, next_attempt: at }),
+            ("ledger", PairState::DeadLetter { id: 9, reason: "HTTP 422".to_owned(), at }),
+            ("mail", PairState::Waiting),
+        ];
+        states.map(|(sink, state)| (SinkName::new(sink).unwrap(), state)).into()
+    }
+
     pub(crate) fn detail(body: Option<&'static [u8]>) -> EventDetail {
         EventDetail {
             summary: summary(7),
@@ -165,18 +215,14 @@ pub(super) mod tests {
             lifecycle: vec![summary(6), summary(7)],
             attempts: vec![AttemptRecord {
                 sink: SinkName::new("bus").unwrap(),
+                replay: Some(JobId::new(4)),
                 n: 1,
                 at: "2026-01-31T10:00:01Z".parse().unwrap(),
                 latency: Duration::from_millis(12),
                 outcome: AttemptState::Delivered,
                 note: "confirm 1".to_owned(),
             }],
-            dead_letters: vec![DeadLetterRecord {
-                sink: SinkName::new("ledger").unwrap(),
-                attempts: 3,
-                reason: "HTTP 422".to_owned(),
-                at: "2026-01-31T10:00:09Z".parse().unwrap(),
-            }],
+            sinks: pairs(),
         }
     }
 
@@ -191,14 +237,32 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn each_sink_has_a_state_and_every_field() {
+        let shown = serde_json::to_value(Detail::from(&detail(None))).unwrap();
+        let states: Vec<_> = shown["sinks"].as_array().unwrap().iter().map(|pair| pair["state"].clone()).collect();
+        let all =
+            ["before_start", "delivered", "discarded", "filtered", "parked", "dead_letter", "waiting"].map(Value::from);
+        assert_eq!(states, all);
+        let at = "2026-01-31T10:00:09.000000Z";
+        let letter = json!({"sink": "ledger", "state": "dead_letter", "at": at, "reason": "HTTP 422", "receipt": null,
+            "route": null, "attempts": null, "next_attempt": null, "dead_letter": 9, "who": null});
+        assert_eq!(shown["sinks"][5], letter);
+        assert_eq!(
+            (&shown["sinks"][1]["receipt"], &shown["sinks"][2]["who"]),
+            (&json!("confirm 1"), &json!("ann@host"))
+        );
+        assert_eq!((&shown["sinks"][3]["route"], &shown["sinks"][3]["at"]), (&json!("payout.*"), &json!(at)));
+        assert_eq!((&shown["sinks"][4]["attempts"], &shown["sinks"][4]["next_attempt"]), (&json!(2), &json!(at)));
+    }
+
+    #[test]
     fn show_adds_body_signature_attempts_and_lifecycle() {
         let shown = serde_json::to_value(Detail::from(&detail(Some(b"\xff")))).unwrap();
         assert_eq!(shown["seq"], 7);
         assert_eq!((&shown["body"], &shown["body_encoding"]), (&json!("/w=="), &json!("base64")));
         assert_eq!(shown["signature"], "abc");
         assert_eq!(shown["attempts"][0]["outcome"], "delivered");
-        let letter = json!({"sink": "ledger", "attempts": 3, "last_error": "HTTP 422", "died_at": "2026-01-31T10:00:09.000000Z"});
-        assert_eq!(shown["dead_letters"], json!([letter]));
+        assert_eq!(shown["attempts"][0]["replay"], 4);
         assert_eq!(shown["lifecycle"][0]["seq"], 6);
         assert_eq!(shown["lifecycle"][0]["state"], "COMPLETED");
         assert_eq!(shown["view"], json!(null));

@@ -4,11 +4,15 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
+use jiff::Timestamp;
 
 use crate::cli::body::pretty;
-use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc};
+use crate::cli::consent::counted;
+use crate::cli::output::{
+    Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc, utc_seconds,
+};
 use crate::cli::{ConfigArgs, Exit, Format};
-use crate::inbox::EventDetail;
+use crate::inbox::{AttemptRecord, EventDetail, PairState};
 
 use super::list::{event_row, event_table, notes};
 use super::record::{Detail, view};
@@ -18,11 +22,14 @@ Examples:
   ralio-relay events show 17
   ralio-relay events show 0b6a2f0e-6a5c-4a8e-9c2e-3f1f2d9b7a10
   ralio-relay events show 17 --raw > body.json
-  ralio-relay events show 17 --format json | jq .attempts
+  ralio-relay events show 17 --format json | jq '.sinks[] | {sink, state}'
+
+At each sink an event is before start (it came in before the sink began), waiting, parked (until its next attempt), \
+delivered, filtered (by the sink's route), a dead letter, or discarded (for a reason).
 
 Exit code: 0 when it is there, 1 when it is not.";
 
-/// Show one event: body, headers kept, lifecycle, every attempt at every sink
+/// Show one event: body, headers kept, lifecycle, what became of it at each sink, every attempt
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -85,9 +92,10 @@ fn print<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> 
     let mut steps = event_table();
     steps.add_rows(event.lifecycle.iter().map(event_row));
     print_table(out, &steps)?;
+    out.line("\nAt each sink")?;
+    print_states(out, event)?;
     out.line("\nAttempts")?;
-    print_attempts(out, event)?;
-    // HELPER: print the sinks' states
+    print_attempts(out, &event.attempts)?;
     if let Some(view) = view(event) {
         let json = serde_json::to_vec(&view).expect("a view is plain data");
         out.line("\nReads as")?;
@@ -122,15 +130,51 @@ fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Contr
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))
 }
 
-fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
-    if event.attempts.is_empty() {
+fn print_states<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
+    if event.sinks.is_empty() {
         return out.line("none");
     }
-    let mut attempts = table(&["SINK", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
-    keep_whole(&mut attempts, 5);
-    for attempt in &event.attempts {
-        attempts.add_row(row([
+    let mut states = table(&["SINK", "STATE", "AT", "NOTE"]);
+    keep_whole(&mut states, 3);
+    for (sink, pair) in &event.sinks {
+        let (at, note) = state(pair);
+        let at = at.map_or_else(|| "-".to_owned(), utc);
+        states.add_row(row([sink.as_str(), &pair.as_str().replace('_', " "), &at, &note]));
+    }
+    print_table(out, &states)
+}
+
+/// When an event came into a state, and what there is to say about it. Not yet clean for a terminal.
+pub(crate) fn state(pair: &PairState) -> (Option<Timestamp>, String) {
+    match pair {
+        PairState::BeforeStart => (None, "it came in before the sink began".to_owned()),
+        PairState::Waiting => (None, "the sink has not come to it yet".to_owned()),
+        PairState::Parked { attempts: 0, .. } => (None, "waits behind an earlier event of its key".to_owned()),
+        PairState::Parked { attempts, next_attempt } => {
+            let attempts = counted((*attempts).into(), "attempt");
+            (None, format!("{attempts}; the next one at {}", utc_seconds(*next_attempt)))
+        }
+        PairState::Delivered { at, receipt } => (Some(*at), receipt.clone()),
+        PairState::Filtered { route, since } => (None, format!("route {route}, since {}", utc_seconds(*since))),
+        PairState::DeadLetter { id, reason, at } => (Some(*at), format!("{reason} (dead letter {id})")),
+        PairState::Discarded { reason, who, at } => {
+            let by = who.as_ref().map(|who| format!(" (by {who})")).unwrap_or_default();
+            (Some(*at), format!("{reason}{by}"))
+        }
+    }
+}
+
+/// A table of attempts, those of replays with the number of theirs.
+pub(crate) fn print_attempts<W: Write>(out: &mut Output<W>, attempts: &[AttemptRecord]) -> ControlFlow<()> {
+    if attempts.is_empty() {
+        return out.line("none");
+    }
+    let mut shown = table(&["SINK", "REPLAY", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
+    keep_whole(&mut shown, 6);
+    for attempt in attempts {
+        shown.add_row(row([
             attempt.sink.as_str(),
+            &attempt.replay.map_or_else(|| "-".to_owned(), |replay| replay.to_string()),
             &attempt.n.to_string(),
             &utc(attempt.at),
             &format!("{} ms", attempt.latency.as_millis()),
@@ -138,7 +182,7 @@ fn print_attempts<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Control
             &attempt.note,
         ]));
     }
-    print_table(out, &attempts)
+    print_table(out, &shown)
 }
 
 #[cfg(test)]
@@ -155,9 +199,20 @@ mod tests {
     #[test]
     fn everything_known_is_shown_and_nothing_steers_the_terminal() {
         let text = shown(&detail(Some(b"{\"a\":1.10,\"b\":\"\xc2\x9b\"}")));
-        for part in
-            ["payin.completed", "abc (secret 1)", "delivered", "confirm 1", "\"a\": 1.10", "HTTP 422", "evil\\u{1b}[2J"]
-        {
+        for part in [
+            "payin.completed",
+            "abc (secret 1)",
+            "delivered",
+            "confirm 1",
+            "\"a\": 1.10",
+            "HTTP 422 (dead letter 9)",
+            "a test (by ann@host)",
+            "route payout.*, since 2026-01-31T10:00:09Z",
+            "2 attempts; the next one at 2026-01-31T10:00:09Z",
+            "before start",
+            "has not come to it yet",
+            "evil\\u{1b}[2J",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
@@ -169,11 +224,10 @@ mod tests {
         let mut event = detail(Some(b"{}"));
         event.headers.clear();
         event.attempts.clear();
-        assert!(shown(&event).contains("Attempts\nnone\n"), "given up without an attempt, as a conflict is");
-        event.dead_letters.clear();
+        event.sinks.clear();
         let text = shown(&event);
-        assert!(text.contains("Attempts\nnone yet\n") && text.contains("Headers\nnone "), "{text}");
-        assert!(!text.contains("Given up"), "{text}");
+        assert!(text.contains("Attempts\nnone\n") && text.contains("At each sink\nnone\n"), "{text}");
+        assert!(text.contains("Headers\nnone "), "{text}");
     }
 
     #[test]

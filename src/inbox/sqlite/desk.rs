@@ -1,21 +1,29 @@
 //! Handing in jobs while another process holds the inbox.
 
-use super::ReadError;
+use rusqlite::Connection;
+
+use super::reader::{ReadError, check_schema, check_there};
+use super::{job, open};
 use crate::inbox::{Config, NewJob};
 use crate::model::JobId;
 
 /// A connection that writes nothing but new rows of `jobs`, each in a short transaction of its own: what architecture
 /// allows beside the one writer.
-pub struct Desk;
+pub struct Desk {
+    connection: Connection,
+}
 
 impl Desk {
-    /// Opens the inbox that another process holds; says so when it is from a version without jobs.
-    pub fn open(_config: &Config) -> Result<Self, ReadError> {
-        Err(ReadError::Absent(String::new())) // HELPER
+    /// Opens the inbox that another process holds; says so when that is from a version without jobs. Never makes one.
+    pub fn open(config: &Config) -> Result<Self, ReadError> {
+        check_there(config)?;
+        let connection = open::open_desk(&config.path)?;
+        check_schema(&connection)?;
+        Ok(Self { connection })
     }
 
-    /// Hands a job in, durably.
-    pub fn submit(&self, _job: &NewJob) -> Result<JobId, ReadError> {
-        Err(ReadError::Absent(String::new())) // HELPER
+    /// Hands a job in; it is durable when this returns. Waits up to 15 s for a writer that has much to do.
+    pub fn submit(&self, job: &NewJob) -> Result<JobId, ReadError> {
+        Ok(job::insert(&self.connection, job)?)
     }
 }

@@ -2,9 +2,15 @@
 //! deduplication that is kept off the acknowledging commit (`index`).
 
 mod append;
+mod consumer;
 mod desk;
+mod errand;
+mod fault;
 mod filter;
 mod index;
+mod job;
+mod letters;
+mod lock;
 mod open;
 mod progress;
 mod quarantine;
@@ -25,13 +31,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use desk::Desk;
-pub use open::{Lock, OpenError};
+pub use lock::{Lock, Waiting};
+pub use open::OpenError;
 pub use reader::{Direction, ReadError, Reader};
 
 use self::append::Append;
+use self::errand::{Worked, errand};
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
@@ -102,6 +112,17 @@ impl SqliteInbox {
         self.commands.send(command).map_err(|_| Unavailable::Closed)
     }
 
+    /// Has the writer do something besides appending, durably.
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnMut(&Connection, Timestamp) -> Worked<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (errand, answer) = errand(what, work);
+        self.send(Command::Errand(errand))?;
+        answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
     async fn with_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Reader) -> rusqlite::Result<T> + Send + 'static,
@@ -156,10 +177,11 @@ impl Inbox for SqliteInbox {
     }
 
     async fn read_after(&self, after: Seq, limit: usize, of: Option<Selection>) -> Result<Slice, Unavailable> {
-        _ = of; // HELPER
-        let events = self.with_reader(move |reader| reader.read_after(after, limit)).await?;
-        let read_to = events.last().map_or(after, |event| event.seq);
-        Ok(Slice { events, read_to })
+        self.with_reader(move |reader| match of {
+            Some(selection) => reader.read_selected(&selection, after, limit),
+            None => reader.read_after(after, limit),
+        })
+        .await
     }
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
@@ -167,44 +189,58 @@ impl Inbox for SqliteInbox {
     }
 
     async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Consumer { who, route, reply })?;
-        answer.await.unwrap_or(Err(Unavailable::Closed))
+        self.ask("a registration", move |connection, now| {
+            Ok((consumer::register(connection, &who, &route, now)?, Vec::new()))
+        })
+        .await
     }
 
     async fn record(&self, progress: Progress) -> Result<(), Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Record { progress, reply })?;
-        answer.await.unwrap_or(Err(Unavailable::Closed))
+        self.ask("a consumer's progress", move |connection, _| {
+            progress::record(connection, &progress)?;
+            Ok(((), Vec::new()))
+        })
+        .await
     }
 
-    async fn submit(&self, _job: NewJob) -> Result<JobId, Unavailable> {
-        Err(Unavailable::Closed) // HELPER
+    async fn submit(&self, job: NewJob) -> Result<JobId, Unavailable> {
+        self.ask("a new job", move |connection, _| Ok((job::insert(connection, &job)?, Vec::new()))).await
     }
 
     async fn open_jobs(&self) -> Result<Vec<Job>, Unavailable> {
-        Err(Unavailable::Closed) // HELPER
+        self.with_reader(|reader| reader.open_jobs()).await
     }
 
-    async fn advance(&self, _job: JobId) -> Result<Advance, Unavailable> {
-        Err(Unavailable::Closed) // HELPER
+    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
+        self.ask("a job's next portion", move |connection, now| job::advance(connection, job, now)).await
     }
 
-    async fn update_job(&self, _job: JobId, _update: JobUpdate) -> Result<(), Unavailable> {
-        Err(Unavailable::Closed) // HELPER
+    async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {
+        self.ask("a job's state", move |connection, now| {
+            job::update(connection, job, &update, now)?;
+            Ok(((), Vec::new()))
+        })
+        .await
     }
 
     async fn quarantined(
         &self,
-        _which: QuarantineFilter,
-        _after: i64,
-        _limit: usize,
+        which: QuarantineFilter,
+        after: i64,
+        limit: usize,
     ) -> Result<Vec<Quarantined>, Unavailable> {
-        Err(Unavailable::Closed) // HELPER
+        self.with_reader(move |reader| reader.quarantined_after(&which, after, limit)).await
     }
 
-    async fn release(&self, _requests: Vec<i64>) -> Result<(), Unavailable> {
-        Err(Unavailable::Closed) // HELPER
+    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable> {
+        self.ask("a release from the quarantine", move |connection, _| {
+            let mut removed = Vec::with_capacity(requests.len());
+            for &id in &requests {
+                removed.extend(quarantine::remove(connection, id)?);
+            }
+            Ok(((), removed))
+        })
+        .await
     }
 
     fn trouble(&self) -> Option<String> {

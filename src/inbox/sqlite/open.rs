@@ -1,16 +1,19 @@
-//! Opening the file: the lock, the modes, the pragmas, the checkpoint before anything else, the migrations.
+//! Opening the file: the modes, the pragmas, the checkpoint before anything else, the migrations.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::iter::successors;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema/001.sql")), M::up(include_str!("schema/002.sql"))];
+
+/// The version of the schema: how many migrations have made it.
+pub(super) const SCHEMA: usize = MIGRATIONS.len();
 
 /// Fixes the WAL-reset bug of 3.7.0 to 3.51.2, which can corrupt a database after a checkpoint.
 const MIN_SQLITE: i32 = 3_051_003;
@@ -57,34 +60,6 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
     },
-}
-
-/// The operating system's lock on `inbox.lock`: one writer process at a time. Let go of when dropped, or when the
-/// process ends, however it ends.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Makes the directory (mode 0700) and takes the lock; `None` when another process holds it.
-    pub fn try_take(database: &Path) -> Result<Option<Self>, OpenError> {
-        let missing: Vec<PathBuf> =
-            successors(Some(directory(database)), |dir| Some(directory(dir))).take_while(|dir| !dir.exists()).collect();
-        if let Some(dir) = missing.first() {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| io_error(dir, e))?;
-        }
-        for parent in missing.iter().map(|dir| directory(dir)) {
-            File::open(&parent).and_then(|d| d.sync_all()).map_err(|e| io_error(&parent, e))?;
-        }
-        let path = database.with_extension("lock");
-        let file = private_file(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(io_error(&path, error)),
-        }
-    }
 }
 
 /// Opens the database for the one writer: checkpoints the write-ahead log back into the file, durably, before
@@ -138,6 +113,28 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
+/// How long a job that is handed in waits for the writer's batches to leave a gap.
+const DESK_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Opens a connection that writes beside the writer. It never makes the file, and leaves the write-ahead log, with what
+/// is not yet written back of it, to the writer: also when it is the last to close.
+pub(super) fn open_desk(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(DESK_PATIENCE)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.execute_batch(
+        "PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;
+         PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+    )?;
+    Ok(connection)
+}
+
+/// The version of the schema that the file has.
+pub(super) fn schema_of(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 fn checkpoint_at_start(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let until = Instant::now() + CHECKPOINT_PATIENCE;
     loop {
@@ -153,7 +150,7 @@ fn checkpoint_at_start(connection: &Connection, path: &Path) -> Result<(), OpenE
     }
 }
 
-fn private_file(path: &Path) -> Result<File, OpenError> {
+pub(super) fn private_file(path: &Path) -> Result<File, OpenError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(|e| io_error(path, e))?;
     let mode = file.metadata().map_err(|e| io_error(path, e))?.permissions().mode();
@@ -163,20 +160,13 @@ fn private_file(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn directory(path: &Path) -> PathBuf {
+pub(super) fn directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), source }
-}
-
-impl Lock {
-    /// HELPER
-    pub fn is_wanted(_database: &Path) -> bool {
-        false
-    }
 }

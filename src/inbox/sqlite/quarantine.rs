@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
+use super::query::Conditions;
 use super::rows::headers_json;
-use crate::inbox::{QuarantineLimits, Refused, micros};
+use crate::inbox::{QuarantineFilter, QuarantineLimits, Refused, micros};
 use crate::model::Digest;
 
 /// No peer holds more than one part in this many of the whole.
@@ -104,17 +105,70 @@ impl Quarantine {
                  RETURNING length(body)",
             )?
             .query_row([peer], |row| row.get(0))?;
-        self.total.entries -= 1;
-        self.total.bytes -= bytes;
+        self.forget(&Removed { peer: peer.to_owned(), bytes });
+        Ok(())
+    }
+
+    /// A request has been taken out, durably or in the caller's transaction.
+    pub(super) fn forget(&mut self, removed: &Removed) {
+        let Removed { peer, bytes } = removed;
+        self.total.entries = self.total.entries.saturating_sub(1);
+        self.total.bytes = self.total.bytes.saturating_sub(*bytes);
         if let Some(usage) = self.peers.get_mut(peer) {
-            usage.entries -= 1;
-            usage.bytes -= bytes;
+            usage.entries = usage.entries.saturating_sub(1);
+            usage.bytes = usage.bytes.saturating_sub(*bytes);
             if usage.entries == 0 {
                 self.peers.remove(peer);
             }
         }
-        Ok(())
     }
+}
+
+/// A request that was taken out of the quarantine; [`Quarantine::forget`] must follow the commit.
+#[derive(Debug)]
+pub(super) struct Removed {
+    peer: String,
+    bytes: u64,
+}
+
+/// Deletes a request, in the caller's transaction; `None` where it is gone already.
+pub(super) fn remove(connection: &Connection, id: i64) -> rusqlite::Result<Option<Removed>> {
+    connection
+        .prepare_cached("DELETE FROM quarantine WHERE id = ?1 RETURNING peer, length(body)")?
+        .query_row([id], |row| Ok(Removed { peer: row.get(0)?, bytes: row.get(1)? }))
+        .optional()
+}
+
+/// A request that a filter was held against.
+pub(super) struct Candidate {
+    pub(super) id: i64,
+    pub(super) bytes: u64,
+    pub(super) matches: bool,
+}
+
+/// Up to `limit` requests above the first number and up to the second, in order, those that do not match too: so many
+/// rows are looked at, and no more.
+pub(super) fn page(
+    connection: &Connection,
+    filter: &QuarantineFilter,
+    (after, upto): (i64, i64),
+    limit: usize,
+) -> rusqlite::Result<Vec<Candidate>> {
+    let QuarantineFilter { ids, source, since, until } = filter;
+    let mut conditions = Conditions::after(2);
+    conditions.also("source = ?", source.clone());
+    conditions.also("received_at >= ?", since.map(micros));
+    conditions.also("received_at < ?", until.map(micros));
+    let matches = conditions.sql();
+    let wanted = conditions.numbers("id", ids);
+    let mut rows = connection.prepare(&format!(
+        "SELECT id, length(body), {matches} FROM quarantine WHERE id > ?1 AND id <= ?2 AND {wanted} ORDER BY id LIMIT {limit}"
+    ))?;
+    let bounds = [after.into(), upto.into()];
+    let rows = rows.query_map(params_from_iter(bounds.iter().chain(conditions.parameters())), |row| {
+        Ok(Candidate { id: row.get(0)?, bytes: row.get(1)?, matches: row.get(2)? })
+    })?;
+    rows.collect()
 }
 
 /// One subscriber of IPv6 holds a /64: by address, its share would be without bound.

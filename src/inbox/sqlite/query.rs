@@ -12,6 +12,66 @@ pub(super) const PAGE: usize = 500;
 /// An event that names no entity is its own.
 pub(super) const ENTITY_KEY: &str = "coalesce(e.entity_key, e.event_id)";
 
+/// What a filter asks for, as SQL; every value is a parameter.
+pub(super) struct Conditions {
+    terms: Vec<String>,
+    parameters: Vec<Value>,
+    /// Parameters of the statement's own, before these.
+    before: usize,
+}
+
+impl Conditions {
+    /// Whose parameters follow so many others.
+    pub(super) fn after(parameters: usize) -> Self {
+        Self { terms: Vec::new(), parameters: Vec::new(), before: parameters }
+    }
+
+    /// A condition on a value, where one is given: the `?` stands for it.
+    pub(super) fn also<T: Into<Value>>(&mut self, condition: &str, value: Option<T>) {
+        if let Some(value) = value {
+            let place = self.bind(value.into());
+            self.terms.push(condition.replace('?', &place));
+        }
+    }
+
+    /// Any of the values, where there are some.
+    fn any(&mut self, column: &str, test: &str, values: impl Iterator<Item = Value>) {
+        let terms: Vec<String> = values.map(|value| format!("{column} {test} {}", self.bind(value))).collect();
+        if !terms.is_empty() {
+            self.terms.push(format!("({})", terms.join(" OR ")));
+        }
+    }
+
+    /// Types that any of the globs matches, where there are some.
+    pub(super) fn types(&mut self, column: &str, globs: &[String]) {
+        // SQLite's own GLOB knows character classes: a '[' that is meant literally must say so.
+        self.any(column, "GLOB", globs.iter().map(|glob| Value::from(glob.replace('[', "[[]"))));
+    }
+
+    /// A condition of its own: one of these numbers, where there are some. To be asked for after [`Self::sql`].
+    pub(super) fn numbers(&mut self, column: &str, numbers: &[i64]) -> String {
+        if numbers.is_empty() {
+            return "1".to_owned();
+        }
+        let place = self.bind(Value::from(format!("{numbers:?}")));
+        format!("{column} IN (SELECT value FROM json_each({place}))")
+    }
+
+    /// All of them at once; true where there are none.
+    pub(super) fn sql(&self) -> String {
+        if self.terms.is_empty() { "1".to_owned() } else { self.terms.join(" AND ") }
+    }
+
+    pub(super) fn parameters(&self) -> &[Value] {
+        &self.parameters
+    }
+
+    fn bind(&mut self, value: Value) -> String {
+        self.parameters.push(value);
+        format!("?{}", self.before + self.parameters.len())
+    }
+}
+
 /// One statement over a range of seqs: `?1` and `?2`, then the filter's parameters.
 pub(super) struct Query {
     pub(super) sql: String,
@@ -20,50 +80,45 @@ pub(super) struct Query {
     pub(super) by_index: bool,
 }
 
+const SUMMARY: &str = "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.state, e.event_time, \
+    e.received_at, e.size, e.conflict, e.body_sha256, e.phase, 1 + coalesce(a.again, 0)
+    FROM events e JOIN sources s ON s.id = e.source_id LEFT JOIN arrivals a ON a.seq = e.seq";
+const SEQ: &str = "SELECT e.seq FROM events e JOIN sources s ON s.id = e.source_id";
+
 impl Query {
+    /// For lines of `events list`.
     pub(super) fn new(filter: &EventFilter, direction: Direction) -> Self {
-        let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
-        let mut query = Self { sql: String::new(), parameters: Vec::new(), by_index: id.is_some() || key.is_some() };
-        let mut conditions = vec!["e.seq BETWEEN ?1 AND ?2".to_owned()];
-        let any = |column: &str, test: &str, values: Vec<Value>, query: &mut Self| -> Option<String> {
-            let terms: Vec<String> =
-                values.into_iter().map(|value| format!("{column} {test} {}", query.bind(value))).collect();
-            (!terms.is_empty()).then(|| format!("({})", terms.join(" OR ")))
-        };
-        // SQLite's own GLOB knows character classes: a '[' that is meant literally must say so.
-        let globs = types.iter().map(|glob| Value::from(glob.replace('[', "[[]"))).collect();
-        conditions.extend(any("e.type", "GLOB", globs, &mut query));
-        let codes = categories.iter().map(|&category| Value::from(category_code(category))).collect();
-        conditions.extend(any("e.category", "=", codes, &mut query));
-        let mut also = |condition: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                let place = query.bind(value);
-                conditions.push(condition.replace('?', &place));
-            }
-        };
-        also("s.name = ?", source.clone().map(Value::from));
-        also("e.received_at >= ?", since.map(|at| Value::from(micros(at))));
-        also("e.received_at < ?", until.map(|at| Value::from(micros(at))));
-        also(&format!("{ENTITY_KEY} = ?"), key.clone().map(Value::from));
-        also("e.event_id = ?", id.clone().map(Value::from));
-        also("e.state = ? COLLATE NOCASE", state.clone().map(Value::from));
-        also(
-            "instr((SELECT body FROM bodies b WHERE b.seq = e.seq), ?) > 0",
-            search.clone().map(|text| Value::from(text.into_bytes())),
-        );
-        let order = if direction == Direction::Forward { "ASC" } else { "DESC" };
-        query.sql = format!(
-            "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.state, e.event_time, e.received_at, e.size,
-                    e.conflict, e.body_sha256, e.phase, 1 + coalesce(a.again, 0)
-             FROM events e JOIN sources s ON s.id = e.source_id LEFT JOIN arrivals a ON a.seq = e.seq
-             WHERE {} ORDER BY e.seq {order} LIMIT {PAGE}",
-            conditions.join(" AND ")
-        );
-        query
+        Self::selecting(SUMMARY, filter, direction)
     }
 
-    fn bind(&mut self, value: Value) -> String {
-        self.parameters.push(value);
-        format!("?{}", self.parameters.len() + 2)
+    /// For the events' places alone, in order.
+    pub(super) fn places(filter: &EventFilter) -> Self {
+        Self::selecting(SEQ, filter, Direction::Forward)
+    }
+
+    fn selecting(columns: &str, filter: &EventFilter, direction: Direction) -> Self {
+        let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
+        let mut conditions = Conditions::after(2);
+        conditions.types("e.type", types);
+        conditions.any("e.category", "=", categories.iter().map(|&category| Value::from(category_code(category))));
+        conditions.also("s.name = ?", source.clone());
+        conditions.also("e.received_at >= ?", since.map(micros));
+        conditions.also("e.received_at < ?", until.map(micros));
+        conditions.also(&format!("{ENTITY_KEY} = ?"), key.clone());
+        conditions.also("e.event_id = ?", id.clone());
+        conditions.also("e.state = ? COLLATE NOCASE", state.clone());
+        conditions.also(
+            "instr((SELECT body FROM bodies b WHERE b.seq = e.seq), ?) > 0",
+            search.clone().map(String::into_bytes),
+        );
+        let order = if direction == Direction::Forward { "ASC" } else { "DESC" };
+        Self {
+            sql: format!(
+                "{columns} WHERE e.seq BETWEEN ?1 AND ?2 AND {} ORDER BY e.seq {order} LIMIT {PAGE}",
+                conditions.sql()
+            ),
+            by_index: id.is_some() || key.is_some(),
+            parameters: conditions.parameters,
+        }
     }
 }

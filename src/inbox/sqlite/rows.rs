@@ -1,10 +1,12 @@
 //! How values stand in rows, and how rows become values again.
 
+use std::time::Duration;
+
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
-use crate::inbox::AttemptState;
-use crate::model::{Category, Digest, EntityKey, EventId, EventType, Phase};
+use crate::inbox::{AttemptState, JobState};
+use crate::model::{Category, Digest, EntityKey, EventId, EventType, Phase, Seq, SinkName, SourceName};
 use crate::verify::Header;
 
 /// `events.verdict`: the signature held when the delivery came in.
@@ -45,6 +47,26 @@ pub(super) fn outcome_code(state: AttemptState) -> i64 {
 /// `attempts.outcome` of a delivery.
 pub(super) const DELIVERED: i64 = 1;
 
+/// `jobs.state`; up to 2 it has not ended.
+pub(super) fn job_state_code(state: JobState) -> i64 {
+    match state {
+        JobState::Queued => 1,
+        JobState::Running => 2,
+        JobState::Done => 3,
+        JobState::Failed => 4,
+        JobState::Cancelled => 5,
+    }
+}
+
+pub(super) fn duration_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A place in the log; one that is out of range (a damaged row) reads as the start.
+pub(super) fn seq(value: i64) -> Seq {
+    Seq::new(value).unwrap_or(Seq::ZERO)
+}
+
 pub(super) fn headers_json(headers: &[Header]) -> String {
     serde_json::to_string(headers).expect("text is always JSON")
 }
@@ -78,6 +100,25 @@ impl FromSql for Stored<Digest> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let bytes: [u8; 32] = damaged(value.as_blob()?.try_into().ok())?;
         Ok(Self(Digest::from_bytes(bytes)))
+    }
+}
+
+impl FromSql for Stored<SinkName> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        damaged(SinkName::new(value.as_str()?).ok()).map(Stored)
+    }
+}
+
+impl FromSql for Stored<SourceName> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        damaged(SourceName::new(value.as_str()?).ok()).map(Stored)
+    }
+}
+
+impl FromSql for Stored<JobState> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let code = value.as_i64()?;
+        damaged(JobState::ALL.into_iter().find(|&state| job_state_code(state) == code)).map(Stored)
     }
 }
 

@@ -1,64 +1,37 @@
 //! The inbox against real files.
 
 mod bounds;
+mod contract;
+mod desk;
+mod jobs;
+mod migration;
+mod states;
 
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::{Direction, Lock, Reader, SqliteInbox};
 use crate::clock::SystemClock;
+use crate::inbox::contract::*;
 use crate::inbox::{
-    AppendKind, Appended, Attempt, Config, DeadLetter, EventFilter, EventSummary, Inbox, NewEvent, Parked, Progress,
-    QuarantineLimits, Quarantined, Refused, Unavailable,
+    AppendKind, Appended, Config, EventFilter, EventSummary, Inbox, Progress, QuarantineLimits, Quarantined,
+    Registration, Unavailable,
 };
 use crate::metrics::Metrics;
-use crate::model::{Outcome, Seq, SinkName, SourceName, Start};
-use crate::verify::{Keys, Unverified, sign};
-
-const SECRET: &[u8] = b"secret";
+use crate::model::{Seq, Start};
 
 fn config(dir: &Path) -> Config {
     let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
-    Config { path: dir.join("data/inbox.db"), quarantine }
+    Config { path: dir.join("data/inbox.db"), quarantine, retention: None }
 }
 
 fn open(config: &Config) -> SqliteInbox {
     let lock = Lock::try_take(&config.path).unwrap().expect("nobody else has it");
     SqliteInbox::open(config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap()
-}
-
-fn delivery(source: &str, body: &str, signature: String) -> Unverified {
-    Unverified {
-        source: SourceName::new(source).unwrap(),
-        signatures: vec![Bytes::from(signature)],
-        content_type: Some("application/json".to_owned()),
-        headers: vec![("user-agent".to_owned(), "test".to_owned())],
-        body: Bytes::copy_from_slice(body.as_bytes()),
-    }
-}
-
-fn new_event(source: &str, body: &str) -> NewEvent {
-    let keys = Keys::new(&[SECRET]).unwrap();
-    let verified = delivery(source, body, sign(SECRET, body.as_bytes())).verify(&keys).unwrap();
-    NewEvent::new(verified, Timestamp::now())
-}
-
-fn payin(id: &str, order: &str, state: &str) -> String {
-    let event_type = state.to_lowercase();
-    format!(
-        r#"{{"eventId":"{id}","eventType":"payin_{event_type}","data":{{"orderId":"{order}","status":"{state}"}}}}"#
-    )
-}
-
-async fn append(inbox: &SqliteInbox, source: &str, body: &str) -> Appended {
-    inbox.append(new_event(source, body)).await.unwrap()
 }
 
 fn list(config: &Config, filter: &EventFilter) -> Vec<EventSummary> {
@@ -162,7 +135,7 @@ async fn a_processing_after_its_completed_is_stale() {
         append(&inbox, "one", &payin(&format!("f-{n}"), &format!("f-{n}"), "COMPLETED")).await;
     }
     append(&inbox, "one", &payin("6", "order", "PROCESSING")).await;
-    let late = inbox.read_after(Seq::new(400).unwrap(), 1000).await.unwrap();
+    let late = inbox.read_after(Seq::new(400).unwrap(), 1000, None).await.unwrap().events;
     assert_eq!(late.iter().filter(|event| event.stale).map(|event| event.id.as_str()).collect::<Vec<_>>(), ["6"]);
     let by_key = EventFilter { key: Some("order".to_owned()), ..EventFilter::default() };
     assert_eq!(stale(list(&config, &by_key)), [false, false, true, false, true]);
@@ -211,81 +184,19 @@ async fn a_newer_schema_is_refused_politely() {
     assert!(message.contains("newer ralio-relay"), "{message}");
 }
 
-#[tokio::test]
-async fn a_consumer_is_read_back_as_it_was_recorded() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let inbox = open(&config);
-    for n in 1..=5 {
-        append(&inbox, "one", &payin(&n.to_string(), "o", "COMPLETED")).await;
-    }
-    let sink = SinkName::new("bus").unwrap();
-    let seq = |n| Seq::new(n).unwrap();
-    let state = inbox.consumer(&sink, Start::Earliest, "*".to_owned()).await.unwrap();
-    assert_eq!(state.cursor, Seq::ZERO);
-    let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap();
-    let attempt = |at, outcome| Attempt { seq: seq(at), n: 1, at: now, latency: Duration::from_millis(3), outcome };
-    let parked = Parked { seq: seq(2), attempts: 1, first_attempt: Some(now), next_attempt: now };
-    let progress = Progress {
-        sink: sink.clone(),
-        cursor: seq(2),
-        attempts: vec![
-            attempt(1, Outcome::delivered("confirm 1")),
-            attempt(2, Outcome::transient("down")),
-            attempt(4, Outcome::delivered("confirm 2")),
-        ],
-        park: vec![parked.clone()],
-        unpark: vec![],
-        dead: vec![DeadLetter { seq: seq(5), attempts: 0, reason: "conflict".to_owned(), at: now }],
-    };
-    inbox.record(progress.clone()).await.unwrap();
-    inbox.record(Progress { cursor: seq(1), ..progress }).await.unwrap();
-    inbox.close().await;
-    drop(inbox);
-
-    let inbox = open(&config);
-    let state = inbox.consumer(&sink, Start::Now, "*".to_owned()).await.unwrap();
-    assert_eq!((state.cursor, state.parked), (seq(2), vec![parked]), "a cursor never goes back");
-    assert_eq!(state.dead_letters, 1);
-    assert_eq!(state.done_above.into_iter().collect::<Vec<_>>(), [seq(4), seq(5)]);
-    let late = inbox.consumer(&SinkName::new("late").unwrap(), Start::Now, "*".to_owned()).await.unwrap();
-    assert_eq!(late.cursor, seq(5));
-    let detail = Reader::open(&config).unwrap().event("4").unwrap();
-    assert_eq!(detail[0].attempts[0].note, "confirm 2");
-    inbox.close().await;
-}
-
+/// Refused half way: what was written of it before is taken back.
 #[tokio::test]
 async fn a_consumers_mistake_costs_no_sender_anything() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let inbox = open(&config);
-    let nobody = Progress {
-        sink: SinkName::new("nobody").unwrap(),
-        cursor: Seq::ZERO,
-        attempts: vec![],
-        park: vec![],
-        unpark: vec![],
-        dead: vec![],
-    };
-    let body = payin("a", "o", "COMPLETED");
-    let (refused, stored) = tokio::join!(inbox.record(nobody.clone()), inbox.append(new_event("one", &body)));
-    assert!(refused.is_err());
-    assert_eq!(stored.unwrap().kind, AppendKind::Fresh);
-
-    // Refused half way: what was written of it before is taken back.
-    let sink = SinkName::new("bus").unwrap();
-    inbox.consumer(&sink, Start::Earliest, "*".to_owned()).await.unwrap();
+    let bus = register(&inbox, "bus").await;
     let raw = Connection::open(&config.path).unwrap();
     let refuse = "CREATE TRIGGER no BEFORE INSERT ON dead_letters BEGIN SELECT raise(ABORT, 'no'); END";
     raw.execute_batch(refuse).unwrap();
-    let now = Timestamp::now();
-    let (seq, at) = (Seq::new(1).unwrap(), now);
-    let park = vec![Parked { seq, attempts: 1, first_attempt: Some(now), next_attempt: now }];
-    let dead = vec![DeadLetter { seq, attempts: 1, reason: "no".to_owned(), at }];
-    let other = payin("b", "o", "COMPLETED");
-    let half = inbox.record(Progress { sink, cursor: seq, park, dead, ..nobody });
-    let (refused, stored) = tokio::join!(half, inbox.append(new_event("one", &other)));
+    let body = payin("b", "o", "COMPLETED");
+    let half = Progress { park: vec![parked(1, 1)], dead: vec![letter(1, "no")], ..progress(bus.id, 1) };
+    let (refused, stored) = tokio::join!(inbox.record(half), inbox.append(new_event("one", &body)));
     assert!(refused.is_err());
     assert_eq!(stored.unwrap().kind, AppendKind::Fresh);
     let left: i64 =
@@ -293,12 +204,6 @@ async fn a_consumers_mistake_costs_no_sender_anything() {
     assert_eq!(left, 0);
     assert_eq!(inbox.trouble(), None);
     inbox.close().await;
-}
-
-fn refused(peer: &str, body: &str) -> Refused {
-    let keys = Keys::new(&[SECRET]).unwrap();
-    let rejected = delivery("one", body, "00".repeat(32)).verify(&keys).unwrap_err();
-    Refused { rejected, peer: peer.parse::<IpAddr>().unwrap(), received_at: Timestamp::now() }
 }
 
 fn quarantined(config: &Config) -> Vec<Quarantined> {
@@ -397,7 +302,7 @@ async fn the_lock_is_held_until_the_last_write_is_done() {
 struct Broken;
 
 impl crate::clock::Clock for Broken {
-    fn now(&self) -> Timestamp {
+    fn now(&self) -> jiff::Timestamp {
         panic!("broken on purpose");
     }
 }
@@ -408,7 +313,8 @@ async fn a_writer_that_panics_is_a_failure_for_good() {
     let config = config(dir.path());
     let lock = Lock::try_take(&config.path).unwrap().unwrap();
     let inbox = SqliteInbox::open(&config, lock, Arc::new(Broken), Arc::new(Metrics::new())).unwrap();
-    let consumer = inbox.consumer(&SinkName::new("bus").unwrap(), Start::Now, "*".to_owned()).await;
+    let bus = Registration::Sink { name: sink("bus"), start: Start::Now };
+    let consumer = inbox.consumer(bus, "*".to_owned()).await;
     assert_eq!(consumer.err(), Some(Unavailable::Closed));
     let why = tokio::time::timeout(Duration::from_secs(30), inbox.failed()).await;
     assert!(why.unwrap().contains("panicked"));

@@ -1,5 +1,5 @@
 //! The one writer: a thread that takes what is waiting, writes it in one transaction with one fsync, and only then
-//! answers everyone.
+//! answers everyone. What is asked of it besides appends is an [`Errand`]: it shares the transaction, and fails alone.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,18 +9,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::oneshot;
 
 use super::append::{Append, Names, append};
+use super::errand::Errand;
+use super::fault::Fault;
 use super::filter::{self, Loaded};
 use super::index::{Index, Portion};
-use super::open::Lock;
-use super::progress;
-use super::quarantine::Quarantine;
+use super::lock::Lock;
+use super::quarantine::{Quarantine, Removed};
 use super::shared::Shared;
 use super::weight;
 use crate::clock::Clock;
-use crate::inbox::{AppendKind, Appended, Config, ConsumerState, Progress, Refused, Registration, Unavailable, micros};
+use crate::inbox::{AppendKind, Appended, Config, Refused, Unavailable, micros};
 use crate::metrics::Metrics;
 use crate::model::Seq;
 
@@ -39,8 +39,7 @@ const FILTER_AGAIN: Duration = Duration::from_secs(10);
 /// What the writer is asked to do.
 pub(super) enum Command {
     Append(Box<Append>),
-    Record { progress: Progress, reply: oneshot::Sender<Result<(), Unavailable>> },
-    Consumer { who: Registration, route: String, reply: oneshot::Sender<Result<ConsumerState, Unavailable>> },
+    Errand(Box<dyn Errand>),
     Quarantine(Box<Refused>),
     FilterLoaded(Option<Loaded>),
     Close,
@@ -49,16 +48,20 @@ pub(super) enum Command {
 /// What a write came to, to be answered after the commit.
 enum Written {
     Append(Appended),
-    Record(Result<(), Unavailable>),
-    Consumer(ConsumerState),
+    Errand(Result<Carried, Unavailable>),
+}
+
+/// What an errand left to be done once it is committed.
+struct Carried {
+    changed: bool,
+    removed: Vec<Removed>,
 }
 
 impl Written {
     fn reached_the_disk(&self) -> bool {
         match self {
             Self::Append(appended) => appended.kind != AppendKind::Duplicate,
-            Self::Record(result) => result.is_ok(),
-            Self::Consumer(_) => false,
+            Self::Errand(result) => result.as_ref().is_ok_and(|carried| carried.changed),
         }
     }
 }
@@ -166,7 +169,7 @@ impl Writer {
                     bytes += body;
                     batch.push(Command::Append(append));
                 }
-                Command::Record { .. } | Command::Consumer { .. } => batch.push(command),
+                Command::Errand(_) => batch.push(command),
                 Command::Quarantine(refused) => self.refused.push(*refused),
                 Command::FilterLoaded(loaded) => {
                     self.filter_failed = loaded.is_none().then(Instant::now);
@@ -208,17 +211,17 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, batch: &[Command]) -> rusqlite::Result<(Vec<Written>, Portion)> {
+    fn transact(&mut self, batch: &mut [Command]) -> rusqlite::Result<(Vec<Written>, Portion)> {
         self.execute("BEGIN IMMEDIATE")?;
         let before = self.last_seq;
-        let written = batch.iter().map(|command| self.write(command)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let written = batch.iter_mut().map(|command| self.write(command)).collect::<rusqlite::Result<Vec<_>>>()?;
         let new_events = usize::try_from(self.last_seq - before).unwrap_or_default();
         let portion = self.index.write_portion(&self.connection, new_events)?;
         self.execute("COMMIT")?;
         Ok((written, portion))
     }
 
-    fn write(&mut self, command: &Command) -> rusqlite::Result<Written> {
+    fn write(&mut self, command: &mut Command) -> rusqlite::Result<Written> {
         match command {
             Command::Append(new) => {
                 let appended = append(&self.connection, &mut self.index, &mut self.names, new, self.last_seq + 1)?;
@@ -227,32 +230,28 @@ impl Writer {
                 }
                 Ok(Written::Append(appended))
             }
-            Command::Record { progress, .. } => self.record(progress).map(Written::Record),
-            Command::Consumer { who, route, .. } => {
-                progress::consumer(&self.connection, who, route, self.clock.now()).map(Written::Consumer)
-            }
+            Command::Errand(errand) => self.carry_out(errand.as_mut()).map(Written::Errand),
             Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {
                 unreachable!("these are taken out when a batch is gathered")
             }
         }
     }
 
-    /// A consumer's mistake must not cost the senders whose events are in the same transaction: what SQLite refuses
-    /// for its content fails alone.
-    fn record(&self, progress: &Progress) -> rusqlite::Result<Result<(), Unavailable>> {
-        self.execute("SAVEPOINT record")?;
-        let recorded = match progress::record(&self.connection, progress) {
-            Ok(()) => Ok(()),
-            Err(error @ rusqlite::Error::QueryReturnedNoRows) => Err(error),
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Err(error),
-            Err(error) => return Err(error),
+    /// One asker's mistake must not cost the senders whose events are in the same transaction.
+    fn carry_out(&self, errand: &mut dyn Errand) -> rusqlite::Result<Result<Carried, Unavailable>> {
+        let before = self.connection.total_changes();
+        self.execute("SAVEPOINT errand")?;
+        let result = match errand.write(&self.connection, self.clock.now()) {
+            Ok(removed) => Ok(Carried { changed: self.connection.total_changes() > before, removed }),
+            Err(Fault::Storage(error)) => return Err(error),
+            Err(Fault::Refused(why)) => {
+                tracing::error!(what = errand.name(), why, "the inbox refused something that was asked of it");
+                self.execute("ROLLBACK TO errand")?;
+                Err(Unavailable::Storage(why))
+            }
         };
-        if let Err(error) = &recorded {
-            tracing::error!(consumer = progress.consumer.get(), %error, "a consumer's progress was refused");
-            self.execute("ROLLBACK TO record")?;
-        }
-        self.execute("RELEASE record")?;
-        Ok(recorded.map_err(|error| Unavailable::Storage(error.to_string())))
+        self.execute("RELEASE errand")?;
+        Ok(result)
     }
 
     fn answer(&mut self, command: Command, written: Written) {
@@ -264,8 +263,10 @@ impl Writer {
                 }
                 _ = append.reply.send(Ok(appended));
             }
-            (Command::Record { reply, .. }, Written::Record(result)) => _ = reply.send(result),
-            (Command::Consumer { reply, .. }, Written::Consumer(state)) => _ = reply.send(Ok(state)),
+            (Command::Errand(errand), Written::Errand(result)) => {
+                let result = result.map(|carried| carried.removed.iter().for_each(|gone| self.quarantine.forget(gone)));
+                errand.answer(result);
+            }
             _ => unreachable!("answers stand in the order of their commands"),
         }
     }
@@ -405,8 +406,7 @@ impl Writer {
 fn refuse(command: Command, why: &Unavailable) {
     match command {
         Command::Append(append) => _ = append.reply.send(Err(why.clone())),
-        Command::Record { reply, .. } => _ = reply.send(Err(why.clone())),
-        Command::Consumer { reply, .. } => _ = reply.send(Err(why.clone())),
+        Command::Errand(errand) => errand.answer(Err(why.clone())),
         Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {}
     }
 }

@@ -18,8 +18,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::inbox::{AppendKind, Appended, ConsumerState, NewEvent, Progress, Refused, StoredEvent, Unavailable};
-use crate::model::{Seq, SinkName, Start};
+use crate::inbox::{
+    Advance, AppendKind, Appended, ConsumerState, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
+    Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+};
+use crate::model::{JobId, Seq};
 use crate::verify::sign;
 
 const SECRET: &[u8] = b"a secret for tests";
@@ -74,7 +77,7 @@ impl Inbox for FakeInbox {
         unreachable!("ingest only writes")
     }
 
-    async fn read_after(&self, _: Seq, _: usize) -> Result<Vec<StoredEvent>, Unavailable> {
+    async fn read_after(&self, _: Seq, _: usize, _: Option<Selection>) -> Result<Slice, Unavailable> {
         unreachable!("ingest only writes")
     }
 
@@ -82,11 +85,35 @@ impl Inbox for FakeInbox {
         unreachable!("ingest only writes")
     }
 
-    async fn consumer(&self, _: &SinkName, _: Start, _: String) -> Result<ConsumerState, Unavailable> {
+    async fn consumer(&self, _: Registration, _: String) -> Result<ConsumerState, Unavailable> {
         unreachable!("ingest only writes")
     }
 
     async fn record(&self, _: Progress) -> Result<(), Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn submit(&self, _: NewJob) -> Result<JobId, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn open_jobs(&self) -> Result<Vec<Job>, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn advance(&self, _: JobId) -> Result<Advance, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn update_job(&self, _: JobId, _: JobUpdate) -> Result<(), Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn quarantined(&self, _: QuarantineFilter, _: i64, _: usize) -> Result<Vec<Quarantined>, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn release(&self, _: Vec<i64>) -> Result<(), Unavailable> {
         unreachable!("ingest only writes")
     }
 

@@ -6,13 +6,19 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use lapin::tcp::AsyncTcpStream;
 use lapin::types::{FieldTable, ShortString};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{Channel, Connection, ConnectionProperties, Event, ExchangeKind};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
+
+use super::tls;
+use crate::sink::Tls;
 
 /// For everything from the TCP handshake to the declared topology.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,12 +32,15 @@ pub(super) struct Broker {
     pub(super) exchange: ShortString,
     pub(super) declare: bool,
     pub(super) queue: Option<ShortString>,
+    /// For `amqps://`.
+    pub(super) tls: Tls,
 }
 
 impl Broker {
     /// Host and port: all of the URL that may be shown.
     fn address(&self) -> String {
-        format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
+        let (host, port) = (&self.uri.authority.host, self.uri.authority.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
@@ -39,12 +48,20 @@ impl Broker {
 pub(super) struct Open {
     pub(super) connection: Connection,
     pub(super) channel: Channel,
+    /// What happens to it, from the beginning.
+    pub(super) events: BoxStream<'static, Event>,
+    /// When the channel was opened.
+    pub(super) opened: Timestamp,
     _socket: Arc<Socket>,
 }
 
 impl Open {
     /// Closes channel and connection politely, as far as the broker takes part.
     pub(super) async fn close(self) {
+        if self.connection.status().blocked() {
+            // Nothing is sent while the broker blocks, a goodbye neither.
+            return;
+        }
         let goodbye = async {
             // An error means that the connection is closed already.
             let _ = self.connection.close(200, "OK".into()).await;
@@ -96,28 +113,35 @@ async fn connect(broker: &Broker) -> lapin::Result<Open> {
     let guard = Arc::downgrade(&socket);
     let properties = ConnectionProperties::default().with_connection_name("ralio-relay".into());
     let runtime = lapin::runtime::default_runtime()?;
+    let tls = broker.tls.clone();
     let connection = Connection::connector(
         broker.uri.clone(),
         runtime,
         async move |uri: AMQPUri, runtime| {
-            let addresses = lookup_host((uri.authority.host.as_str(), uri.authority.port)).await?;
-            let addresses: Vec<SocketAddr> = addresses.collect();
+            let host = uri.authority.host.as_str();
+            let addresses: Vec<SocketAddr> = lookup_host((host, uri.authority.port)).await?.collect();
             let stream = timeout(OPEN_TIMEOUT, AsyncTcpStream::connect(&runtime, addresses.as_slice()))
                 .await
                 .map_err(std::io::Error::from)??;
-            if let AsyncTcpStream::Plain(plain) = &stream {
-                Socket::keep(&guard, plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
-            }
+            // TLS comes on top of it: to cut the TCP connection cuts both.
+            let AsyncTcpStream::Plain(plain) = &stream else {
+                return Err(std::io::Error::other("a new TCP connection is not a plain one").into());
+            };
+            Socket::keep(&guard, plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
             Ok(match uri.scheme {
                 AMQPScheme::AMQP => stream,
-                AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, TLSConfig::default()).await?,
+                // This thread is lapin's own: reading files in it keeps nobody waiting.
+                AMQPScheme::AMQPS => {
+                    stream.into_rustls(&tls::connector(&tls).map_err(std::io::Error::other)?, host).await?
+                }
             })
         },
         properties,
     )
     .await?;
+    let events = connection.events_listener().boxed();
     let channel = connection.create_channel().await?;
-    Ok(Open { connection, channel, _socket: socket })
+    Ok(Open { connection, channel, events, opened: Timestamp::now(), _socket: socket })
 }
 
 async fn declare(broker: &Broker, channel: &Channel) -> lapin::Result<()> {
@@ -174,17 +198,43 @@ mod tests {
     /// Nothing of a connection that is given up halfway stays behind.
     #[tokio::test]
     async fn giving_up_cuts_the_connection() {
+        let said = said_to_a_silent_broker("amqp").await;
+        assert!(b"AMQP\x00\x00\x09\x01".starts_with(&said), "{said:?}");
+    }
+
+    /// Nor of one that is given up in the middle of its TLS handshake.
+    #[tokio::test]
+    async fn giving_up_cuts_a_tls_handshake() {
+        let said = said_to_a_silent_broker("amqps").await;
+        let client_hello = [22, 3, 1];
+        assert!(said.starts_with(&client_hello), "{said:?}");
+    }
+
+    /// Connects to a broker that never answers, and gives up; everything that the broker gets until the connection ends.
+    async fn said_to_a_silent_broker(scheme: &str) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri = format!("amqp://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let broker = Broker { uri, exchange: "e".into(), declare: false, queue: None };
-        let (mut stream, _) = tokio::select! {
-            accepted = listener.accept() => accepted.unwrap(),
-            opened = open(&broker) => panic!("{:?}", opened.err()),
-        };
-        // A broker that never answers.
+        let uri = format!("{scheme}://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.crt");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&ca, made.cert.pem()).unwrap();
+        let tls = Tls { ca: Some(ca), client: None };
+        let broker = Broker { uri, exchange: "e".into(), declare: false, queue: None, tls };
         let mut said = Vec::new();
+        let mut stream = {
+            let mut opening = std::pin::pin!(open(&broker));
+            let (mut stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                opened = &mut opening => panic!("{:?}", opened.err()),
+            };
+            tokio::select! {
+                read = stream.read_buf(&mut said) => assert!(read.unwrap() > 0),
+                opened = &mut opening => panic!("{:?}", opened.err()),
+            }
+            stream
+        };
         let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut said)).await;
         read.expect("the connection was left open").unwrap();
-        assert!(b"AMQP\x00\x00\x09\x01".starts_with(&said), "{said:?}");
+        said
     }
 }

@@ -4,6 +4,8 @@ mod confirms;
 mod connection;
 mod link;
 mod message;
+mod pending;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use lapin::types::ShortString;
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -20,14 +23,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::model::{Outcome, Outgoing};
 
-use super::{BuildError, Format, Sink};
+use super::{BuildError, Format, Sink, Tls};
 use connection::{Broker, Open};
 use link::Link;
 use message::Message;
 
 /// Bounds of the delay between two attempts to connect; up to as much again is added at random.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
+
+/// In seconds, where the URL has none: a connection that ends without a word is noticed after twice as long.
+const HEARTBEAT: u16 = 20;
+
+/// In bytes, where the URL has none: RabbitMQ's own default. Without it, a broker that sets no limit would have lapin
+/// take memory for 64 of the largest frames that there can be, 4 GiB each.
+const FRAME_MAX: u32 = 131_072;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -40,6 +50,8 @@ pub struct Config {
     pub declare: bool,
     /// A queue to declare and bind, when `declare` is on.
     pub queue: Option<String>,
+    /// Certificates for `amqps://`; without meaning for `amqp://`.
+    pub tls: Tls,
 }
 
 /// Publishes each event to an exchange. `Delivered` means a positive confirm with nothing returned.
@@ -63,18 +75,20 @@ struct Slot {
 }
 
 impl Amqp {
-    /// Checks names and the form of the URL; connects to nothing yet.
+    /// Checks names, certificates and the form of the URL; connects to nothing yet.
     pub fn new(config: &Config, format: Format) -> Result<Self, BuildError> {
-        // The parser's own message may repeat the URL, and with it the password.
-        let uri: AMQPUri = config.url.expose_secret().parse().map_err(|_| {
+        let uri = uri(config.url.expose_secret()).ok_or_else(|| {
             BuildError("the URL is not one of AMQP: use amqp://user:password@host:5672/vhost, or amqps://".to_owned())
         })?;
+        if uri.scheme == AMQPScheme::AMQPS && tls::names_files(&config.tls) {
+            tls::connector(&config.tls).map_err(BuildError)?;
+        }
         let short = |what: &str, name: &str| {
             ShortString::try_new(name).map_err(|_| BuildError(format!("{what} is longer than 255 bytes: shorten it")))
         };
         let queue = config.queue.as_deref().map(|queue| short("the queue's name", queue)).transpose()?;
         let exchange = short("the exchange's name", &config.exchange)?;
-        let broker = Broker { uri, exchange, declare: config.declare, queue };
+        let broker = Broker { uri, exchange, declare: config.declare, queue, tls: config.tls.clone() };
         let slot = Slot { link: None, connecting: None, delays: delays(), wait: None };
         Ok(Self { broker: Arc::new(broker), format, slot: Mutex::new(slot), tasks: TaskTracker::new() })
     }
@@ -133,6 +147,18 @@ impl Slot {
     }
 }
 
+/// The parser's own message may repeat the URL, and with it the password.
+fn uri(url: &str) -> Option<AMQPUri> {
+    let mut uri: AMQPUri = url.parse().ok()?;
+    // It takes any address of IPv6 for none, and none for localhost.
+    if let Some(address) = Url::parse(url).ok()?.host_str()?.strip_prefix('[') {
+        address.trim_end_matches(']').clone_into(&mut uri.authority.host);
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
+    Some(uri)
+}
+
 fn delays() -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(FIRST_DELAY)
@@ -177,7 +203,7 @@ mod tests {
     use crate::sink::fixtures::event;
 
     fn config(url: &str) -> Config {
-        Config { url: url.into(), exchange: "e".to_owned(), declare: true, queue: None }
+        Config { url: url.into(), exchange: "e".to_owned(), declare: true, queue: None, tls: Tls::default() }
     }
 
     #[test]
@@ -188,6 +214,23 @@ mod tests {
         }
         let long = Config { exchange: "e".repeat(256), ..config("amqp://h") };
         assert!(Amqp::new(&long, Format::Raw).is_err());
+    }
+
+    #[test]
+    fn the_host_is_the_one_in_the_url() {
+        for (url, host) in
+            [("amqp://h", "h"), ("amqps://u:p@127.0.0.1:5671/v", "127.0.0.1"), ("amqp://u:p@[::1]:5672/v", "::1")]
+        {
+            assert_eq!(uri(url).unwrap().authority.host, host);
+        }
+    }
+
+    #[test]
+    fn what_the_url_says_about_the_connection_counts() {
+        let query = uri("amqp://h?heartbeat=5&frame_max=8192").unwrap().query;
+        assert_eq!((query.heartbeat, query.frame_max), (Some(5), Some(8192)));
+        let query = uri("amqp://h").unwrap().query;
+        assert_eq!((query.heartbeat, query.frame_max), (Some(HEARTBEAT), Some(FRAME_MAX)));
     }
 
     #[tokio::test]

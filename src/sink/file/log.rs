@@ -1,17 +1,19 @@
 //! The file itself: torn lines, rotation, fsync.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
 
 use crate::sink::lines::Target;
+use crate::throttle::Throttle;
 
 use super::Config;
+use super::compress::Compressor;
+use super::rotated;
 
 /// How every line begins; tells our own torn line from somebody else's text.
 const LINE_START: &[u8] = b"{\"specversion\":";
@@ -21,6 +23,9 @@ pub(super) struct Log {
     config: Config,
     /// `None` after a failure: opened again with the next batch.
     current: Option<Current>,
+    compressor: Option<Compressor>,
+    /// A directory that takes no other name is one thing to know, however many batches find it so.
+    refusals: Throttle,
 }
 
 struct Current {
@@ -30,8 +35,11 @@ struct Current {
 
 impl Log {
     pub(super) fn open(config: Config) -> io::Result<Self> {
-        let mut log = Self { config, current: None };
+        let mut log = Self { config, current: None, compressor: None, refusals: Throttle::default() };
         log.current()?;
+        if log.config.compress {
+            log.compressor = Some(Compressor::start(log.config.path.clone())?);
+        }
         Ok(log)
     }
 
@@ -47,14 +55,30 @@ impl Log {
         Ok((current, len))
     }
 
+    /// A file that is too long is better than deliveries that stop: where it cannot be renamed, it goes on growing.
+    fn rotate(&mut self) {
+        match set_aside(&self.config.path) {
+            Ok(()) => {
+                if let Some(compressor) = &self.compressor {
+                    compressor.wake();
+                }
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.refusals.admit(Instant::now()) {
+                    let path = self.config.path.display();
+                    tracing::warn!(%path, %error, suppressed, "the file cannot be rotated, and goes on growing");
+                }
+            }
+        }
+    }
+
     fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
         let (rotate_size, rotate_every) = (self.config.rotate_size, self.config.rotate_every);
         let (mut current, mut len) = self.current()?;
         let too_long = rotate_size.is_some_and(|max| len.saturating_add(lines.len() as u64) > max);
         let too_old = rotate_every.is_some_and(|max| current.born.elapsed().is_ok_and(|age| age >= max));
         if len > 0 && (too_long || too_old) {
-            self.current = None;
-            set_aside(&self.config.path, Timestamp::now())?;
+            self.rotate();
             (current, len) = self.current()?;
         }
         let file = &mut current.file;
@@ -146,32 +170,13 @@ fn start_of_last_line(file: &mut fs::File, len: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Renames the file to `name.<UTC time>[.n].ext`, beside itself.
-fn set_aside(path: &Path, now: Timestamp) -> io::Result<()> {
-    let mut target = rotated(path, now, 0);
-    let mut n = 0;
-    while target.try_exists()? {
-        n += 1;
-        target = rotated(path, now, n);
-    }
-    fs::rename(path, target)?;
+/// Renames the file to a name of its own, beside itself.
+fn set_aside(path: &Path) -> io::Result<()> {
+    fs::rename(path, rotated::unused(path, Timestamp::now())?)?;
     sync_directory(path)
 }
 
-fn rotated(path: &Path, now: Timestamp, n: u32) -> PathBuf {
-    let mut name = path.file_stem().map(OsString::from).unwrap_or_default();
-    name.push(now.strftime(".%Y%m%dT%H%M%SZ").to_string());
-    if n > 0 {
-        name.push(format!(".{n}"));
-    }
-    if let Some(extension) = path.extension() {
-        name.push(".");
-        name.push(extension);
-    }
-    path.with_file_name(name)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(directory)?.sync_all()
 }
@@ -184,7 +189,7 @@ mod tests {
     use super::*;
 
     fn config(directory: &Path) -> Config {
-        Config { path: directory.join("events.jsonl"), rotate_size: None, rotate_every: None }
+        Config { path: directory.join("events.jsonl"), rotate_size: None, rotate_every: None, compress: false }
     }
 
     /// The files of a directory with their text, by name.
@@ -250,25 +255,6 @@ mod tests {
         log.append(b"new too\n").unwrap();
         let texts: Vec<_> = files(directory.path()).into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, ["old\nold too\n", "new\nnew too\n"]);
-    }
-
-    #[test]
-    fn rotated_names_sort_by_time_and_never_collide() {
-        let now = "2026-11-22T17:00:05.9Z".parse().unwrap();
-        assert_eq!(rotated(Path::new("/d/events.jsonl"), now, 0), Path::new("/d/events.20261122T170005Z.jsonl"));
-        assert_eq!(rotated(Path::new("events"), now, 2), Path::new("events.20261122T170005Z.2"));
-
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("e.jsonl");
-        for text in ["1", "2", "3"] {
-            fs::write(&path, text).unwrap();
-            set_aside(&path, now).unwrap();
-        }
-        let names: Vec<_> = files(directory.path()).into_iter().map(|(name, text)| name + "=" + &text).collect();
-        assert_eq!(
-            names,
-            ["e.20261122T170005Z.1.jsonl=2", "e.20261122T170005Z.2.jsonl=3", "e.20261122T170005Z.jsonl=1"]
-        );
     }
 
     #[test]

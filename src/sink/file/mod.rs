@@ -1,6 +1,8 @@
 //! JSON lines in a file.
 
+mod compress;
 mod log;
+mod rotated;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,10 +26,12 @@ pub struct Config {
     /// Rotate when the file is this old, counted from its creation (on a file system that does not tell, from when
     /// the relay opened it), with the first line after that.
     pub rotate_every: Option<Duration>,
+    /// Compress what was rotated, with gzip, and remove the plain file once that is durable.
+    pub compress: bool,
 }
 
 /// One CloudEvents JSON object a line. `Delivered` means that the line is fsynced; lines that wait at the same time
-/// share one fsync.
+/// share one fsync. A file that cannot be rotated or compressed stays as it is, and delivering goes on.
 pub struct File {
     config: Config,
     writer: LineWriter,

@@ -11,7 +11,10 @@ use crate::model::Outcome;
 /// Only an answer that condemns this very event is permanent. Everything else, a 401 or a 404 included, says
 /// something about the endpoint or about us, and can be put right while the event waits.
 pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
-    let answer = format!("HTTP {}", status.as_u16());
+    let mut answer = format!("HTTP {}", status.as_u16());
+    if let Some(advice) = advice(status.as_u16()) {
+        answer = format!("{answer}: {advice}");
+    }
     match status.as_u16() {
         200..=299 => Outcome::delivered(answer),
         400 | 413 | 415 | 422 => Outcome::permanent(answer),
@@ -21,6 +24,21 @@ pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Out
         },
         _ => Outcome::transient(answer),
     }
+}
+
+/// What an operator can do about it, where the status says enough.
+fn advice(status: u16) -> Option<&'static str> {
+    Some(match status {
+        300..=399 => "redirects are not followed: put the address that the endpoint moved to into url",
+        401 => "renew the credentials in headers or url",
+        403 => "let these credentials, or this machine's address, POST to the endpoint",
+        404 | 410 => "nothing is there: check the path of url",
+        405 => "the endpoint takes no POST: check the path of url",
+        413 => "the endpoint takes no body this large: raise its limit",
+        415 => "the endpoint does not take this content type: try the other format",
+        429 => "it is too much for the endpoint: lower concurrency if this goes on",
+        _ => return None,
+    })
 }
 
 /// `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3). A date that has passed means now.
@@ -51,6 +69,19 @@ mod tests {
             assert_eq!(outcome.label(), label, "{code}");
             let waited = matches!(outcome, Outcome::Transient { retry_after: Some(_), .. });
             assert_eq!(waited, waits, "{code}");
+        }
+    }
+
+    #[test]
+    fn receipts_are_bare_and_reasons_say_what_to_do() {
+        let classify = |code| classify(StatusCode::from_u16(code).unwrap(), None);
+        assert_eq!(classify(202), Outcome::delivered("HTTP 202"));
+        assert_eq!(classify(503), Outcome::transient("HTTP 503"));
+        assert_eq!(classify(422), Outcome::permanent("HTTP 422"));
+        for (code, word) in [(301, "url"), (308, "url"), (401, "renew"), (404, "path"), (429, "concurrency")] {
+            let Outcome::Transient { reason, .. } = classify(code) else { panic!("{code}") };
+            let reason = reason.as_str();
+            assert!(reason.starts_with(&format!("HTTP {code}: ")) && reason.contains(word), "{reason}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! HTTP POST.
 
+mod addresses;
 mod answer;
+mod explain;
 mod signing;
+mod tls;
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -12,23 +14,30 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::SecretString;
 
 use crate::model::{Outcome, Outgoing};
 
 use super::cloudevents::{CloudEvent, STRUCTURED, header_value};
-use super::{BuildError, Format, Sink};
+use super::{BuildError, Format, Sink, Tls};
+use addresses::PublicOnly;
+pub use addresses::Refused;
+use explain::explain;
 use signing::Signer;
 
 /// The provider's signature of the body, passed on as received.
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 
-/// A server that takes longer to accept a connection is down. Well inside the usual delivery timeout.
+/// A server that takes longer, name and TLS included, is down. Well inside the usual delivery timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Idle connections go before the usual keep-alive of servers and load balancers ends.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An HTTP/2 connection outlives the deliveries that were given up on it: one that is silent for this long while an
+/// answer is due is asked for a sign of life, and replaced when none comes in the same time again.
+const PING_AFTER: Duration = Duration::from_secs(3);
 
 /// An answer's body is read, up to these bounds, only so that the connection can be used again. The consumer's clock is
 /// ticking meanwhile, and an outcome that comes too late is lost: less than any timeout that can be configured.
@@ -44,6 +53,10 @@ pub struct Config {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Signs every request the Standard Webhooks way: `whsec_` and base64, or plain text.
     pub signing_secret: Option<SecretString>,
+    /// Whether addresses that are not public may be connected to ([`Refused`] says which).
+    pub allow_private: bool,
+    /// For an `https` URL.
+    pub tls: Tls,
 }
 
 /// Without what may be a secret.
@@ -54,37 +67,33 @@ impl fmt::Debug for Config {
 }
 
 /// POSTs each event. `Delivered` means a 2xx; no redirect is followed.
+///
+/// Connections are kept and used again; an `https` server that offers HTTP/2 (ALPN, RFC 7301) gets one for all. The
+/// caller's timeout is the only bound of a whole attempt.
 pub struct Http {
     client: Client,
     url: Url,
+    /// The URL's host is an address that must not be connected to.
+    refused: Option<Refused>,
     signer: Option<Signer>,
     format: Format,
 }
 
 impl Http {
-    /// Makes the client; connects to nothing yet.
+    /// Reads the certificates and makes the client; connects to nothing yet.
     pub fn new(config: &Config, format: Format) -> Result<Self, BuildError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.headers {
-            headers.append(name, value.clone());
-        }
-        let mut client = Client::builder();
-        if config.url.scheme() == "http" {
-            // No redirect can lead to https, so a machine without CA certificates will do.
-            client = client.tls_certs_only([]);
-        }
-        let client = client
-            .user_agent(concat!("ralio-relay/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .redirect(Policy::none())
-            // Where events go is for the configuration alone to say.
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .build()
-            .map_err(|error| BuildError(format!("cannot make an HTTP client: {}", explain(error))))?;
+        let client = client(config)?;
+        let refused = if config.allow_private { None } else { Refused::by_url(&config.url) };
         let signer = config.signing_secret.as_ref().map(Signer::new).transpose().map_err(BuildError)?;
-        Ok(Self { client, url: config.url.clone(), signer, format })
+        Ok(Self { client, url: config.url.clone(), refused, signer, format })
+    }
+
+    /// The only way out, for deliveries and probes alike. The error is a reason.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, String> {
+        match &self.refused {
+            Some(refused) => Err(refused.to_string()),
+            None => request.send().await.map_err(explain),
+        }
     }
 
     fn request(&self, event: &Outgoing, now: Timestamp) -> (HeaderMap, Bytes) {
@@ -118,6 +127,37 @@ impl Http {
     }
 }
 
+fn client(config: &Config) -> Result<Client, BuildError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &config.headers {
+        headers.append(name, value.clone());
+    }
+    let mut client = Client::builder()
+        .user_agent(concat!("ralio-relay/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .redirect(Policy::none())
+        // Where events go is for the configuration alone to say.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .http2_keep_alive_interval(PING_AFTER)
+        .http2_keep_alive_timeout(PING_AFTER);
+    let mut remedy = "";
+    match &config.tls.ca {
+        Some(file) => client = client.tls_certs_only(tls::authorities(file)?),
+        // No redirect can lead to https, so a machine without CA certificates will do.
+        None if config.url.scheme() == "http" => client = client.tls_certs_only([]),
+        None => remedy = "; install this machine's CA certificates (ca-certificates), or set ca",
+    }
+    if let Some(files) = &config.tls.client {
+        client = client.identity(tls::identity(files)?);
+    }
+    if !config.allow_private {
+        client = client.dns_resolver(PublicOnly);
+    }
+    client.build().map_err(|error| BuildError(format!("cannot make an HTTP client: {}{remedy}", explain(error))))
+}
+
 fn legal(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).expect("printable ASCII is a legal header value")
 }
@@ -126,7 +166,7 @@ fn legal(value: &str) -> HeaderValue {
 impl Sink for Http {
     async fn deliver(&self, event: &Outgoing) -> Outcome {
         let (headers, body) = self.request(event, Timestamp::now());
-        match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
+        match self.send(self.client.post(self.url.clone()).headers(headers).body(body)).await {
             Ok(response) => {
                 let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let retry_after = wish.and_then(|wish| answer::retry_after(wish, SystemTime::now()));
@@ -134,12 +174,12 @@ impl Sink for Http {
                 drain(response).await;
                 outcome
             }
-            Err(error) => Outcome::transient(explain(error)),
+            Err(reason) => Outcome::transient(reason),
         }
     }
 
     async fn probe(&self) -> Result<(), String> {
-        self.client.head(self.url.clone()).send().await.map(|_| ()).map_err(explain)
+        self.send(self.client.head(self.url.clone())).await.map(drop)
     }
 
     async fn close(&self) {
@@ -162,31 +202,20 @@ async fn drain(mut response: Response) {
     let _ = tokio::time::timeout(DRAIN_TIME, read).await;
 }
 
-/// The whole chain of causes, without the URL: it may hold credentials.
-fn explain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::EventId;
     use crate::sink::fixtures::event;
 
+    fn config(url: &str) -> Config {
+        let (headers, tls) = (Vec::new(), Tls::default());
+        Config { url: url.parse().unwrap(), headers, signing_secret: None, allow_private: true, tls }
+    }
+
     fn http(format: Format, signing_secret: Option<&str>) -> Http {
-        let config = Config {
-            url: "http://user:secret@127.0.0.1:1/hook?token=secret".parse().unwrap(),
-            headers: Vec::new(),
-            signing_secret: signing_secret.map(Into::into),
-        };
+        let mut config = config("http://user:secret@127.0.0.1:1/hook?token=secret");
+        config.signing_secret = signing_secret.map(Into::into);
         Http::new(&config, format).unwrap()
     }
 
@@ -241,8 +270,8 @@ mod tests {
     async fn a_body_that_does_not_come_does_not_hold_up_the_outcome() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let sink = Http::new(&Config { url, headers: Vec::new(), signing_secret: None }, Format::Raw).unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let sink = Http::new(&config(&url), Format::Raw).unwrap();
         let event = event("{}");
         let server = async {
             let (mut stream, _) = listener.accept().await.unwrap();

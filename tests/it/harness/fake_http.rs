@@ -1,18 +1,22 @@
-//! An HTTP server that answers by script and remembers every request.
+//! An HTTP or HTTPS server that answers by script and remembers every request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper::{Method, Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// One step of the script.
 #[derive(Clone, Debug)]
@@ -33,6 +37,7 @@ impl From<u16> for Answer {
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub method: Method,
+    pub version: Version,
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -48,6 +53,9 @@ pub struct FakeHttp {
 }
 
 struct Shared {
+    tls: Option<TlsAcceptor>,
+    /// TCP connections so far.
+    connections: AtomicUsize,
     /// What comes next; the last one is repeated.
     script: Mutex<Vec<Answer>>,
     requests: watch::Sender<Vec<Recorded>>,
@@ -56,7 +64,17 @@ struct Shared {
 impl FakeHttp {
     /// Answers with these in turn, then with the last one for ever.
     pub async fn answering<A: Into<Answer>>(answers: impl IntoIterator<Item = A>) -> Self {
-        let shared = Shared { script: Mutex::default(), requests: watch::Sender::default() };
+        Self::new(None, answers).await
+    }
+
+    /// The same over TLS; what the handshake agrees on (ALPN) is spoken.
+    pub async fn over_tls<A: Into<Answer>>(tls: ServerConfig, answers: impl IntoIterator<Item = A>) -> Self {
+        Self::new(Some(TlsAcceptor::from(Arc::new(tls))), answers).await
+    }
+
+    async fn new<A: Into<Answer>>(tls: Option<TlsAcceptor>, answers: impl IntoIterator<Item = A>) -> Self {
+        let (script, requests) = (Mutex::default(), watch::Sender::default());
+        let shared = Shared { tls, connections: AtomicUsize::new(0), script, requests };
         let mut this = Self { address: ([127, 0, 0, 1], 0).into(), shared: Arc::new(shared), server: None };
         this.answer(answers);
         this.start().await;
@@ -89,9 +107,15 @@ impl FakeHttp {
         self.server = Some(server);
     }
 
-    /// `http://127.0.0.1:<port>/hook`.
+    /// `http://127.0.0.1:<port>/hook`, or `https`.
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/hook", self.address)
+    }
+
+    /// How many TCP connections there have been.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Every request so far.
@@ -122,12 +146,32 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-            // An error is a client that went away, which is its right.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(connection(stream, Arc::clone(&shared)));
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let Some(tls) = &shared.tls else { return speak(stream, false, shared).await };
+    match tls.accept(stream).into_fallible().await {
+        Ok(stream) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            speak(stream, http2, shared).await;
+        }
+        // Closed with something unread, the connection would be reset, and the alert might never be seen.
+        Err((_, mut stream)) => while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {},
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, http2: bool, shared: Arc<Shared>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+    let stream = TokioIo::new(stream);
+    // An error is a client that went away, which is its right.
+    if http2 {
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(stream, service).await;
+    } else {
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
     }
 }
 
@@ -143,7 +187,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         Answer::Hang => None,
     };
     let path = head.uri.path().to_owned();
-    let recorded = Recorded { method: head.method, path, headers: head.headers, body, status };
+    let recorded = Recorded { method: head.method, version: head.version, path, headers: head.headers, body, status };
     shared.requests.send_modify(|requests| requests.push(recorded));
     match answer {
         Answer::Status(status, headers) => {

@@ -4,6 +4,7 @@ mod ack;
 mod cli;
 pub mod fake_http;
 pub mod metrics;
+pub mod pki;
 pub mod process;
 #[cfg(feature = "amqp")]
 pub mod rabbitmq;

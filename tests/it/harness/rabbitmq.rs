@@ -6,6 +6,8 @@
 //! ([`exclusive`]).
 #![cfg(feature = "amqp")]
 
+mod tls;
+
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -26,6 +28,11 @@ use tokio::task::spawn_blocking;
 
 /// The scripts themselves: those on the search path change user and directories.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+
+/// In bytes; a larger message costs its publisher the channel.
+pub const MAX_MESSAGE_SIZE: usize = 1 << 20;
+
+pub use tls::CLIENT_NAME;
 
 /// A fresh node takes about 8 s on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -78,6 +85,7 @@ enum State {
     Stopped,
     Killed,
     Frozen,
+    Alarmed,
 }
 
 impl Deref for Exclusive {
@@ -102,6 +110,11 @@ impl Exclusive {
     /// The broker accepts connections and does nothing, until [`Self::mend`].
     pub async fn freeze(&mut self) {
         self.change(State::Frozen, |broker| broker.signal("-STOP")).await;
+    }
+
+    /// A memory alarm: whoever publishes is blocked, until [`Self::mend`].
+    pub async fn raise_memory_alarm(&mut self) {
+        self.change(State::Alarmed, |broker| broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1"])).await;
     }
 
     /// Back to work, whatever was done.
@@ -145,6 +158,21 @@ impl Vhost {
         format!("amqp://guest:guest@127.0.0.1:{}/{}", self.broker.amqp, self.name)
     }
 
+    /// The same over TLS.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://guest:guest@127.0.0.1:{}/{}", self.broker.amqps, self.name)
+    }
+
+    /// The file with the CA that the broker's certificate is by.
+    pub fn ca(&self) -> PathBuf {
+        self.broker.directory.join(tls::CA)
+    }
+
+    /// The files with a client's certificate by that CA, and its key. Its name is [`CLIENT_NAME`].
+    pub fn client(&self) -> [PathBuf; 2] {
+        tls::CLIENT.map(|name| self.broker.directory.join(name))
+    }
+
     /// Everything in a queue, oldest first; it stays there.
     pub async fn messages(&self, queue: &str) -> Vec<Message> {
         let ask = json!({"count": 100_000, "ackmode": "ack_requeue_true", "encoding": "base64"});
@@ -169,6 +197,31 @@ impl Vhost {
         self.call("POST", format!("/api/bindings/{vhost}/e/{exchange}/q/{queue}"), binding).await;
     }
 
+    /// Takes a binding away that [`Self::bind`] or the relay has made, for every routing key (`#`).
+    pub async fn unbind(&self, queue: &str, exchange: &str) {
+        let bindings = format!("/api/bindings/{}/e/{exchange}/q/{queue}", self.name);
+        // The name of a binding is its routing key, escaped; and then once more for the path.
+        self.call("DELETE", format!("{bindings}/%2523"), Value::Null).await;
+    }
+
+    /// Deletes an exchange, and with it its bindings.
+    pub async fn delete_exchange(&self, exchange: &str) {
+        self.call("DELETE", format!("/api/exchanges/{}/{exchange}", self.name), Value::Null).await;
+    }
+
+    /// The connections to it, as the management API shows them.
+    pub async fn connections(&self) -> Vec<Value> {
+        let answer = self.call("GET", format!("/api/vhosts/{}/connections", self.name), Value::Null).await;
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    /// Closes every connection to it, as an operator would.
+    pub async fn close_connections(&self) {
+        let (broker, name) = (self.broker, self.name.clone());
+        let close = move || broker.ctl(&["close_all_connections", "--vhost", &name, "closed by a test"]);
+        spawn_blocking(close).await.unwrap();
+    }
+
     async fn call(&self, method: &'static str, path: String, body: Value) -> Vec<u8> {
         let broker = self.broker;
         spawn_blocking(move || broker.call(method, &path, &body)).await.unwrap()
@@ -180,6 +233,7 @@ pub struct Broker {
     directory: PathBuf,
     /// Ports.
     amqp: u16,
+    amqps: u16,
     management: u16,
     distribution: u16,
     epmd: u16,
@@ -210,10 +264,11 @@ impl Broker {
             return None;
         }
         let directory = tempfile::Builder::new().prefix("ralio-relay-rabbitmq").tempdir().unwrap().keep();
-        let [amqp, management, distribution, epmd] = free_ports();
+        let [amqp, amqps, management, distribution, epmd] = free_ports();
         let watchdog = watch(&directory, epmd);
         let (vhosts, server) = (AtomicUsize::new(0), Mutex::new(None));
-        let broker = Self { directory, amqp, management, distribution, epmd, vhosts, server, _watchdog: watchdog };
+        let broker =
+            Self { directory, amqp, amqps, management, distribution, epmd, vhosts, server, _watchdog: watchdog };
         broker.configure();
         broker.run();
         Some(broker)
@@ -230,7 +285,9 @@ impl Broker {
             format!("management.tcp.port = {}", self.management),
             "loopback_users = none".to_owned(),
             "disk_free_limit.absolute = 50MB".to_owned(),
+            format!("max_message_size = {MAX_MESSAGE_SIZE}"),
         ];
+        let settings = [settings.to_vec(), tls::configure(&self.directory, self.amqps)].concat();
         file("rabbitmq.conf", &(settings.join("\n") + "\n"));
     }
 
@@ -315,6 +372,8 @@ impl Broker {
                 self.signal("-CONT");
                 self.wait_until_ready();
             }
+            // RabbitMQ's own default.
+            State::Alarmed => self.ctl(&["set_vm_memory_high_watermark", "0.4"]),
         }
     }
 

@@ -109,6 +109,15 @@ impl Builder {
         self.sink(name, "http", &format!("{rest}\nhttp = {{ url = {:?} }}", app.url()))
     }
 
+    /// The same sink under another name, with the destination that it has.
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        for (name, table) in self.sinks.iter_mut().filter(|(name, _)| name == from) {
+            *table = table.replacen(&format!("name = {from:?}"), &format!("name = {to:?}"), 1);
+            to.clone_into(name);
+        }
+        self
+    }
+
     /// A variable in the daemon's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -191,7 +200,8 @@ pub fn write_certificate(directory: &Path) {
     write_secret(&directory.join("tls.key"), &certified.signing_key.serialize_pem());
 }
 
-fn write_secret(file: &Path, text: &str) {
+/// Writes a file that only its owner may read.
+pub fn write_secret(file: &Path, text: &str) {
     std::fs::write(file, text).unwrap();
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }

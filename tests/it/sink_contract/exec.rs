@@ -70,6 +70,7 @@ impl Bench for Command {
             env_allow: vec!["PATH".to_owned()],
             directory: None,
             on_failure: OnFailure::DeadLetter,
+            max_output: 1024,
         };
         sink::build(&Config::Exec(config), Format::Raw).await.unwrap()
     }

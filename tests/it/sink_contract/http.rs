@@ -1,4 +1,4 @@
-//! `http`, against a scripted server.
+//! `http`, against a scripted server, in the clear and over HTTP/2 with certificates on both sides.
 
 use std::time::Duration;
 
@@ -9,15 +9,28 @@ use reqwest::header::{HeaderName, HeaderValue};
 
 use super::{Bench, Received, deliver, event, parse_line};
 use crate::harness::fake_http::{Answer, FakeHttp, Recorded};
+use crate::harness::pki::Pki;
 
-pub struct Endpoint {
+pub struct Endpoint<const HTTP2: bool> {
     server: FakeHttp,
+    pki: Option<Pki>,
 }
 
-impl Endpoint {
+impl<const HTTP2: bool> Endpoint<HTTP2> {
+    async fn answering(status: u16) -> Self {
+        if HTTP2 {
+            let pki = Pki::new();
+            let server = FakeHttp::over_tls(pki.server(&["h2"], Some(&pki)), [status]).await;
+            Self { server, pki: Some(pki) }
+        } else {
+            Self { server: FakeHttp::answering([status]).await, pki: None }
+        }
+    }
+
     fn config(&self) -> sink::http::Config {
         let headers = vec![(HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer t"))];
-        sink::http::Config { url: self.server.url().parse().unwrap(), headers, signing_secret: None }
+        let (url, tls) = (self.server.url().parse().unwrap(), self.pki.as_ref().map(Pki::mutual).unwrap_or_default());
+        sink::http::Config { url, headers, signing_secret: None, allow_private: true, tls }
     }
 
     async fn sink_as(&self, format: Format) -> Box<dyn Sink> {
@@ -48,9 +61,9 @@ fn percent_decode(text: &str) -> String {
 }
 
 #[async_trait(?Send)]
-impl Bench for Endpoint {
+impl<const HTTP2: bool> Bench for Endpoint<HTTP2> {
     async fn new(_breakable: bool) -> Option<Self> {
-        Some(Self { server: FakeHttp::answering([200]).await })
+        Some(Self::answering(200).await)
     }
 
     async fn sink(&self) -> Box<dyn Sink> {
@@ -83,7 +96,7 @@ impl Bench for Endpoint {
 /// The configured headers go along, and structured mode is one object.
 #[tokio::test]
 async fn structured_mode() {
-    let endpoint = Endpoint::new(false).await.unwrap();
+    let endpoint = Endpoint::<false>::answering(200).await;
     let sink = endpoint.sink_as(Format::CloudEvents).await;
     let body = b"{\n \"fx\": 1.10 }";
     assert_eq!(deliver(&*sink, &event(1, body)).await, Outcome::delivered("HTTP 200"));
@@ -98,24 +111,34 @@ async fn structured_mode() {
 /// The server's own wish is passed on; a redirect is not followed.
 #[tokio::test]
 async fn answers_that_mean_later() {
-    let endpoint = Endpoint::new(false).await.unwrap();
+    let endpoint = Endpoint::<false>::answering(200).await;
     let sink = endpoint.sink().await;
     let elsewhere = FakeHttp::answering([200]).await;
     endpoint.server.answer([
         Answer::Status(503, vec![("retry-after", "7".to_owned())]),
+        Answer::Status(429, vec![("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT".to_owned())]),
+        Answer::Status(301, vec![("location", elsewhere.url())]),
         Answer::Status(307, vec![("location", elsewhere.url())]),
+        Answer::Status(308, vec![("location", elsewhere.url()), ("retry-after", "7".to_owned())]),
     ]);
-    let Outcome::Transient { retry_after, .. } = deliver(&*sink, &event(1, b"{}")).await else { panic!("not later") };
-    assert_eq!(retry_after, Some(Duration::from_secs(7)));
-    assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::transient("HTTP 307"));
-    assert!(elsewhere.requests().is_empty());
-    endpoint.server.requests_reach(2).await;
+    let mut outcomes = Vec::new();
+    for _ in 0..5 {
+        let Outcome::Transient { reason, retry_after } = deliver(&*sink, &event(1, b"{}")).await else { panic!() };
+        outcomes.push((reason.as_str().split(':').next().unwrap().to_owned(), retry_after));
+    }
+    let date = outcomes[1].1.take().expect("a date is a wish too");
+    assert!(date > Duration::from_secs(7000 * 365 * 86_400), "{date:?}");
+    let wish = [Some(Duration::from_secs(7)), None, None, None, None];
+    let statuses = ["HTTP 503", "HTTP 429", "HTTP 301", "HTTP 307", "HTTP 308"].map(str::to_owned);
+    assert_eq!(outcomes, statuses.into_iter().zip(wish).collect::<Vec<_>>());
+    assert_eq!((elsewhere.connections(), endpoint.server.requests().len()), (0, 5));
 }
 
 /// Script order, and the bodies that were taken.
 #[tokio::test]
 async fn a_retry_is_accepted_once() {
-    let endpoint = Endpoint { server: FakeHttp::answering([503, 200]).await };
+    let endpoint = Endpoint::<false>::answering(200).await;
+    endpoint.server.answer([503, 200]);
     let sink = endpoint.sink().await;
     assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::transient("HTTP 503"));
     assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::delivered("HTTP 200"));

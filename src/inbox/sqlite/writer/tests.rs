@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use super::super::open::open_writer;
 use super::*;
@@ -12,7 +13,7 @@ use crate::verify::{Keys, Unverified, sign};
 
 fn writer(dir: &std::path::Path) -> Writer {
     let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
-    let config = Config { path: dir.join("inbox.db"), quarantine };
+    let config = Config { path: dir.join("inbox.db"), quarantine, retention: None };
     let lock = Lock::try_take(&config.path).unwrap().unwrap();
     let connection = open_writer(&config.path).unwrap();
     let (commands, _) = std::sync::mpsc::channel();

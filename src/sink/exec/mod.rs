@@ -1,5 +1,9 @@
 //! A command for each event.
 
+mod output;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,19 +14,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStderr, ChildStdin};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdin;
 
 use crate::model::{Outcome, Outgoing};
 
 use super::cloudevents::CloudEvent;
 use super::{BuildError, Format, Sink};
+use output::{Said, Tail};
 
 /// `EX_TEMPFAIL` of sysexits.h: try again later.
 const TEMPORARY_FAILURE: i32 = 75;
-
-/// What is kept of a child's standard error, for the reason of a failure.
-const STDERR_BYTES: usize = 1 << 10;
 
 /// How long to go on after the child has exited: a process that it left behind may hold the pipes for ever.
 const PIPE_GRACE: Duration = Duration::from_millis(100);
@@ -38,6 +40,9 @@ pub struct Config {
     pub directory: Option<PathBuf>,
     /// What an exit code other than 0 and 75 means.
     pub on_failure: OnFailure,
+    /// Bytes kept of what the child prints, for the ledger: the end of it, because that explains a failure. At most
+    /// 4 KiB. More than that is read and dropped.
+    pub max_output: usize,
 }
 
 /// What an exit code other than 0 and 75 means.
@@ -51,7 +56,9 @@ pub enum OnFailure {
 }
 
 /// Runs a program for each event: the body on its standard input, the attributes in its environment. `Delivered`
-/// means that it exited with 0. Dropping a delivery kills the program and everything in its process group.
+/// means that it exited with 0. Dropping a delivery kills the program and everything in its process group (a process
+/// that made a session of its own has left that group). A process that outlives a program which has exited is left
+/// alone. The program starts without any descriptor of the relay but its own three, and with the default signal mask.
 pub struct Exec {
     program: PathBuf,
     config: Config,
@@ -82,7 +89,7 @@ impl Exec {
                 .envs(self.config.env_allow.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
                 .envs(environment(event))
                 .stdin(Stdio::piped())
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
             if let Some(directory) = &self.config.directory {
                 command.current_dir(directory);
@@ -92,7 +99,7 @@ impl Exec {
         Ok(Group { child, exited: false })
     }
 
-    async fn run(&self, event: &Outgoing) -> io::Result<(ExitStatus, String)> {
+    async fn run(&self, event: &Outgoing) -> io::Result<(ExitStatus, Said)> {
         let attributes = CloudEvent::new(event);
         let mut group = self.spawn(&attributes)?;
         let input = match self.format {
@@ -100,11 +107,12 @@ impl Exec {
             Format::CloudEvents => attributes.to_json().into(),
         };
         let stdin = group.child.stdin().take();
-        let stderr = group.child.stderr().take();
-        let mut said = Vec::new();
+        let (stdout, stderr) = (group.child.stdout().take(), group.child.stderr().take());
+        let mut said = Said { stdout: Tail::new(self.config.max_output), stderr: Tail::new(self.config.max_output) };
         let status = {
             let mut waiting = pin!(group.wait());
-            let mut pumping = pin!(async { tokio::join!(feed(stdin, input), read(stderr, &mut said)) });
+            let mut pumping =
+                pin!(async { tokio::join!(feed(stdin, input), said.stdout.read(stdout), said.stderr.read(stderr)) });
             let early = tokio::select! {
                 status = &mut waiting => Some(status?),
                 _ = &mut pumping => None,
@@ -118,7 +126,7 @@ impl Exec {
                 None => waiting.await?,
             }
         };
-        Ok((status, String::from_utf8_lossy(&said).trim().to_owned()))
+        Ok((status, said))
     }
 }
 
@@ -126,7 +134,7 @@ impl Exec {
 impl Sink for Exec {
     async fn deliver(&self, event: &Outgoing) -> Outcome {
         match self.run(event).await {
-            Ok((status, said)) => classify(status, &said, self.config.on_failure),
+            Ok((status, said)) => classify(status, &said.note(status, self.config.max_output), self.config.on_failure),
             Err(error) => Outcome::transient(format!("cannot run {}: {error}", self.program.display())),
         }
     }
@@ -152,7 +160,9 @@ struct Group {
 
 impl Group {
     async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await?;
+        // Of the program alone: the group's own `wait` goes on until nobody in it is a child of the relay, and as the
+        // first process of a container the relay inherits what the program has left behind.
+        let status = self.child.inner_mut().wait().await?;
         self.exited = true;
         Ok(status)
     }
@@ -176,17 +186,6 @@ async fn feed(stdin: Option<ChildStdin>, input: Bytes) {
     }
 }
 
-/// Reads to the end, so that the child never blocks, and keeps the beginning.
-async fn read(stderr: Option<ChildStderr>, kept: &mut Vec<u8>) {
-    let Some(mut stderr) = stderr else { return };
-    let mut block = [0; 4096];
-    // A pipe that cannot be read has nothing more to say.
-    while let Ok(count @ 1..) = stderr.read(&mut block).await {
-        let room = STDERR_BYTES.saturating_sub(kept.len());
-        kept.extend(block.iter().take(count.min(room)));
-    }
-}
-
 /// `CE_ID`, `CE_TYPE` and so on. An environment cannot hold NUL.
 fn environment(event: &CloudEvent<'_>) -> Vec<(String, String)> {
     event
@@ -195,13 +194,12 @@ fn environment(event: &CloudEvent<'_>) -> Vec<(String, String)> {
         .collect()
 }
 
-fn classify(status: ExitStatus, said: &str, on_failure: OnFailure) -> Outcome {
-    let reason = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+fn classify(status: ExitStatus, note: &str, on_failure: OnFailure) -> Outcome {
     match (status.code(), on_failure) {
-        (Some(0), _) => Outcome::delivered("exit 0"),
+        (Some(0), _) => Outcome::delivered(note),
         // Killed by a signal, by whomever: that says nothing about the event.
-        (Some(TEMPORARY_FAILURE) | None, _) | (Some(_), OnFailure::Retry) => Outcome::transient(reason),
-        (Some(_), OnFailure::DeadLetter) => Outcome::permanent(reason),
+        (Some(TEMPORARY_FAILURE) | None, _) | (Some(_), OnFailure::Retry) => Outcome::transient(note),
+        (Some(_), OnFailure::DeadLetter) => Outcome::permanent(note),
     }
 }
 
@@ -219,110 +217,4 @@ fn find(name: &str, path: &OsString) -> Option<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::EntityKey;
-    use crate::sink::fixtures::event;
-
-    fn shell(script: &str, on_failure: OnFailure) -> Exec {
-        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-        Exec::new(&Config { command, env_allow: vec!["PATH".to_owned()], directory: None, on_failure }, Format::Raw)
-            .unwrap()
-    }
-
-    async fn outcome(script: &str, on_failure: OnFailure) -> Outcome {
-        shell(script, on_failure).deliver(&event("{}")).await
-    }
-
-    #[tokio::test]
-    async fn the_exit_code_decides() {
-        for (script, on_failure, expected) in [
-            ("cat >/dev/null", OnFailure::Retry, Outcome::delivered("exit 0")),
-            ("exit 0", OnFailure::DeadLetter, Outcome::delivered("exit 0")),
-            ("exit 75", OnFailure::DeadLetter, Outcome::transient("exit status: 75")),
-            ("echo ' no  db ' >&2; exit 1", OnFailure::Retry, Outcome::transient("exit status: 1: no  db")),
-            ("exit 1", OnFailure::DeadLetter, Outcome::permanent("exit status: 1")),
-            ("kill -9 $$", OnFailure::DeadLetter, Outcome::transient("signal: 9 (SIGKILL)")),
-        ] {
-            assert_eq!(outcome(script, on_failure).await, expected, "{script}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_child_may_ignore_its_input_and_say_too_much() {
-        let mut large = event("");
-        large.body = vec![b'x'; 1 << 20].into();
-        let sink = shell("exec <&-; head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero", OnFailure::DeadLetter);
-        assert_eq!(sink.deliver(&large).await, Outcome::delivered("exit 0"));
-    }
-
-    #[tokio::test]
-    async fn a_process_left_behind_holds_nobody_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let pid_file = directory.path().join("pid");
-        // It keeps both pipes open, and the body is more than a pipe takes.
-        let script = format!("sleep 600 <&0 & echo $! >{}; exit 1", pid_file.display());
-        let mut large = event("");
-        large.body = vec![b'x'; 1 << 20].into();
-        let reason = shell(&script, OnFailure::Retry).deliver(&large).await;
-        let pid = std::fs::read_to_string(&pid_file).unwrap();
-        assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
-        assert_eq!(reason, Outcome::transient("exit status: 1"));
-    }
-
-    #[tokio::test]
-    async fn only_the_attributes_and_the_allowed_variables_are_passed_on() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("env");
-        let sink = shell(&format!("env >{}", file.display()), OnFailure::Retry);
-        assert_eq!(sink.deliver(&event("{}")).await.label(), "delivered");
-        let text = std::fs::read_to_string(&file).unwrap();
-        let mut names: Vec<_> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-        // The shell's own.
-        names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
-        names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "CE_DATACONTENTTYPE",
-                "CE_ID",
-                "CE_RALIOCATEGORY",
-                "CE_RALIORECEIVED",
-                "CE_RALIOSEQ",
-                "CE_RALIOSTALE",
-                "CE_SOURCE",
-                "CE_SPECVERSION",
-                "CE_SUBJECT",
-                "CE_TIME",
-                "CE_TYPE",
-                "PATH"
-            ]
-        );
-        assert!(text.contains("CE_RALIOSEQ=17\n"));
-    }
-
-    #[tokio::test]
-    async fn shell_syntax_in_an_event_is_only_text() {
-        let mut event = event("$(exit 3)");
-        event.key = EntityKey::new("$(exit 3); `exit 4`").unwrap();
-        assert_eq!(shell("cat >/dev/null", OnFailure::DeadLetter).deliver(&event).await.label(), "delivered");
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_found_out_at_once() {
-        for command in [vec![], vec!["no-such-program-here".to_owned()], vec!["/etc/passwd".to_owned()]] {
-            let config = Config { command, env_allow: vec![], directory: None, on_failure: OnFailure::Retry };
-            assert!(Exec::new(&config, Format::Raw).is_err());
-        }
-        let config = Config {
-            command: vec!["sh".to_owned()],
-            env_allow: vec![],
-            directory: Some("/no/such/directory".into()),
-            on_failure: OnFailure::Retry,
-        };
-        assert!(Exec::new(&config, Format::Raw).is_err());
-    }
 }

@@ -1,5 +1,7 @@
 //! `quarantine`
 
+mod decide;
+
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -17,10 +19,13 @@ use crate::inbox::Quarantined;
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
   ralio-relay quarantine list
-  ralio-relay quarantine show 3")]
+  ralio-relay quarantine show 3
+  ralio-relay quarantine admit --all")]
 pub(crate) enum Command {
     List(ListArgs),
     Show(ShowArgs),
+    Admit(decide::AdmitArgs),
+    Purge(decide::PurgeArgs),
 }
 
 const LIST_EXAMPLES: &str = "\
@@ -81,6 +86,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
+        Command::Admit(args) => decide::admit(args),
+        Command::Purge(args) => decide::purge(args),
     }
 }
 
@@ -220,12 +227,12 @@ fn print<W: Write>(out: &mut Output<W>, refused: &Quarantined) -> ControlFlow<()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::Digest;
     use crate::verify::Rejection;
 
-    fn refused() -> Quarantined {
+    pub(in super::super) fn refused() -> Quarantined {
         Quarantined {
             id: 3,
             source: "production".to_owned(),
@@ -235,6 +242,7 @@ mod tests {
             size: 2,
             body_sha256: Digest::of(b"{}"),
             signatures: vec!["\u{1b}]0;owned\u{7}".to_owned()],
+            content_type: None,
             headers: Vec::new(),
             body: Some("{\u{9b}}".into()),
         }

@@ -1,0 +1,78 @@
+//! `deadletters list`
+
+use std::ops::ControlFlow;
+
+use super::Filters;
+use super::record::{Letter, letter_row, letter_table};
+use crate::cli::output::{Output, print_table};
+use crate::cli::{ConfigArgs, Exit, Format};
+
+const EXAMPLES: &str = "\
+Examples:
+  ralio-relay deadletters list
+  ralio-relay deadletters list --sink ledger --since 24h
+  ralio-relay deadletters list --format json | jq -r .last_error | sort | uniq -c
+
+Those that somebody has decided about (delivered again, discarded) are not listed, nor what replays gave up: see \
+`events show` and `replay show`.
+
+Exit code: 0 when there is any, 1 when there is none.";
+
+/// List those that nobody has decided about, newest first
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// At most so many; 0 = all [default: 50 for a table, all for JSON]
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    #[command(flatten)]
+    filters: Filters,
+}
+
+/// Rows of a table are printed in portions, so that any number of them takes the same memory.
+const PORTION: usize = 500;
+
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    let reader = crate::cli::events::open(&args.config)?;
+    let limit = args.format.limit(args.limit);
+    let mut out = Output::stdout();
+    let mut shown = letter_table();
+    let (mut count, mut more) = (0, false);
+    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), &mut |letter| {
+        if count == limit {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        count += 1;
+        match args.format {
+            Format::Json => out.json(&Letter::from(&letter)),
+            Format::Table => {
+                shown.add_row(letter_row(&letter));
+                if shown.row_count() < PORTION {
+                    return ControlFlow::Continue(());
+                }
+                print_table(&mut out, &std::mem::replace(&mut shown, letter_table()))
+            }
+        }
+    })?;
+    if !shown.is_empty() {
+        let _ = print_table(&mut out, &shown);
+    }
+    out.finish()?;
+    if count == 0 {
+        eprintln!("no dead letter matches");
+        return Ok(Exit::Finding);
+    }
+    if more && args.limit.is_none() {
+        eprintln!("there are more: these are the first {limit}; see --limit and the filters");
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,192 @@
+//! `deadletters`
+
+mod list;
+pub(super) mod record;
+mod show;
+
+use std::ops::ControlFlow;
+
+use clap::Subcommand;
+use clap::builder::RangedI64ValueParser;
+use jiff::Timestamp;
+
+use super::consent::{Deed, nothing_chosen};
+use super::errand::{self, new_job};
+use super::filter::{moment_from_now, pattern};
+use super::{ConfigArgs, Exit};
+use crate::app::Ask;
+use crate::inbox::{LetterFilter, Task};
+use crate::model::SinkName;
+
+/// Events given up for a sink: look at them, deliver them again, or discard them for a reason
+#[derive(Subcommand)]
+#[command(after_help = "Examples:
+  ralio-relay deadletters list
+  ralio-relay deadletters show 12
+  ralio-relay deadletters retry --sink ledger --reason-contains 'HTTP 422' --yes
+  ralio-relay deadletters discard 12 --reason 'booked by hand'")]
+pub(crate) enum Command {
+    List(list::Args),
+    Show(show::Args),
+    Retry(RetryArgs),
+    Discard(DiscardArgs),
+}
+
+/// Every option narrows.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct Filters {
+    /// Given up for this sink
+    #[arg(long, value_name = "NAME", value_parser = SinkName::new)]
+    sink: Option<SinkName>,
+
+    /// Canonical type, or a glob such as 'payin.*'; may repeat
+    #[arg(long = "type", value_name = "GLOB", value_parser = pattern)]
+    types: Vec<String>,
+
+    /// Event id
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+
+    /// Entity key: the order, session or account that it is about
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+
+    /// Text that the reason holds, such as 'HTTP 422'
+    #[arg(long, value_name = "TEXT")]
+    reason_contains: Option<String>,
+
+    /// Given up at or after: RFC 3339, a date (its first moment in UTC), or how long ago, such as 24h
+    #[arg(long, value_name = "TIME", value_parser = moment_from_now)]
+    since: Option<Timestamp>,
+
+    /// Given up before
+    #[arg(long, value_name = "TIME", value_parser = moment_from_now)]
+    until: Option<Timestamp>,
+}
+
+impl Filters {
+    /// The filter as the inbox takes it.
+    fn into_filter(self, ids: Vec<i64>) -> LetterFilter {
+        LetterFilter {
+            ids,
+            sink: self.sink,
+            types: self.types,
+            event_id: self.event,
+            key: self.key,
+            reason: self.reason_contains,
+            since: self.since,
+            until: self.until,
+        }
+    }
+}
+
+/// Which ones, and how sure.
+#[derive(clap::Args)]
+struct Chosen {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Their numbers in the list
+    #[arg(value_name = "ID", value_parser = numbers())]
+    ids: Vec<i64>,
+
+    /// All of them
+    #[arg(long, conflicts_with_all = ["ids", "sink", "types", "event", "key", "reason_contains", "since", "until"])]
+    all: bool,
+
+    /// Count them, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Do not ask, also where a filter chose several
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    filters: Filters,
+}
+
+/// What a person can have seen in a list.
+pub(super) fn numbers() -> RangedI64ValueParser {
+    RangedI64ValueParser::new().range(1..)
+}
+
+const RETRY_EXAMPLES: &str = "\
+Examples:
+  ralio-relay deadletters retry 12 13
+  ralio-relay deadletters retry --sink ledger --type 'payin.*' --dry-run
+  ralio-relay deadletters retry --all --yes
+
+They are parked again, due at once. What is given up again gets a new number.
+
+Exit code: 0 when any was parked again, 1 when there was none.";
+
+/// Deliver them again
+#[derive(clap::Args)]
+#[command(after_help = RETRY_EXAMPLES)]
+pub(crate) struct RetryArgs {
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    reason: Option<String>,
+
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+const DISCARD_EXAMPLES: &str = "\
+Examples:
+  ralio-relay deadletters discard 12 --reason 'booked by hand'
+  ralio-relay deadletters discard --sink test --since 24h --reason 'a test' --dry-run
+
+The events stay in the inbox; `events show` tells who discarded them, when and why. They can still be replayed.
+
+Exit code: 0 when any was discarded, 1 when there was none.";
+
+/// Give them up for good, for a reason that is kept
+#[derive(clap::Args)]
+#[command(after_help = DISCARD_EXAMPLES)]
+pub(crate) struct DiscardArgs {
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", required = true, value_parser = errand::reason)]
+    reason: String,
+
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(&args),
+        Command::Retry(args) => {
+            let reason = args.reason.unwrap_or_default();
+            decide(args.chosen, "retry", &reason, |letters| Task::Retry { letters })
+        }
+        Command::Discard(args) => decide(args.chosen, "discard", &args.reason, |letters| Task::Discard { letters }),
+    }
+}
+
+fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilter) -> Task) -> anyhow::Result<Exit> {
+    let Chosen { config, ids, all, dry_run, yes, filters } = chosen;
+    let by_filter = ids.is_empty();
+    let letters = filters.into_filter(ids);
+    if !all && letters == LetterFilter::default() {
+        return Ok(nothing_chosen("dead letters", "--sink bus"));
+    }
+    let inbox = crate::config::load_inbox(&config.config)?;
+    let reader = super::events::open_inbox(&inbox)?;
+    let count = || {
+        let mut count = 0;
+        reader.each_dead_letter(&letters, &mut |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    };
+    let deed = Deed { verb, noun: "dead letter", by_filter, needs_yes: true, yes, dry_run };
+    if let Some(exit) = deed.stopped(count)? {
+        return Ok(exit);
+    }
+    errand::run(&config, &inbox, Ask::New(Box::new(new_job(task(letters), reason))))
+}

@@ -1,0 +1,305 @@
+//! Commands that change something: each is a job, carried out by the daemon that holds the inbox, or here where none
+//! does. Who asked, when and why stays in the inbox.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use tracing_subscriber::EnvFilter;
+
+use super::access::with_advice;
+use super::output::{Output, clean};
+use super::{ConfigArgs, Exit};
+use crate::app::{self, Ask, Errand};
+use crate::config::{Problems, Settings};
+use crate::inbox::sqlite::Lock;
+use crate::inbox::{self, Job, JobState, NewJob, Task};
+use crate::lifecycle::{Signals, Stop};
+
+/// A job of whoever types.
+pub(crate) fn new_job(task: Task, reason: &str) -> NewJob {
+    let var = |name: &str| std::env::var(name).ok();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let who = who(var, rustix::process::getuid().as_raw(), &host);
+    NewJob { task, who, reason: reason.to_owned(), total: None, at: Timestamp::now() }
+}
+
+/// `name@host`. Behind sudo it is who called it; a name that is not known is the number.
+fn who(var: impl Fn(&str) -> Option<String>, uid: u32, host: &str) -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(var).find(|name| !name.trim().is_empty());
+    let name = name.unwrap_or_else(|| format!("uid {uid}"));
+    let printable = |text: &str| text.trim().chars().filter(|c| !c.is_control()).take(64).collect::<String>();
+    format!("{}@{}", printable(&name), printable(host))
+}
+
+/// Text that stays in the inbox as somebody's reason.
+pub(crate) fn reason(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    match text.len() {
+        0 => Err("say why, in a few words: it is kept with what was done"),
+        1..=1000 if !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err("write at most 1000 bytes, on one line"),
+    }
+}
+
+/// Has a job carried out, shows how far it is on a terminal, and prints what came of it. Ctrl-C leaves it, and says how
+/// it goes on.
+pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyhow::Result<Exit> {
+    let bar = ProgressBar::new_spinner().with_style(style("{spinner} {human_pos} done {msg}"));
+    log_beside(&bar)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let mut is_misconfigured = false;
+    let mut settings = || config.load().inspect_err(|_| is_misconfigured = true);
+    let errand = runtime.block_on(carried_out(inbox, &mut settings, ask, &bar));
+    // What hangs must not keep the person waiting: the job is in the inbox.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    bar.finish_and_clear();
+    let errand = match errand {
+        Err(error) if is_misconfigured => {
+            eprintln!("error: {error:#}");
+            return Ok(Exit::Misconfigured);
+        }
+        errand => errand.map_err(|error| with_advice(error, &inbox.path))?,
+    };
+    match errand {
+        Errand::Left(job) => {
+            eprintln!("{}", left(&job, daemon_runs(&inbox.path)));
+            Ok(Exit::Finding)
+        }
+        Errand::Ended(job) => {
+            let exit = exit(&job);
+            let said = clean(&said(&job)).into_owned();
+            if exit == Exit::Success {
+                let mut out = Output::stdout();
+                let _ = out.line(said);
+                out.finish()?;
+            } else {
+                eprintln!("{said}");
+            }
+            Ok(exit)
+        }
+    }
+}
+
+async fn carried_out(
+    inbox: &inbox::Config,
+    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
+    ask: Ask,
+    bar: &ProgressBar,
+) -> anyhow::Result<Errand> {
+    let signals = Signals::register().context("signals cannot be received")?;
+    let stop = Stop::default();
+    let mut watch = |job: &Job| show(bar, job);
+    let mut errand = pin!(app::carry_out(inbox, settings, ask, stop.soft.clone(), &mut watch));
+    tokio::select! {
+        ended = &mut errand => Ok(ended?),
+        () = signals.pass_on(stop.clone()) => bail!("stopped at once; what was asked for may still be carried out"),
+    }
+}
+
+/// Whether another process holds the inbox.
+pub(crate) fn daemon_runs(inbox: &Path) -> bool {
+    matches!(Lock::try_take(inbox), Ok(None))
+}
+
+/// A bar once it is known how much there is, a spinner before. Neither is seen where there is no terminal.
+fn show(bar: &ProgressBar, job: &Job) {
+    if let Some(total) = job.total
+        && bar.length() != job.total
+    {
+        bar.set_length(total);
+        bar.set_style(style("{bar:30} {human_pos}/{human_len} {per_sec} {eta} {msg}"));
+    }
+    bar.set_message(match (job.state, job.failed) {
+        (JobState::Queued, _) => "waiting for its turn".to_owned(),
+        (_, 0) => String::new(),
+        (_, failed) => format!("({failed} given up)"),
+    });
+    bar.set_position(job.done + job.failed);
+    bar.tick();
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is valid")
+}
+
+/// What goes wrong while a job is carried out here is said beside the bar.
+fn log_beside(bar: &ProgressBar) -> anyhow::Result<()> {
+    let bar = bar.clone();
+    let filter = EnvFilter::try_new(format!("{},warn", super::serve::QUIET)).context("cannot log")?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false).without_time();
+    // Another subscriber can only be a test's.
+    let _ = lines.with_writer(move || Beside(bar.clone())).try_init();
+    Ok(())
+}
+
+struct Beside(ProgressBar);
+
+impl Write for Beside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+fn exit(job: &Job) -> Exit {
+    let nothing_done = match &job.task {
+        Task::Retry { .. } | Task::Discard { .. } | Task::Admit { .. } | Task::Purge { .. } => job.done == 0,
+        // What a replay gave up is a finding.
+        Task::Replay { .. } => job.failed > 0,
+        Task::Pause { .. } | Task::Resume { .. } | Task::Rename { .. } | Task::Prune { .. } | Task::Cancel { .. } => {
+            false
+        }
+    };
+    match job.state {
+        JobState::Done if !nothing_done => Exit::Success,
+        JobState::Queued | JobState::Running | JobState::Done | JobState::Failed | JobState::Cancelled => Exit::Finding,
+    }
+}
+
+fn said(job: &Job) -> String {
+    let message = match job.message.as_str() {
+        "" => format!("{} has ended", name(job)),
+        message => message.to_owned(),
+    };
+    let message = match job.task {
+        Task::Replay { .. } if job.failed > 0 => {
+            let look = format!("ralio-relay replay show {}", job.id);
+            format!("{message}: {} delivered, {} given up (see {look})", job.done, job.failed)
+        }
+        Task::Replay { .. } => format!("{message}: {} delivered", job.done),
+        Task::Pause { .. }
+        | Task::Resume { .. }
+        | Task::Rename { .. }
+        | Task::Retry { .. }
+        | Task::Discard { .. }
+        | Task::Admit { .. }
+        | Task::Purge { .. }
+        | Task::Prune { .. }
+        | Task::Cancel { .. } => message,
+    };
+    match job.state {
+        JobState::Cancelled => format!("{} was cancelled: {message}", name(job)),
+        JobState::Failed => format!("{} failed: {message}", name(job)),
+        JobState::Queued | JobState::Running | JobState::Done => message,
+    }
+}
+
+fn left(job: &Job, daemon_runs: bool) -> String {
+    let (id, name, seen) = (job.id, name(job), job.done + job.failed);
+    let how_far = match job.total {
+        Some(total) => format!("{seen} of {total}"),
+        None => seen.to_string(),
+    };
+    let goes_on = if daemon_runs { "the daemon goes on with it" } else { "it goes on when the daemon starts" };
+    format!(
+        "{name} is kept at {how_far}: {goes_on}, or: ralio-relay replay resume {id}; \
+         stop it for good: ralio-relay replay cancel {id}"
+    )
+}
+
+/// `replay 7`; for anything else, `job 7`.
+pub(crate) fn name(job: &Job) -> String {
+    match job.task {
+        Task::Replay { .. } => format!("replay {}", job.id),
+        Task::Pause { .. }
+        | Task::Resume { .. }
+        | Task::Rename { .. }
+        | Task::Retry { .. }
+        | Task::Discard { .. }
+        | Task::Admit { .. }
+        | Task::Purge { .. }
+        | Task::Prune { .. }
+        | Task::Cancel { .. } => format!("job {}", job.id),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::inbox::{EventFilter, LetterFilter, Selection};
+    use crate::model::{JobId, Seq, SinkName};
+
+    pub(crate) fn replay(state: JobState) -> Job {
+        let filter = EventFilter { types: vec!["payin.*".to_owned()], ..EventFilter::default() };
+        let (first, last) = (Seq::new(3).unwrap(), Seq::new(900).unwrap());
+        Job {
+            id: JobId::new(7),
+            task: Task::Replay {
+                sink: SinkName::new("bus").unwrap(),
+                selection: Selection { filter, first, last },
+                rate: Some(5.0),
+            },
+            who: "ann@host".to_owned(),
+            reason: "the ledger was restored".to_owned(),
+            created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
+            ended_at: None,
+            state,
+            done: 118,
+            failed: 2,
+            total: Some(5000),
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn who_asked_is_a_person_where_one_is_known() {
+        let named = |given: &[(&str, &str)]| {
+            let var = |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+            who(var, 1000, "relay-1")
+        };
+        assert_eq!(named(&[("USER", "root"), ("SUDO_USER", "ann")]), "ann@relay-1");
+        assert_eq!(named(&[("USER", ""), ("LOGNAME", "bob")]), "bob@relay-1");
+        assert_eq!(named(&[]), "uid 1000@relay-1");
+        assert_eq!(named(&[("USER", "a\u{1b}[2J\n")]), "a[2J@relay-1");
+        assert!(named(&[("USER", &"x".repeat(999))]).len() < 100);
+    }
+
+    #[test]
+    fn a_reason_is_a_line() {
+        assert_eq!(reason("  because \n"), Ok("because".to_owned()));
+        assert!(reason(" \n").is_err() && reason("a\nb").is_err() && reason(&"x".repeat(1001)).is_err());
+    }
+
+    #[test]
+    fn a_job_that_is_left_says_how_it_goes_on() {
+        let text = left(&replay(JobState::Running), true);
+        assert!(text.starts_with("replay 7 is kept at 120 of 5000: the daemon goes on with it, or: "), "{text}");
+        assert!(text.ends_with("replay resume 7; stop it for good: ralio-relay replay cancel 7"), "{text}");
+        let unknown = Job { total: None, ..replay(JobState::Running) };
+        assert!(left(&unknown, false).starts_with("replay 7 is kept at 120: it goes on when the daemon starts"));
+    }
+
+    #[test]
+    fn exit_codes_tell_done_from_nothing_done_and_failed() {
+        let done = replay(JobState::Done);
+        assert_eq!(exit(&done), Exit::Finding, "it gave two events up");
+        assert_eq!(said(&done), "replay 7 has ended: 118 delivered, 2 given up (see ralio-relay replay show 7)");
+        let done = Job { failed: 0, ..done };
+        assert_eq!((exit(&done), said(&done)), (Exit::Success, "replay 7 has ended: 118 delivered".to_owned()));
+        for state in [JobState::Failed, JobState::Cancelled] {
+            assert_eq!(exit(&Job { state, ..done.clone() }), Exit::Finding);
+        }
+        let retry = Job { task: Task::Retry { letters: LetterFilter::default() }, ..done };
+        assert_eq!((exit(&retry), said(&retry)), (Exit::Success, "job 7 has ended".to_owned()));
+        assert_eq!(exit(&Job { done: 0, ..retry.clone() }), Exit::Finding);
+        let failed = Job { state: JobState::Failed, message: "no such sink".to_owned(), ..retry };
+        assert_eq!(said(&failed), "job 7 failed: no such sink");
+    }
+
+    #[test]
+    fn progress_is_a_spinner_until_the_whole_is_known() {
+        let bar = ProgressBar::hidden();
+        show(&bar, &Job { total: None, ..replay(JobState::Queued) });
+        assert_eq!((bar.length(), bar.position(), bar.message().as_str()), (None, 120, "waiting for its turn"));
+        show(&bar, &replay(JobState::Running));
+        assert_eq!((bar.length(), bar.position(), bar.message().as_str()), (Some(5000), 120, "(2 given up)"));
+    }
+}

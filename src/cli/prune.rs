@@ -1,0 +1,91 @@
+//! `prune`
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{HumanBytes, ProgressBar};
+use jiff::Timestamp;
+
+use super::consent::counted;
+use super::errand::{self, new_job};
+use super::output::{Output, utc_seconds};
+use super::{ConfigArgs, Exit};
+use crate::app::Ask;
+use crate::config::Outline;
+use crate::inbox::Task;
+
+const EXAMPLES: &str = "\
+Examples:
+  ralio-relay prune --dry-run
+  ralio-relay prune
+
+Drops the bodies of events that came in longer ago than inbox.retention.bodies, and nothing else: ids, digests, \
+signatures and attempts stay for good. A body that a sink has still to get, that is parked, a dead letter or part of a \
+replay is kept until that is over. The daemon does the same once a day.
+
+Exit code: 0 when it is done, 2 when inbox.retention.bodies is not set.";
+
+/// Apply retention now: drop the bodies of old events
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Say how much would go, and drop nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const UNSET: &str = "\
+error: inbox.retention.bodies is not set, so bodies are kept for good. To drop those of old events, write how long they
+are to be kept at least, such as
+    [inbox.retention]
+    bodies = \"400d\"";
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    let Outline { inbox, sinks } = crate::config::load_outline(&args.config.config)?;
+    let Some(retention) = inbox.retention else {
+        eprintln!("{UNSET}");
+        return Ok(Exit::BadUsage);
+    };
+    let before = begin(Timestamp::now(), retention)?;
+    let sinks = sinks.into_iter().map(|sink| sink.name).collect::<Vec<_>>();
+    let reader = super::events::open_inbox(&inbox)?;
+    if !args.dry_run {
+        return errand::run(&args.config, &inbox, Ask::New(Box::new(new_job(Task::Prune { before, sinks }, ""))));
+    }
+    let bar = ProgressBar::new(u64::try_from(reader.head()?.get()).unwrap_or(0));
+    let found = reader.prunable(before, &sinks, &mut |seen| bar.set_position(seen));
+    bar.finish_and_clear();
+    let (count, bytes) = found?;
+    let mut out = Output::stdout();
+    let _ = out.line(said(count, bytes, before));
+    out.finish()?;
+    Ok(Exit::Success)
+}
+
+/// What came in before this may go.
+fn begin(now: Timestamp, retention: Duration) -> anyhow::Result<Timestamp> {
+    now.checked_sub(retention).context("inbox.retention.bodies reaches back too far")
+}
+
+fn said(count: u64, bytes: u64, before: Timestamp) -> String {
+    let bodies = counted(count, "event");
+    format!("would drop the bodies of {bodies} ({}), received before {}", HumanBytes(bytes), utc_seconds(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_counts_back_from_now() {
+        let now = "2026-01-31T10:00:00Z".parse().unwrap();
+        let before = begin(now, Duration::from_secs(86_400)).unwrap();
+        assert_eq!(before.to_string(), "2026-01-30T10:00:00Z");
+        let text = said(1, 2048, before);
+        assert_eq!(text, "would drop the bodies of 1 event (2.00 KiB), received before 2026-01-30T10:00:00Z");
+        assert!(begin(now, Duration::MAX).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! A new replay: counted, agreed to, begun.
+
+use std::ops::ControlFlow;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::BeginArgs;
+use super::plan::{Counts, Plan, UpperEnd};
+use crate::app::Ask;
+use crate::cli::access::with_advice;
+use crate::cli::consent::{ask, counted, is_terminal};
+use crate::cli::errand::{self, daemon_runs, new_job};
+use crate::cli::output::Output;
+use crate::cli::sinks::unknown;
+use crate::cli::{ConfigArgs, Exit, consent};
+use crate::config::{Outline, SinkOutline, load_outline};
+use crate::consume::subject;
+use crate::inbox::sqlite::{Desk, Reader};
+use crate::inbox::{self, NewJob, Selection, Task};
+use crate::model::Seq;
+use crate::route::Route;
+
+pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
+    let (name, reason) = (args.sink.context("--sink is missing")?, args.reason.context("--reason is missing")?);
+    let Outline { inbox, sinks } = load_outline(&args.config.config)?;
+    let Some(sink) = sinks.iter().find(|sink| sink.name == name) else {
+        let names = sinks.iter().map(|sink| sink.name.as_str());
+        eprintln!(
+            "error: {} (--sink takes the name of a sink in the configuration)",
+            unknown(&name, names).unwrap_or_default()
+        );
+        return Ok(Exit::BadUsage);
+    };
+    // Before anything is counted, for that can take a while.
+    if !args.dry_run && !args.yes && !is_terminal() {
+        return Ok(consent::Consent::Unasked.exit("a replay").unwrap_or(Exit::BadUsage));
+    }
+    if args.detach && !daemon_runs(&inbox.path) {
+        eprintln!("error: no daemon holds the inbox: start it, or leave out --detach to replay from here");
+        return Ok(Exit::Finding);
+    }
+    let mut reader = crate::cli::events::open_inbox(&inbox)?;
+    let Some(end) = upper_end(&reader, sink, args.to_seq)? else {
+        eprintln!("sink '{}' is new: it has no past to replay before the daemon has started with it", sink.name);
+        return Ok(Exit::Finding);
+    };
+    let first = args.from_seq.unwrap_or(Seq::ZERO.next());
+    if first > end.seq {
+        eprintln!("there is no event from {first} to {} ({}): nothing to replay", end.seq, end.why);
+        return Ok(Exit::Finding);
+    }
+    let selection = Selection { filter: args.filters.into_filter(), first, last: end.seq };
+    let counts = count(&mut reader, &selection, &sink.route)?;
+    drop(reader);
+    let plan = Plan {
+        sink: &sink.name,
+        kind: sink.kind,
+        selection: &selection,
+        end,
+        counts: &counts,
+        rate: args.rate,
+        reason: &reason,
+    };
+    let mut out = Output::stdout();
+    let _ = plan.print(&mut out);
+    out.finish()?;
+    if counts.wanted == 0 {
+        eprintln!("nothing to replay");
+        return Ok(Exit::Finding);
+    }
+    if args.dry_run {
+        return Ok(Exit::Success);
+    }
+    let question = format!("Deliver {} to '{}' again?", counted(counts.wanted, "event"), sink.name);
+    if let Some(exit) = ask(&question, args.yes)?.exit("a replay") {
+        return Ok(exit);
+    }
+    let task = Task::Replay { sink: name, selection, rate: args.rate };
+    let job = NewJob { total: Some(counts.wanted), ..new_job(task, &reason) };
+    start(&args.config, &inbox, job, args.detach)
+}
+
+/// `None` where the sink has no cursor yet.
+fn upper_end(reader: &Reader, sink: &SinkOutline, asked: Option<Seq>) -> anyhow::Result<Option<UpperEnd>> {
+    let records = reader.sinks()?;
+    let record = records.iter().find(|record| record.name == sink.name);
+    let head = reader.head()?;
+    Ok(record.map(|record| UpperEnd::new(asked, head, record.cursor)))
+}
+
+fn count(reader: &mut Reader, selection: &Selection, route: &Route) -> anyhow::Result<Counts> {
+    let before = selection.first.get() - 1;
+    let stretch = |to: Seq| u64::try_from(to.get() - before).unwrap_or(0);
+    let bar = ProgressBar::new(stretch(selection.last));
+    bar.set_style(
+        ProgressStyle::with_template("counting {bar:30} {human_pos}/{human_len}").expect("the template is valid"),
+    );
+    let mut counts = Counts::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
+    let walked = reader.each_selected(selection, &mut |slice| -> ControlFlow<()> {
+        bar.set_position(stretch(slice.read_to));
+        let subjects = slice.events.iter().map(subject).collect();
+        counts.add(&slice.events, runtime.block_on(route.judge(subjects)));
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    walked?;
+    Ok(counts)
+}
+
+fn start(config: &ConfigArgs, inbox: &inbox::Config, job: NewJob, detach: bool) -> anyhow::Result<Exit> {
+    if !detach {
+        return errand::run(config, inbox, Ask::New(Box::new(job)));
+    }
+    let submitted = Desk::open(inbox).and_then(|desk| desk.submit(&job));
+    let id = submitted.map_err(|error| with_advice(error.into(), &inbox.path))?;
+    let mut out = Output::stdout();
+    let _ = out.line(format!("replay {id} is with the daemon: watch it with `ralio-relay replay resume {id}`"));
+    out.finish()?;
+    Ok(Exit::Success)
+}

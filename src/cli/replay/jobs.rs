@@ -1,0 +1,282 @@
+//! `replay list`, `replay show`, `replay resume`, `replay cancel`
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use comfy_table::{Row, Table};
+use serde::Serialize;
+
+use super::record::{Line, Replay, filters};
+use crate::app::Ask;
+use crate::cli::deadletters::record::{Letter, letter_row, letter_table};
+use crate::cli::errand::{self, name, new_job};
+use crate::cli::output::{Output, clean, keep_whole, print_table, row, table, utc, utc_seconds};
+use crate::cli::{ConfigArgs, Exit, Format};
+use crate::config::load_inbox;
+use crate::inbox::{self, DeadLetterRecord, EventFilter, Job, Task};
+use crate::model::JobId;
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  ralio-relay replay list
+  ralio-relay replay list --format json | jq 'select(.state == \"running\")'
+
+Exit code: 0 when there is any, 1 when there is none.";
+
+/// List replays, newest first
+#[derive(clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// At most so many; 0 = all [default: 50 for a table, all for JSON]
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Show one: what, who, why, how far, and the events that it gave up
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  ralio-relay replay show 7\n\nExit code: 0 when it is there, 1 when it is not.")]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Its number in the list
+    #[arg(value_name = "ID")]
+    id: JobId,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Go on with an interrupted replay (or another job that was left), and wait for its end
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  ralio-relay replay resume 7\n\nWhile a daemon runs it has gone on already: this waits and shows how far it is."
+)]
+pub(super) struct ResumeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Its number in the list
+    #[arg(value_name = "ID")]
+    id: JobId,
+}
+
+/// Stop a replay (or another job that was left) for good; what it has delivered stays delivered
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  ralio-relay replay cancel 7 --reason 'the wrong sink'")]
+pub(super) struct CancelArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Its number in the list
+    #[arg(value_name = "ID")]
+    id: JobId,
+
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    reason: Option<String>,
+}
+
+pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
+    let reader = crate::cli::events::open(&args.config)?;
+    let limit = args.format.limit(args.limit);
+    let mut out = Output::stdout();
+    let mut shown = replay_table();
+    let (mut count, mut more) = (0, false);
+    reader.each_job(&mut |job| {
+        let Some(replay) = Replay::of(&job) else { return ControlFlow::Continue(()) };
+        if count == limit {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        count += 1;
+        match args.format {
+            Format::Json => out.json(&Line::from(replay)),
+            Format::Table => {
+                shown.add_row(replay_row(replay));
+                ControlFlow::Continue(())
+            }
+        }
+    })?;
+    if !shown.is_empty() {
+        let _ = print_table(&mut out, &shown);
+    }
+    out.finish()?;
+    if count == 0 {
+        eprintln!("there has been no replay");
+        return Ok(Exit::Finding);
+    }
+    if more && args.limit.is_none() {
+        eprintln!("there are more: these are the first {limit}; see --limit");
+    }
+    Ok(Exit::Success)
+}
+
+fn replay_table() -> Table {
+    let mut replays =
+        table(&["ID", "SINK", "STATE", "DONE", "GIVEN UP", "TOTAL", "BEGUN", "ENDED", "WHO", "REASON", "MESSAGE"]);
+    keep_whole(&mut replays, 8);
+    replays
+}
+
+fn replay_row(Replay { job, sink, .. }: Replay<'_>) -> Row {
+    let mut row = Row::from(row([
+        &job.id.to_string(),
+        sink.as_str(),
+        job.state.as_str(),
+        &job.done.to_string(),
+        &job.failed.to_string(),
+        &job.total.map_or_else(|| "-".to_owned(), |total| total.to_string()),
+        &utc_seconds(job.created_at),
+        &job.ended_at.map_or_else(|| "-".to_owned(), utc_seconds),
+        &job.who,
+        &job.reason,
+        &job.message,
+    ]));
+    row.max_height(1);
+    row
+}
+
+/// `replay show`.
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    first_seq: i64,
+    last_seq: i64,
+    filters: &'a EventFilter,
+    rate: Option<f64>,
+    given_up: Vec<Letter<'a>>,
+}
+
+pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
+    let reader = crate::cli::events::open(&args.config)?;
+    let job = reader.job(args.id)?;
+    let Some(replay) = job.as_ref().and_then(Replay::of) else {
+        eprintln!("there is no replay {}: see `ralio-relay replay list`", args.id);
+        return Ok(Exit::Finding);
+    };
+    let given_up = reader.given_up_by(args.id)?;
+    let mut out = Output::stdout();
+    let _ = match args.format {
+        Format::Json => out.json(&Detail {
+            line: replay.into(),
+            first_seq: replay.selection.first.get(),
+            last_seq: replay.selection.last.get(),
+            filters: &replay.selection.filter,
+            rate: replay.rate,
+            given_up: given_up.iter().map(Letter::from).collect(),
+        }),
+        Format::Table => print(&mut out, replay, &given_up),
+    };
+    out.finish()?;
+    Ok(Exit::Success)
+}
+
+fn print<W: Write>(out: &mut Output<W>, replay: Replay<'_>, given_up: &[DeadLetterRecord]) -> ControlFlow<()> {
+    let Replay { job, sink, selection, rate } = replay;
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let attributes = [
+        ("id", job.id.to_string()),
+        ("sink", sink.to_string()),
+        ("state", job.state.as_str().to_owned()),
+        ("events", filters(&selection.filter)),
+        ("from, to", format!("{} to {}", selection.first, selection.last)),
+        ("rate", rate.map_or_else(|| "as fast as the sink takes them".to_owned(), |rate| format!("{rate} a second"))),
+        ("who", job.who.clone()),
+        ("reason", or_dash(job.reason.clone())),
+        ("begun", utc(job.created_at)),
+        ("ended", job.ended_at.map_or_else(|| "-".to_owned(), utc)),
+        ("delivered", job.done.to_string()),
+        ("given up", job.failed.to_string()),
+        ("total", job.total.map_or_else(|| "-".to_owned(), |total| total.to_string())),
+        ("message", or_dash(job.message.clone())),
+    ];
+    attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
+    out.line("\nGiven up")?;
+    if given_up.is_empty() {
+        return out.line("none");
+    }
+    let mut letters = letter_table();
+    letters.add_rows(given_up.iter().map(letter_row));
+    print_table(out, &letters)
+}
+
+pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<Exit> {
+    let inbox = load_inbox(&args.config.config)?;
+    match open_job(&inbox, args.id)? {
+        Some(job) => errand::run(&args.config, &inbox, Ask::GoOn(job.id)),
+        None => Ok(Exit::Finding),
+    }
+}
+
+pub(super) fn cancel(args: CancelArgs) -> anyhow::Result<Exit> {
+    let inbox = load_inbox(&args.config.config)?;
+    match open_job(&inbox, args.id)? {
+        Some(job) => {
+            let job = new_job(Task::Cancel { job: job.id }, &args.reason.unwrap_or_default());
+            errand::run(&args.config, &inbox, Ask::New(Box::new(job)))
+        }
+        None => Ok(Exit::Finding),
+    }
+}
+
+/// The job, when there is something left to do about it; otherwise why not has been said.
+fn open_job(inbox: &inbox::Config, id: JobId) -> anyhow::Result<Option<Job>> {
+    match crate::cli::events::open_inbox(inbox)?.job(id)? {
+        Some(job) if job.state.has_ended() => {
+            eprintln!("{} has ended already: {}", name(&job), job.state.as_str());
+            Ok(None)
+        }
+        Some(job) => Ok(Some(job)),
+        None => {
+            eprintln!("there is no replay {id}: see `ralio-relay replay list`");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::deadletters::record::tests::letter;
+    use crate::cli::errand::tests::replay;
+    use crate::inbox::JobState;
+
+    #[test]
+    fn everything_known_is_shown_and_nothing_steers_the_terminal() {
+        let job = Job { reason: "why\u{1b}[2J".to_owned(), ..replay(JobState::Running) };
+        let mut bytes = Vec::new();
+        assert!(print(&mut Output::new(&mut bytes), Replay::of(&job).unwrap(), &[letter()]).is_continue());
+        let text = String::from_utf8(bytes).unwrap();
+        for part in [
+            "id         7\n",
+            "events     type payin.*\n",
+            "from, to   3 to 900\n",
+            "5 a second",
+            "ann@host",
+            "HTTP 422",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    }
+
+    #[test]
+    fn a_row_is_one_line() {
+        let job = replay(JobState::Done);
+        let mut replays = replay_table();
+        replays.add_row(replay_row(Replay::of(&job).unwrap()));
+        let text = replays.to_string();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("GIVEN UP") && text.contains("the ledger was restored"), "{text}");
+    }
+}

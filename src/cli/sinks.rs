@@ -1,0 +1,338 @@
+//! `sinks`
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::errand::{self, new_job};
+use super::output::{Output, clean, keep_whole, print_table, row, table, utc, utc_seconds};
+use super::{ConfigArgs, Exit, Format};
+use crate::app::Ask;
+use crate::config::{SinkOutline, load_inbox, load_outline, nearest};
+use crate::inbox::{SinkRecord, Task};
+use crate::model::SinkName;
+
+/// Sinks and their places in the log; pause, resume, rename
+#[derive(Subcommand)]
+#[command(after_help = "Examples:
+  ralio-relay sinks list
+  ralio-relay sinks pause bus --reason 'the broker is moved tonight'
+  ralio-relay sinks resume bus")]
+pub(crate) enum Command {
+    List(ListArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
+    Rename(RenameArgs),
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  ralio-relay sinks list
+  ralio-relay sinks list --format json | jq -r 'select(.state != \"running\") | .name'
+
+States: running; paused (by a person); open (its breaker: too many failures in a row, it is probed until one succeeds); \
+new (gets its place in the log when the daemon starts); removed (a place in the log without a sink in the configuration).
+
+Exit code: 0 when there is any, 1 when there is none.";
+
+/// List them: state, cursor, events to go, parked, dead letters
+#[derive(clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  ralio-relay sinks pause bus
+  ralio-relay sinks pause bus --reason 'the broker is moved tonight'
+
+Receiving goes on. The sink stays paused, also when the daemon is started again, until `sinks resume`.";
+
+/// Stop delivering to a sink; its cursor stands still, and nothing is lost
+#[derive(clap::Args)]
+#[command(after_help = PAUSE_EXAMPLES)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// The sink
+    #[arg(value_name = "NAME", value_parser = SinkName::new)]
+    name: SinkName,
+
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    reason: Option<String>,
+}
+
+/// Go on delivering to a paused sink, from where it stood still
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  ralio-relay sinks resume bus")]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// The sink
+    #[arg(value_name = "NAME", value_parser = SinkName::new)]
+    name: SinkName,
+}
+
+const RENAME_EXAMPLES: &str = "\
+Example:
+  ralio-relay sinks rename bus broker      then, in the configuration: name = \"broker\"
+
+The place in the log, what is parked, dead letters and attempts go along. The configuration has to use the new name \
+from the next start on; under a name that the inbox does not know, a sink would be new.";
+
+/// Give a sink another name without losing its place in the log
+#[derive(clap::Args)]
+#[command(after_help = RENAME_EXAMPLES)]
+pub(crate) struct RenameArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// The name that it has
+    #[arg(value_name = "OLD", value_parser = SinkName::new)]
+    old: SinkName,
+
+    /// The name that it gets
+    #[arg(value_name = "NEW", value_parser = SinkName::new)]
+    new: SinkName,
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::List(args) => list(&args),
+        Command::Pause(args) => {
+            let reason = args.reason.unwrap_or_default();
+            change(&args.config, &args.name, Task::Pause { sink: args.name.clone() }, &reason)
+        }
+        Command::Resume(args) => change(&args.config, &args.name, Task::Resume { sink: args.name.clone() }, ""),
+        Command::Rename(args) => rename(args),
+    }
+}
+
+/// One line of `sinks list`; the names and the order of the fields are fixed.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    r#type: Option<&'static str>,
+    cursor: Option<i64>,
+    lag: Option<u64>,
+    parked: u64,
+    dead_letters: u64,
+    state: &'static str,
+    /// Since when it is in this state; for one that runs, since it was registered.
+    since: Option<String>,
+    delivered: u64,
+    paused_since: Option<String>,
+    breaker_open_since: Option<String>,
+}
+
+impl<'a> Line<'a> {
+    fn known(record: &'a SinkRecord, configured: Option<&SinkOutline>, is_removed: bool) -> Self {
+        let breaker = record.standing.breaker_open_since;
+        Self {
+            name: record.name.as_str(),
+            r#type: configured.map(|sink| sink.kind),
+            cursor: Some(record.cursor.get()),
+            lag: Some(record.lag),
+            parked: record.parked,
+            dead_letters: record.dead_letters,
+            state: if is_removed { "removed" } else { record.state() },
+            since: Some(utc(record.paused_since.or(breaker).unwrap_or(record.created_at))),
+            delivered: record.delivered,
+            paused_since: record.paused_since.map(utc),
+            breaker_open_since: breaker.map(utc),
+        }
+    }
+
+    fn new_sink(sink: &'a SinkOutline) -> Self {
+        Self {
+            name: sink.name.as_str(),
+            r#type: Some(sink.kind),
+            cursor: None,
+            lag: None,
+            parked: 0,
+            dead_letters: 0,
+            state: "new",
+            since: None,
+            delivered: 0,
+            paused_since: None,
+            breaker_open_since: None,
+        }
+    }
+}
+
+/// The inbox's sinks and the configuration's, by name. Without a configuration nothing is known to be new or removed.
+fn lines<'a>(records: &'a [SinkRecord], configured: Option<&'a [SinkOutline]>) -> Vec<Line<'a>> {
+    let sinks = configured.unwrap_or_default();
+    let mut lines: BTreeMap<&str, Line<'a>> =
+        sinks.iter().map(|sink| (sink.name.as_str(), Line::new_sink(sink))).collect();
+    for record in records {
+        let sink = sinks.iter().find(|sink| sink.name == record.name);
+        let line = Line::known(record, sink, configured.is_some() && sink.is_none());
+        lines.insert(record.name.as_str(), line);
+    }
+    lines.into_values().collect()
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<Exit> {
+    let (inbox, configured) = match load_outline(&args.config.config) {
+        Ok(outline) => (outline.inbox, Some(outline.sinks)),
+        Err(problems) => {
+            let inbox = load_inbox(&args.config.config)?;
+            eprintln!("what the configuration says of its sinks cannot be used, so types are missing: {problems}");
+            (inbox, None)
+        }
+    };
+    let records = super::events::open_inbox(&inbox)?.sinks()?;
+    let lines = lines(&records, configured.as_deref());
+    if lines.is_empty() {
+        eprintln!("there is no sink, neither in the configuration nor in the inbox");
+        return Ok(Exit::Finding);
+    }
+    let mut out = Output::stdout();
+    let _ = match args.format {
+        Format::Json => lines.iter().try_for_each(|line| out.json(line)),
+        Format::Table => print_table(&mut out, &shown(&lines)),
+    };
+    out.finish()?;
+    Ok(Exit::Success)
+}
+
+fn shown(lines: &[Line<'_>]) -> comfy_table::Table {
+    let mut shown = table(&["NAME", "STATE", "CURSOR", "LAG", "PARKED", "DEAD", "DELIVERED", "SINCE", "TYPE"]);
+    keep_whole(&mut shown, 8);
+    let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    for line in lines {
+        let since = line.since.as_deref().and_then(|since| since.parse().ok()).map(utc_seconds);
+        shown.add_row(row([
+            line.name,
+            line.state,
+            &or_dash(line.cursor.map(|cursor| cursor.to_string())),
+            &or_dash(line.lag.map(|lag| lag.to_string())),
+            &line.parked.to_string(),
+            &line.dead_letters.to_string(),
+            &line.delivered.to_string(),
+            &or_dash(since),
+            line.r#type.unwrap_or("-"),
+        ]));
+    }
+    shown
+}
+
+/// Has the inbox do something to a sink that it knows.
+fn change(config: &ConfigArgs, name: &SinkName, task: Task, reason: &str) -> anyhow::Result<Exit> {
+    let inbox = load_inbox(&config.config)?;
+    let records = super::events::open_inbox(&inbox)?.sinks()?;
+    if let Some(complaint) = unknown(name, records.iter().map(|record| record.name.as_str())) {
+        eprintln!("error: {complaint}");
+        return Ok(Exit::Finding);
+    }
+    errand::run(config, &inbox, Ask::New(Box::new(new_job(task, reason))))
+}
+
+/// What to say of a name that is none of those; `None` when it is one.
+pub(crate) fn unknown<'a>(name: &SinkName, known: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    if known.clone().any(|known| known == name.as_str()) {
+        return None;
+    }
+    Some(match nearest(name.as_str(), known) {
+        Some(near) => format!("there is no sink '{name}'; did you mean '{near}'?"),
+        None => format!(
+            "there is no sink '{name}': see `ralio-relay sinks list`; one that is new has its place in the log when the \
+             daemon has started with it"
+        ),
+    })
+}
+
+fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
+    let RenameArgs { config, old, new } = args;
+    if old == new {
+        eprintln!("error: the sink has this name already");
+        return Ok(Exit::BadUsage);
+    }
+    let exit = change(&config, &old, Task::Rename { from: old.clone(), to: new.clone() }, "")?;
+    if exit == Exit::Success {
+        let new = clean(new.as_str());
+        eprintln!("Now write name = \"{new}\" in the configuration: it has to say so from the daemon's next start on.");
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::inbox::{ConsumerId, Standing};
+    use crate::model::Seq;
+    use crate::route::Route;
+
+    pub(crate) fn record(name: &str) -> SinkRecord {
+        SinkRecord {
+            id: ConsumerId::new(1),
+            name: SinkName::new(name).unwrap(),
+            cursor: Seq::new(40).unwrap(),
+            lag: 2,
+            parked: 3,
+            dead_letters: 4,
+            delivered: 33,
+            paused_since: None,
+            standing: Standing::default(),
+            created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
+        }
+    }
+
+    pub(crate) fn outline(name: &str) -> SinkOutline {
+        SinkOutline { name: SinkName::new(name).unwrap(), kind: "amqp", route: Route::new(Vec::new()) }
+    }
+
+    #[test]
+    fn the_fields_of_a_list_are_the_documented_ones_in_order() {
+        let (record, outline) = (record("bus"), outline("bus"));
+        let line = serde_json::to_string(&Line::known(&record, Some(&outline), false)).unwrap();
+        let documented = r#"{"name":"bus","type":"amqp","cursor":40,"lag":2,"parked":3,"dead_letters":4,"state":"running","since":"2026-01-31T10:00:00.000000Z","delivered":33,"#;
+        assert!(line.starts_with(documented), "{line}");
+        let line = serde_json::to_value(Line::new_sink(&outline)).unwrap();
+        assert_eq!((&line["state"], &line["cursor"], &line["lag"]), (&"new".into(), &().into(), &().into()));
+    }
+
+    #[test]
+    fn new_and_removed_are_told_by_comparing() {
+        let paused = SinkRecord { paused_since: Some("2026-02-01T10:00:00Z".parse().unwrap()), ..record("b") };
+        let open = Standing { breaker_open_since: paused.paused_since, ..Standing::default() };
+        let records = [record("a"), paused, SinkRecord { standing: open, ..record("c") }];
+        let configured = [outline("b"), outline("c"), outline("d")];
+        let states = |configured: Option<&[SinkOutline]>| {
+            lines(&records, configured).iter().map(|line| (line.name.to_owned(), line.state)).collect::<Vec<_>>()
+        };
+        let state = |name: &str, state| (name.to_owned(), state);
+        let all = [state("a", "removed"), state("b", "paused"), state("c", "open"), state("d", "new")];
+        assert_eq!(states(Some(&configured)), all);
+        assert_eq!(states(None), [state("a", "running"), state("b", "paused"), state("c", "open")]);
+        assert_eq!(lines(&records, None)[1].since.as_deref(), Some("2026-02-01T10:00:00.000000Z"));
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each() {
+        let (records, configured) = ([record("bus")], [outline("bus"), outline("new-one")]);
+        let text = shown(&lines(&records, Some(&configured))).to_string();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("2026-01-31T10:00:00Z") && text.contains("new-one") && text.contains("DELIVERED"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_gets_a_suggestion() {
+        let known = ["ledger", "bus"];
+        let said = |name: &str| unknown(&SinkName::new(name).unwrap(), known.iter().copied());
+        assert_eq!(said("bus"), None);
+        assert_eq!(said("ledgr").unwrap(), "there is no sink 'ledgr'; did you mean 'ledger'?");
+        assert!(said("zzz").unwrap().contains("sinks list"));
+    }
+}

@@ -1,0 +1,308 @@
+//! Every event that one consumer has to deliver and knows of, in lanes: what must be handed over one after the other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::inbox::{Parked, StoredEvent};
+use crate::model::Seq;
+
+/// Events that must be handed over one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum LaneKey {
+    /// Those of one entity of one source.
+    Entity(Arc<str>),
+    /// One event alone.
+    Event(Seq),
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Read, in memory, not yet tried.
+    Ready(Box<StoredEvent>),
+    Flying,
+    Parked,
+}
+
+/// An event that is neither final nor unread.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub state: State,
+    pub lane: LaneKey,
+    pub received_at: Timestamp,
+    pub attempts: u32,
+    pub first_attempt: Option<Timestamp>,
+    /// How long the consumer had stood still by then.
+    pub still: Duration,
+    pub next_attempt: Timestamp,
+    /// Whether the inbox has it as parked, or will with the next record.
+    pub parked: bool,
+    pub refusals: Refusals,
+}
+
+impl Item {
+    /// One that was just read.
+    pub(super) fn read(event: StoredEvent, lane: LaneKey, now: Timestamp) -> Self {
+        Self {
+            lane,
+            received_at: event.received_at,
+            state: State::Ready(Box::new(event)),
+            attempts: 0,
+            first_attempt: None,
+            still: Duration::ZERO,
+            next_attempt: now,
+            parked: false,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// One that is parked in the inbox.
+    pub(super) fn parked(record: &Parked, lane: LaneKey, received_at: Timestamp) -> Self {
+        Self {
+            state: State::Parked,
+            lane,
+            received_at,
+            attempts: record.attempts,
+            first_attempt: record.first_attempt,
+            still: record.still,
+            next_attempt: record.next_attempt,
+            parked: true,
+            refusals: Refusals::default(),
+        }
+    }
+
+    pub(super) fn is_flying(&self) -> bool {
+        matches!(self.state, State::Flying)
+    }
+}
+
+/// How often in a row an event was refused for good, with deliveries of others in between.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refusals {
+    /// The number of the consumer's successes at the last one.
+    last_at: Option<u64>,
+    count: u32,
+}
+
+impl Refusals {
+    /// One more. Refusals without a success in between may have the sink for their cause, and count as one.
+    pub(super) fn count(&mut self, successes: u64) -> u32 {
+        if self.last_at.replace(successes) != Some(successes) {
+            self.count += 1;
+        }
+        self.count
+    }
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    events: BTreeSet<Seq>,
+    /// Which of them is in `ready`, in `timers`, or in flight.
+    raised: Option<Seq>,
+}
+
+/// The events, and which of them can go.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    items: BTreeMap<Seq, Item>,
+    lanes: HashMap<LaneKey, Lane>,
+    /// Heads of lanes that can be delivered now.
+    ready: BTreeSet<Seq>,
+    /// Heads of lanes that are parked, by the time of their next attempt.
+    timers: BTreeSet<(Timestamp, Seq)>,
+    /// Events that hold the cursor back: neither final nor parked.
+    open: BTreeSet<Seq>,
+    flying: usize,
+    parked: usize,
+    ready_bytes: usize,
+}
+
+impl Lanes {
+    pub(super) fn get(&self, seq: Seq) -> Option<&Item> {
+        self.items.get(&seq)
+    }
+
+    /// # Panics
+    /// For an event that is not here: only the consumer itself names events.
+    pub(super) fn item(&mut self, seq: Seq) -> &mut Item {
+        self.items.get_mut(&seq).expect("only what is known is asked for")
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The event that came into the log first.
+    pub(super) fn oldest(&self) -> Option<&Item> {
+        self.items.values().next()
+    }
+
+    pub(super) fn flying(&self) -> usize {
+        self.flying
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// Events that hold the cursor.
+    pub(super) fn open(&self) -> &BTreeSet<Seq> {
+        &self.open
+    }
+
+    /// Bytes of the bodies in memory.
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    pub(super) fn first_ready(&self) -> Option<Seq> {
+        self.ready.first().copied()
+    }
+
+    /// Heads of lanes that are parked, by the time of their next attempt.
+    pub(super) fn timers(&self) -> impl Iterator<Item = (Timestamp, Seq)> {
+        self.timers.iter().copied()
+    }
+
+    /// Whether the first event of a lane is parked.
+    pub(super) fn is_held_up(&self, lane: &LaneKey) -> bool {
+        let head = self.lanes.get(lane).and_then(|lane| lane.events.first());
+        head.is_some_and(|head| self.items[head].parked)
+    }
+
+    pub(super) fn insert(&mut self, seq: Seq, item: Item) {
+        match &item.state {
+            State::Ready(event) => self.ready_bytes += body_bytes(event),
+            State::Flying => self.flying += 1,
+            State::Parked => {}
+        }
+        if item.parked {
+            self.parked += 1;
+        } else {
+            self.open.insert(seq);
+        }
+        let lane = item.lane.clone();
+        self.items.insert(seq, item);
+        self.lanes.entry(lane.clone()).or_default().events.insert(seq);
+        self.raise(&lane);
+    }
+
+    /// The head of a lane takes off. Returns its body, where that is in memory.
+    pub(super) fn fly(&mut self, seq: Seq) -> Option<Box<StoredEvent>> {
+        let at = self.items[&seq].next_attempt;
+        self.ready.remove(&seq);
+        self.timers.remove(&(at, seq));
+        self.change(seq, State::Flying)
+    }
+
+    /// Sets an event aside: in flight until now, or behind one that is set aside.
+    pub(super) fn park(&mut self, seq: Seq, next_attempt: Timestamp) -> Parked {
+        self.change(seq, State::Parked);
+        let item = self.items.get_mut(&seq).expect("only what is known is parked");
+        item.next_attempt = next_attempt;
+        if !item.parked {
+            item.parked = true;
+            self.parked += 1;
+            self.open.remove(&seq);
+        }
+        let (attempts, first_attempt, still) = (item.attempts, item.first_attempt, item.still);
+        let lane = item.lane.clone();
+        self.lower(&lane, seq);
+        self.raise(&lane);
+        Parked { seq, attempts, first_attempt, still, next_attempt }
+    }
+
+    /// The events of its lane after this one that hold the cursor.
+    pub(super) fn open_behind(&self, seq: Seq) -> Vec<Seq> {
+        let behind = self.lanes[&self.items[&seq].lane].events.range(seq.next()..);
+        behind.copied().filter(|other| !self.items[other].parked).collect()
+    }
+
+    /// The event is final; its lane goes on.
+    pub(super) fn remove(&mut self, seq: Seq) -> Item {
+        self.change(seq, State::Parked);
+        let item = self.items.remove(&seq).expect("only what is known ends");
+        self.timers.remove(&(item.next_attempt, seq));
+        if item.parked {
+            self.parked -= 1;
+        } else {
+            self.open.remove(&seq);
+        }
+        self.lower(&item.lane, seq);
+        let lane = self.lanes.get_mut(&item.lane).expect("an item has a lane");
+        lane.events.remove(&seq);
+        if lane.events.is_empty() {
+            self.lanes.remove(&item.lane);
+        } else {
+            self.raise(&item.lane);
+        }
+        item
+    }
+
+    /// No parked event waits for longer than until `latest`.
+    pub(super) fn no_later_than(&mut self, latest: Timestamp) {
+        while let Some(&(at, seq)) = self.timers.last().filter(|(at, _)| *at > latest) {
+            self.timers.remove(&(at, seq));
+            self.item(seq).next_attempt = latest;
+            self.timers.insert((latest, seq));
+        }
+    }
+
+    /// No parked event waits for its time any more.
+    pub(super) fn all_due(&mut self, now: Timestamp) {
+        for item in self.items.values_mut().filter(|item| matches!(item.state, State::Parked)) {
+            item.next_attempt = item.next_attempt.min(now);
+        }
+        self.timers = std::mem::take(&mut self.timers).into_iter().map(|(at, seq)| (at.min(now), seq)).collect();
+    }
+
+    /// Returns what was in memory of it.
+    fn change(&mut self, seq: Seq, state: State) -> Option<Box<StoredEvent>> {
+        let item = self.items.get_mut(&seq).expect("only what is known changes");
+        self.flying += usize::from(matches!(state, State::Flying));
+        match std::mem::replace(&mut item.state, state) {
+            State::Ready(event) => {
+                self.ready_bytes -= body_bytes(&event);
+                Some(event)
+            }
+            State::Flying => {
+                self.flying -= 1;
+                None
+            }
+            State::Parked => None,
+        }
+    }
+
+    fn lower(&mut self, lane: &LaneKey, seq: Seq) {
+        if let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.raised == Some(seq)) {
+            lane.raised = None;
+        }
+    }
+
+    /// Makes the first event of a lane deliverable, now or at its time, unless one of them is in flight.
+    fn raise(&mut self, lane: &LaneKey) {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let Some(&head) = lane.events.first() else { return };
+        if let Some(raised) = lane.raised {
+            let item = &self.items[&raised];
+            if raised == head || item.is_flying() {
+                return;
+            }
+            self.ready.remove(&raised);
+            self.timers.remove(&(item.next_attempt, raised));
+        }
+        lane.raised = Some(head);
+        let item = &self.items[&head];
+        match item.state {
+            State::Ready(_) => _ = self.ready.insert(head),
+            State::Parked => _ = self.timers.insert((item.next_attempt, head)),
+            State::Flying => {}
+        }
+    }
+}
+
+fn body_bytes(event: &StoredEvent) -> usize {
+    event.body.as_ref().map_or(0, bytes::Bytes::len)
+}

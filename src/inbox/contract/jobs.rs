@@ -1,0 +1,249 @@
+//! Jobs.
+
+use super::*;
+use crate::inbox::{Advance, Change, Job, JobState, JobUpdate, QuarantineFilter, Unavailable};
+
+fn paused(id: ConsumerId) -> Effect {
+    Effect { consumer: id, change: Change::Paused }
+}
+
+pub(in crate::inbox) async fn a_job_waits_until_it_has_ended(inbox: &dyn Inbox) {
+    let asked = NewJob { reason: "näher".to_owned(), ..job(replay("bus", 1, 9)) };
+    let first = inbox.submit(asked.clone()).await.unwrap();
+    let second = inbox.submit(job(Task::Pause { sink: sink("bus") })).await.unwrap();
+    let open = inbox.open_jobs().await.unwrap();
+    assert_eq!(open.iter().map(|job| job.id).collect::<Vec<_>>(), [first, second]);
+    let Job { task, who, reason, created_at, ended_at, state, done, failed, total, message, .. } = open[0].clone();
+    assert_eq!((task, who, reason, created_at), (asked.task, asked.who, asked.reason, asked.at));
+    assert_eq!((state, ended_at, done, failed, total, message), (JobState::Queued, None, 0, 0, None, String::new()));
+    let going = JobUpdate { state: Some(JobState::Running), done: 2, failed: 1, total: Some(9), message: None };
+    inbox.update_job(first, going).await.unwrap();
+    inbox
+        .update_job(first, JobUpdate { done: 3, message: Some("hm".to_owned()), ..JobUpdate::default() })
+        .await
+        .unwrap();
+    let open = inbox.open_jobs().await.unwrap();
+    assert_eq!((open[0].state, open[0].done, open[0].failed), (JobState::Running, 5, 1));
+    assert_eq!((open[0].total, open[0].message.as_str()), (Some(9), "hm"));
+    inbox.update_job(first, JobUpdate { state: Some(JobState::Done), ..JobUpdate::default() }).await.unwrap();
+    assert_eq!(inbox.open_jobs().await.unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [second]);
+    // It has ended: nothing changes it any more, and it is not carried out.
+    inbox.update_job(first, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await.unwrap();
+    assert_eq!(inbox.open_jobs().await.unwrap().len(), 1);
+    assert!(inbox.advance(first).await.unwrap().ended);
+    let nothing = JobId::new(77);
+    assert!(matches!(inbox.advance(nothing).await, Err(Unavailable::Storage(_))));
+    assert!(matches!(inbox.update_job(nothing, JobUpdate::default()).await, Err(Unavailable::Storage(_))));
+    assert_eq!(inbox.trouble(), None);
+}
+
+pub(in crate::inbox) async fn a_paused_sink_stands_still_with_its_replays(inbox: &dyn Inbox) {
+    fill(inbox, 2).await;
+    let (bus, other) = (register(inbox, "bus").await, register(inbox, "other").await);
+    let replay = inbox.submit(job(replay("bus", 1, 2))).await.unwrap();
+    let replayed = inbox.consumer(Registration::Replay { job: replay }, "*".to_owned()).await.unwrap();
+    let before = now();
+    let (_, effects) = carry_out(inbox, Task::Pause { sink: sink("bus") }).await;
+    assert_eq!(effects, [paused(bus.id), paused(replayed.id)]);
+    let state = register(inbox, "bus").await;
+    assert!(state.paused && state.standing.still_since.is_some_and(|since| since >= before), "{state:?}");
+    assert!(!register(inbox, "other").await.paused);
+    assert!(inbox.consumer(Registration::Replay { job: replay }, "*".to_owned()).await.unwrap().paused);
+    assert_eq!(carry_out(inbox, Task::Pause { sink: sink("bus") }).await.1, [], "it is already");
+    // A crash came before the consumer had recorded that it stands still.
+    inbox.record(progress(bus.id, 0)).await.unwrap();
+    assert_eq!(register(inbox, "bus").await.standing.still_since, state.standing.still_since);
+
+    let (_, effects) = carry_out(inbox, Task::Resume { sink: sink("bus") }).await;
+    assert_eq!(effects[0], Effect { consumer: bus.id, change: Change::Resumed });
+    let state = register(inbox, "bus").await;
+    assert!(!state.paused && state.standing.still_since.is_none());
+    assert_eq!(carry_out(inbox, Task::Resume { sink: sink("other") }).await.1, []);
+    assert!(!register(inbox, "other").await.paused);
+    assert_ne!(other.id, bus.id);
+}
+
+pub(in crate::inbox) async fn the_time_of_a_pause_is_kept_but_not_that_of_an_open_breaker(inbox: &dyn Inbox) {
+    let bus = register(inbox, "bus").await;
+    let hours = |hours: i64| std::time::Duration::from_secs(u64::try_from(hours * 3600).unwrap());
+    let since = now() - hours(2);
+    let pause = || carry_out(inbox, Task::Pause { sink: sink("bus") });
+    let resume = || carry_out(inbox, Task::Resume { sink: sink("bus") });
+    pause().await;
+    let still = Standing { still_since: Some(since), still: hours(1), breaker_open_since: None };
+    inbox.record(Progress { standing: still, ..progress(bus.id, 0) }).await.unwrap();
+    resume().await;
+    let standing = register(inbox, "bus").await.standing;
+    assert!(standing.still >= hours(3) && standing.still < hours(4), "{standing:?}");
+    pause().await;
+    let open = Standing { breaker_open_since: Some(since), ..still };
+    inbox.record(Progress { standing: open, ..progress(bus.id, 0) }).await.unwrap();
+    resume().await;
+    assert_eq!(register(inbox, "bus").await.standing, open, "it stands still all the same");
+    // Neither paused nor open: a crash came before the consumer had recorded that it goes on.
+    inbox.record(Progress { standing: still, ..progress(bus.id, 0) }).await.unwrap();
+    let standing = register(inbox, "bus").await.standing;
+    assert!(standing.still_since.is_none() && standing.still >= hours(3), "{standing:?}");
+}
+
+pub(in crate::inbox) async fn dead_letters_are_tried_again_where_they_left_off(inbox: &dyn Inbox) {
+    fill(inbox, 4).await;
+    let (bus, other) = (register(inbox, "bus").await, register(inbox, "other").await);
+    for id in [bus.id, other.id] {
+        let dead = vec![DeadLetter { attempts: 3, ..letter(1, "no") }, letter(2, "conflict"), letter(4, "no")];
+        inbox.record(Progress { dead, ..progress(id, 4) }).await.unwrap();
+    }
+    let which = LetterFilter { reason: Some("no".to_owned()), ..letters_of("bus") };
+    let (_, effects) = carry_out(inbox, Task::Retry { letters: which.clone() }).await;
+    let state = register(inbox, "bus").await;
+    assert_eq!(effects, [Effect { consumer: bus.id, change: Change::Revived(state.parked.clone()) }]);
+    let parked: Vec<_> = state.parked.iter().map(|event| (event.seq.get(), event.attempts)).collect();
+    assert_eq!((parked, state.dead_letters), (vec![(1, 3), (4, 1)], 1));
+    assert!(state.parked.iter().all(|event| event.first_attempt.is_none() && event.next_attempt <= now()));
+    assert_eq!(register(inbox, "other").await.dead_letters, 3);
+    assert_eq!(carry_out(inbox, Task::Retry { letters: which }).await.1, [], "there are no more");
+    // It comes to nothing again: a new dead letter.
+    inbox.record(Progress { unpark: vec![seq(1)], dead: vec![letter(1, "no")], ..progress(bus.id, 4) }).await.unwrap();
+    let state = register(inbox, "bus").await;
+    assert_eq!((state.parked.len(), state.dead_letters), (1, 2));
+}
+
+pub(in crate::inbox) async fn discarded_dead_letters_are_decided_about(inbox: &dyn Inbox) {
+    fill(inbox, 3).await;
+    let bus = register(inbox, "bus").await;
+    let dead = (1..=3).map(|at| letter(at, "no")).collect();
+    inbox.record(Progress { dead, ..progress(bus.id, 0) }).await.unwrap();
+    let which = LetterFilter { event_id: Some("e2".to_owned()), ..LetterFilter::default() };
+    let (_, effects) = carry_out(inbox, Task::Discard { letters: which }).await;
+    assert_eq!(effects, [Effect { consumer: bus.id, change: Change::Discarded(1) }]);
+    let state = register(inbox, "bus").await;
+    assert_eq!((state.dead_letters, state.done_above.len()), (2, 3), "it is as final as before");
+    assert_eq!(carry_out(inbox, retry("bus")).await.1.len(), 1);
+    let parked: Vec<_> = register(inbox, "bus").await.parked.iter().map(|event| event.seq.get()).collect();
+    assert_eq!(parked, [1, 3], "what is discarded stays so");
+}
+
+pub(in crate::inbox) async fn a_consumer_never_has_more_parked_than_it_can_hold(inbox: &dyn Inbox) {
+    fill(inbox, 12).await;
+    let bus = register(inbox, "bus").await;
+    let park = (100..10_090).map(|at| parked(at, 0)).collect();
+    let dead = (1..=12).map(|at| letter(at, "no")).collect();
+    inbox.record(Progress { park, dead, ..progress(bus.id, 12) }).await.unwrap();
+    let id = inbox.submit(job(retry("bus"))).await.unwrap();
+    let revived = |advance: &Advance| match advance.effects.as_slice() {
+        [Effect { change: Change::Revived(parked), .. }] => parked.len(),
+        other => other.len(),
+    };
+    let first = inbox.advance(id).await.unwrap();
+    assert_eq!((revived(&first), first.must_wait, first.ended), (10, true, false));
+    let second = inbox.advance(id).await.unwrap();
+    assert_eq!((revived(&second), second.must_wait, second.ended), (0, true, false));
+    inbox.record(Progress { unpark: vec![seq(100), seq(101), seq(102)], ..progress(bus.id, 12) }).await.unwrap();
+    let third = inbox.advance(id).await.unwrap();
+    assert_eq!((revived(&third), third.must_wait, third.ended), (2, false, true));
+}
+
+/// Both are taken up anew behind the last one, and never what came in meanwhile.
+pub(in crate::inbox) async fn a_job_of_many_portions_ends(inbox: &dyn Inbox) {
+    fill(inbox, 1200).await;
+    let bus = register(inbox, "bus").await;
+    let dead = (1..=1200).map(|at| letter(at, "no")).collect();
+    inbox.record(Progress { dead, ..progress(bus.id, 1200) }).await.unwrap();
+    let id = inbox.submit(job(retry("bus"))).await.unwrap();
+    let mut portions = Vec::new();
+    loop {
+        let advance = inbox.advance(id).await.unwrap();
+        let revived: Vec<_> = advance
+            .effects
+            .iter()
+            .flat_map(|effect| match &effect.change {
+                Change::Revived(parked) => parked.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        portions.push(revived.len());
+        assert!(portions.len() < 10, "it never ends: {portions:?}");
+        // All of them come to nothing at once.
+        let unpark = revived.iter().map(|event| event.seq).collect();
+        let dead = revived.iter().map(|event| letter(event.seq.get(), "again")).collect();
+        inbox.record(Progress { unpark, dead, ..progress(bus.id, 1200) }).await.unwrap();
+        if advance.ended {
+            break;
+        }
+    }
+    assert_eq!(portions, [500, 500, 200]);
+    assert_eq!(register(inbox, "bus").await.dead_letters, 1200);
+}
+
+/// Waits for what is written behind everything else.
+async fn in_quarantine(inbox: &dyn Inbox, count: usize) -> Vec<i64> {
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        loop {
+            let requests = inbox.quarantined(QuarantineFilter::default(), 0, 100).await.unwrap();
+            if requests.len() == count {
+                return requests.iter().map(|request| request.id).collect();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("they are written")
+}
+
+pub(in crate::inbox) async fn requests_leave_the_quarantine_once(inbox: &dyn Inbox) {
+    for n in 1..=4 {
+        inbox.quarantine(refused(&format!("192.0.2.{n}"), &format!("body {n}")));
+    }
+    let ids = in_quarantine(inbox, 4).await;
+    let some = QuarantineFilter { ids: vec![ids[0], ids[2], ids[3]], ..QuarantineFilter::default() };
+    let read = inbox.quarantined(some.clone(), 0, 2).await.unwrap();
+    assert_eq!(read.iter().map(|request| request.id).collect::<Vec<_>>(), [ids[0], ids[2]]);
+    assert_eq!(read[1].body.as_deref(), Some(&b"body 3"[..]));
+    assert_eq!(read[1].content_type.as_deref(), Some("application/json"));
+    let rest = inbox.quarantined(some.clone(), ids[2], 2).await.unwrap();
+    assert_eq!(rest.iter().map(|request| request.id).collect::<Vec<_>>(), [ids[3]]);
+    inbox.release(vec![ids[0], ids[1], 77]).await.unwrap();
+    assert_eq!(in_quarantine(inbox, 2).await, ids[2..]);
+    let nobody = QuarantineFilter { source: Some("nobody".to_owned()), ..QuarantineFilter::default() };
+    carry_out(inbox, Task::Purge { requests: nobody }).await;
+    in_quarantine(inbox, 2).await;
+    carry_out(inbox, Task::Purge { requests: some }).await;
+    in_quarantine(inbox, 0).await;
+    // Its share is free again.
+    inbox.quarantine(refused("192.0.2.1", "body 1"));
+    in_quarantine(inbox, 1).await;
+}
+
+pub(in crate::inbox) async fn bodies_go_when_nobody_needs_them(inbox: &dyn Inbox) {
+    fill(inbox, 9).await;
+    let bus = register(inbox, "bus").await;
+    let park = vec![parked(2, 1)];
+    let dead = vec![letter(3, "no"), letter(4, "no")];
+    inbox.record(Progress { park, dead, ..progress(bus.id, 8) }).await.unwrap();
+    let gone = LetterFilter { event_id: Some("e4".to_owned()), ..LetterFilter::default() };
+    carry_out(inbox, Task::Discard { letters: gone }).await;
+    let replay = inbox.submit(job(replay("bus", 6, 7))).await.unwrap();
+    let prune = |sinks: &[&str]| Task::Prune { before: now(), sinks: sinks.iter().map(|name| sink(name)).collect() };
+    let bodies = || async {
+        let events = inbox.read((1..=9).map(seq).collect()).await.unwrap();
+        events.iter().filter(|event| event.body.is_some()).map(|event| event.seq.get()).collect::<Vec<_>>()
+    };
+    carry_out(inbox, prune(&["bus", "unborn"])).await;
+    assert_eq!(bodies().await.len(), 9, "a sink that has not begun may need them all");
+    carry_out(inbox, Task::Prune { before: Timestamp::UNIX_EPOCH, sinks: vec![sink("bus")] }).await;
+    assert_eq!(bodies().await.len(), 9, "they are not old enough");
+    carry_out(inbox, prune(&["bus"])).await;
+    assert_eq!(bodies().await, [2, 3, 6, 7, 9]);
+    // The replay goes on and sets one aside; the parked event is delivered.
+    let replayed = inbox.consumer(Registration::Replay { job: replay }, "*".to_owned()).await.unwrap();
+    inbox.record(Progress { park: vec![parked(6, 1)], ..progress(replayed.id, 7) }).await.unwrap();
+    inbox.record(Progress { unpark: vec![seq(2)], ..progress(bus.id, 8) }).await.unwrap();
+    carry_out(inbox, prune(&["bus"])).await;
+    assert_eq!(bodies().await, [3, 6, 9]);
+    inbox.update_job(replay, JobUpdate { state: Some(JobState::Cancelled), ..JobUpdate::default() }).await.unwrap();
+    carry_out(inbox, prune(&[])).await;
+    assert_eq!(bodies().await, [0; 0], "no sink is left that could need them");
+    // A dead letter without a body is not tried again.
+    let (_, effects) = carry_out(inbox, retry("bus")).await;
+    let state = register(inbox, "bus").await;
+    assert_eq!((effects, state.dead_letters, state.parked.len()), (vec![], 1, 0));
+}

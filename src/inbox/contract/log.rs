@@ -1,0 +1,83 @@
+//! Reading the log.
+
+use super::*;
+use crate::inbox::Slice;
+use crate::model::Category;
+
+fn places(slice: &Slice) -> Vec<i64> {
+    slice.events.iter().map(|event| event.seq.get()).collect()
+}
+
+/// Every selected place, by reads of `limit`.
+async fn walk(inbox: &dyn Inbox, of: &Selection, limit: usize) -> Vec<i64> {
+    let (mut after, mut found) = (Seq::ZERO, Vec::new());
+    while after < of.last {
+        let slice = inbox.read_after(after, limit, Some(of.clone())).await.unwrap();
+        assert!(slice.events.len() <= limit && slice.read_to > after, "{slice:?}");
+        assert!(slice.events.iter().all(|event| event.seq > after && event.seq <= slice.read_to));
+        found.extend(places(&slice));
+        after = slice.read_to;
+    }
+    assert_eq!(after, of.last);
+    found
+}
+
+pub(in crate::inbox) async fn what_is_read_is_what_was_asked_for(inbox: &dyn Inbox) {
+    for n in 1..=900 {
+        let (source, state) = (if n % 3 == 0 { "two" } else { "one" }, if n % 2 == 0 { "COMPLETED" } else { "FAILED" });
+        append(inbox, source, &payin(&format!("e{n}"), &format!("o{}", n % 30), state)).await;
+    }
+    append(inbox, "one", r#"{"eventId":"kyc","eventType":"kyc_state_updated"}"#).await;
+    let all = EventFilter::default;
+    let which = |keep: &dyn Fn(i64) -> bool, from: i64, to: i64| (from..=to).filter(|&n| keep(n)).collect::<Vec<_>>();
+    let types = |types: &str| EventFilter { types: vec![types.to_owned()], ..all() };
+    for limit in [1, 7, 256, 5000] {
+        assert_eq!(walk(inbox, &selection(all(), 5, 20), limit).await, which(&|_| true, 5, 20));
+        let failed = selection(types("payin.f*"), 2, 901);
+        assert_eq!(walk(inbox, &failed, limit).await, which(&|n| n % 2 == 1, 2, 900));
+        let keyed = selection(EventFilter { key: Some("o7".to_owned()), ..all() }, 8, 600);
+        assert_eq!(walk(inbox, &keyed, limit).await, which(&|n| n % 30 == 7, 8, 600));
+        let both = EventFilter { key: Some("o6".to_owned()), source: Some("two".to_owned()), ..types("payin.c*") };
+        assert_eq!(walk(inbox, &selection(both, 1, 901), limit).await, which(&|n| n % 30 == 6, 1, 900));
+        let id = selection(EventFilter { id: Some("e77".to_owned()), ..all() }, 1, 901);
+        assert_eq!(walk(inbox, &id, limit).await, [77]);
+        let search = selection(EventFilter { search: Some("\"e33".to_owned()), ..all() }, 1, 901);
+        assert_eq!(walk(inbox, &search, limit).await, which(&|n| n == 33 || n / 10 == 33, 1, 900));
+        let kyc = selection(EventFilter { categories: vec![Category::Kyc], ..all() }, 1, 901);
+        assert_eq!(walk(inbox, &kyc, limit).await, [901]);
+        let state = selection(EventFilter { state: Some("failed".to_owned()), ..all() }, 890, 900);
+        assert_eq!(walk(inbox, &state, limit).await, which(&|n| n % 2 == 1, 890, 900));
+        let long_ago = selection(EventFilter { until: Some(Timestamp::UNIX_EPOCH), ..all() }, 1, 901);
+        assert_eq!(walk(inbox, &long_ago, limit).await, [0; 0]);
+    }
+}
+
+pub(in crate::inbox) async fn reading_ends_where_the_log_or_the_selection_does(inbox: &dyn Inbox) {
+    fill(inbox, 5).await;
+    let read = |after, limit, of| async move { inbox.read_after(seq(after), limit, of).await.unwrap() };
+    let to = |slice: Slice| (places(&slice), slice.read_to.get());
+    assert_eq!(to(read(0, 100, None).await), (vec![1, 2, 3, 4, 5], 5));
+    assert_eq!(to(read(5, 100, None).await), (vec![], 5));
+    let some = |first, last| Some(selection(EventFilter::default(), first, last));
+    assert_eq!(to(read(0, 100, some(1, 99)).await), (vec![1, 2, 3, 4, 5], 5), "not past the head");
+    assert_eq!(to(read(5, 100, some(1, 99)).await), (vec![], 5));
+    assert_eq!(to(read(0, 100, some(2, 3)).await), (vec![2, 3], 3), "not past the selection");
+    assert_eq!(to(read(3, 100, some(2, 3)).await), (vec![], 3));
+    assert_eq!(to(read(4, 100, some(2, 3)).await), (vec![], 4));
+    assert_eq!(to(read(0, 1, some(2, 3)).await), (vec![2], 2));
+    assert_eq!(to(read(0, 0, some(2, 3)).await), (vec![], 0));
+    assert_eq!(to(read(0, 100, some(4, 3)).await), (vec![], 3), "an empty one");
+    let slice = read(0, 100, some(3, 3)).await;
+    assert_eq!(slice.events[0].body.as_deref(), Some(payin("e3", "o3", "COMPLETED").as_bytes()));
+}
+
+pub(in crate::inbox) async fn large_bodies_make_short_reads(inbox: &dyn Inbox) {
+    let pad = "x".repeat(1 << 20);
+    for n in 1..=12 {
+        append(inbox, "one", &format!(r#"{{"eventId":"{n}","eventType":"payin_completed","pad":"{pad}"}}"#)).await;
+    }
+    for of in [None, Some(selection(EventFilter::default(), 1, 12))] {
+        let slice = inbox.read_after(Seq::ZERO, 100, of).await.unwrap();
+        assert_eq!((slice.events.len(), slice.read_to), (8, seq(8)));
+    }
+}

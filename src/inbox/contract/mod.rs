@@ -1,0 +1,139 @@
+//! What every inbox must do, whatever it is stored in: each function is given a fresh one, and uses nothing but the
+//! trait. See `sqlite/tests/contract.rs` for how they are run.
+
+pub(in crate::inbox) mod consumers;
+pub(in crate::inbox) mod jobs;
+pub(in crate::inbox) mod log;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{
+    Appended, Attempt, ConsumerId, ConsumerState, DeadLetter, Effect, EventFilter, Inbox, LetterFilter, NewEvent,
+    NewJob, Parked, Progress, Refused, Registration, Selection, Standing, Task,
+};
+use crate::model::{JobId, Outcome, Seq, SinkName, SourceName, Start};
+use crate::verify::{Keys, Unverified, sign};
+
+const SECRET: &[u8] = b"secret";
+
+fn delivery(source: &str, body: &str, signature: String) -> Unverified {
+    Unverified {
+        source: SourceName::new(source).unwrap(),
+        signatures: vec![Bytes::from(signature)],
+        content_type: Some("application/json".to_owned()),
+        headers: vec![("user-agent".to_owned(), "test".to_owned())],
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+pub(in crate::inbox) fn new_event(source: &str, body: &str) -> NewEvent {
+    let keys = Keys::new(&[SECRET]).unwrap();
+    let verified = delivery(source, body, sign(SECRET, body.as_bytes())).verify(&keys).unwrap();
+    NewEvent::new(verified, now())
+}
+
+pub(in crate::inbox) fn refused(peer: &str, body: &str) -> Refused {
+    let keys = Keys::new(&[SECRET]).unwrap();
+    let rejected = delivery("one", body, "00".repeat(32)).verify(&keys).unwrap_err();
+    Refused { rejected, peer: peer.parse::<IpAddr>().unwrap(), received_at: now() }
+}
+
+pub(in crate::inbox) fn payin(id: &str, order: &str, state: &str) -> String {
+    let event_type = state.to_lowercase();
+    format!(
+        r#"{{"eventId":"{id}","eventType":"payin_{event_type}","data":{{"orderId":"{order}","status":"{state}"}}}}"#
+    )
+}
+
+/// As precise as what is stored.
+pub(in crate::inbox) fn now() -> Timestamp {
+    Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap()
+}
+
+pub(in crate::inbox) fn seq(value: i64) -> Seq {
+    Seq::new(value).unwrap()
+}
+
+pub(in crate::inbox) fn sink(name: &str) -> SinkName {
+    SinkName::new(name).unwrap()
+}
+
+pub(in crate::inbox) async fn append(inbox: &dyn Inbox, source: &str, body: &str) -> Appended {
+    inbox.append(new_event(source, body)).await.unwrap()
+}
+
+/// So many payins, each of an order of its own.
+pub(in crate::inbox) async fn fill(inbox: &dyn Inbox, count: i64) {
+    for n in 1..=count {
+        append(inbox, "one", &payin(&format!("e{n}"), &format!("o{n}"), "COMPLETED")).await;
+    }
+}
+
+pub(in crate::inbox) async fn register(inbox: &dyn Inbox, name: &str) -> ConsumerState {
+    inbox.consumer(Registration::Sink { name: sink(name), start: Start::Earliest }, "*".to_owned()).await.unwrap()
+}
+
+/// Nothing but a cursor.
+pub(in crate::inbox) fn progress(consumer: ConsumerId, cursor: i64) -> Progress {
+    Progress {
+        consumer,
+        cursor: seq(cursor),
+        attempts: vec![],
+        park: vec![],
+        unpark: vec![],
+        dead: vec![],
+        discarded: vec![],
+        standing: Standing::default(),
+    }
+}
+
+pub(in crate::inbox) fn attempt(at: i64, n: u32, outcome: Outcome) -> Attempt {
+    Attempt { seq: seq(at), n, at: now(), latency: Duration::from_millis(3), outcome }
+}
+
+pub(in crate::inbox) fn parked(at: i64, attempts: u32) -> Parked {
+    let first_attempt = (attempts > 0).then(now);
+    Parked { seq: seq(at), attempts, first_attempt, still: Duration::from_secs(5), next_attempt: now() }
+}
+
+pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {
+    DeadLetter { seq: seq(at), attempts: 1, reason: reason.to_owned(), at: now() }
+}
+
+pub(in crate::inbox) fn job(task: Task) -> NewJob {
+    NewJob { task, who: "ada".to_owned(), reason: "because".to_owned(), total: None, at: now() }
+}
+
+/// Has a job carried out to its end.
+pub(in crate::inbox) async fn carry_out(inbox: &dyn Inbox, task: Task) -> (JobId, Vec<Effect>) {
+    let id = inbox.submit(job(task)).await.unwrap();
+    let mut effects = Vec::new();
+    loop {
+        let advance = inbox.advance(id).await.unwrap();
+        assert!(!advance.must_wait);
+        effects.extend(advance.effects);
+        if advance.ended {
+            return (id, effects);
+        }
+    }
+}
+
+pub(in crate::inbox) fn retry(sink: &str) -> Task {
+    Task::Retry { letters: letters_of(sink) }
+}
+
+pub(in crate::inbox) fn letters_of(name: &str) -> LetterFilter {
+    LetterFilter { sink: Some(sink(name)), ..LetterFilter::default() }
+}
+
+pub(in crate::inbox) fn selection(filter: EventFilter, first: i64, last: i64) -> Selection {
+    Selection { filter, first: seq(first), last: seq(last) }
+}
+
+pub(in crate::inbox) fn replay(name: &str, first: i64, last: i64) -> Task {
+    Task::Replay { sink: sink(name), selection: selection(EventFilter::default(), first, last), rate: None }
+}

@@ -1,0 +1,227 @@
+//! Jobs in the database: stored, and carried out portion by portion. A portion's effect, the place it has come to and
+//! the job's end are in one transaction, so that a crash between two portions repeats nothing.
+
+mod letters;
+mod prune;
+mod quarantine;
+mod sinks;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+#[cfg(test)]
+pub(super) use self::prune::PAGE as PRUNABLE;
+pub(super) use self::prune::Prunable;
+use super::consumer;
+use super::fault::Fault;
+use super::quarantine::Removed;
+use crate::inbox::{Advance, Effect, Job, JobState, JobUpdate, NewJob, Task, from_micros, micros};
+use crate::model::JobId;
+
+/// Rows that one portion looks at.
+pub(super) const PORTION: usize = 500;
+/// Bytes of the bodies that one portion drops: each is read to find its pages.
+const PORTION_BYTES: u64 = 8 << 20;
+
+/// A job, and how far its portions have come.
+pub(super) struct Stored {
+    pub(super) job: Job,
+    place: i64,
+    upto: i64,
+    bytes: u64,
+}
+
+/// The columns of [`from_row`].
+pub(super) const JOB: &str = "SELECT id, task, who, reason, created_at, ended_at, state, done, failed, total, message,
+    place, coalesce(upto, 0), bytes FROM jobs";
+
+/// Reads a row of [`JOB`].
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let job = Job {
+        id: JobId::new(row.get(0)?),
+        task: super::rows::json(row, 1)?,
+        who: row.get(2)?,
+        reason: row.get(3)?,
+        created_at: from_micros(row.get(4)?),
+        ended_at: row.get::<_, Option<i64>>(5)?.map(from_micros),
+        state: row.get::<_, super::rows::Stored<_>>(6)?.0,
+        done: row.get(7)?,
+        failed: row.get(8)?,
+        total: row.get(9)?,
+        message: row.get(10)?,
+    };
+    Ok(Stored { job, place: row.get(11)?, upto: row.get(12)?, bytes: row.get(13)? })
+}
+
+/// Stores a job, to be carried out.
+pub(super) fn insert(connection: &Connection, job: &NewJob) -> rusqlite::Result<JobId> {
+    let NewJob { task, who, reason, total, at } = job;
+    let task = serde_json::to_string(task).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO jobs (task, who, reason, created_at, state, total) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![task, who, reason, micros(*at), code(JobState::Queued), total])?;
+    Ok(JobId::new(connection.last_insert_rowid()))
+}
+
+/// A job as stored.
+pub(super) fn load(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Stored>> {
+    connection.prepare_cached(&format!("{JOB} WHERE id = ?1"))?.query_row([id.get()], from_row).optional()
+}
+
+/// The jobs that have not ended, in order. One that this version cannot read is left for another.
+pub(super) fn open(connection: &Connection) -> rusqlite::Result<Vec<Job>> {
+    let mut rows = connection.prepare_cached(&format!("{JOB} WHERE state <= 2 ORDER BY id"))?;
+    let mut rows = rows.query([])?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        match from_row(row) {
+            Ok(stored) => jobs.push(stored.job),
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+                tracing::warn!(job = row.get::<_, i64>(0)?, %error, "a job cannot be read, and waits");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(jobs)
+}
+
+/// What one portion came to.
+#[derive(Default)]
+struct Step {
+    place: i64,
+    done: u64,
+    failed: u64,
+    bytes: u64,
+    effects: Vec<Effect>,
+    must_wait: bool,
+    /// How the job ended, where it did.
+    end: Option<(JobState, String)>,
+    removed: Vec<Removed>,
+}
+
+impl Step {
+    fn ended(state: JobState, message: String) -> Self {
+        Self { end: Some((state, message)), ..Self::default() }
+    }
+
+    fn failed(message: String) -> Self {
+        Self::ended(JobState::Failed, message)
+    }
+
+    fn done(message: String) -> Self {
+        Self::ended(JobState::Done, message)
+    }
+}
+
+/// Carries out the next portion, in the caller's transaction. What cannot be done ends the job as failed.
+pub(super) fn advance(connection: &Connection, id: JobId, now: Timestamp) -> Result<(Advance, Vec<Removed>), Fault> {
+    let mut stored = load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?;
+    if stored.job.state.has_ended() {
+        return Ok((Advance { ended: true, ..Advance::default() }, Vec::new()));
+    }
+    if stored.job.state == JobState::Queued {
+        stored.upto = last_of(connection, &stored.job.task)?;
+    }
+    connection.execute_batch("SAVEPOINT portion")?;
+    let step = match step(connection, &stored, now) {
+        Ok(step) => step,
+        Err(Fault::Refused(why)) => {
+            connection.execute_batch("ROLLBACK TO portion")?;
+            Step { place: stored.place, ..Step::failed(why) }
+        }
+        Err(fault @ Fault::Storage(_)) => return Err(fault),
+    };
+    connection.execute_batch("RELEASE portion")?;
+    let (state, message) = step.end.clone().unwrap_or((JobState::Running, String::new()));
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, ended_at = ?3, message = ?4, place = ?5, upto = ?6, done = done + ?7,
+                 failed = failed + ?8, bytes = bytes + ?9 WHERE id = ?1",
+        )?
+        .execute(params![
+            id.get(),
+            code(state),
+            state.has_ended().then(|| micros(now)),
+            message,
+            step.place,
+            stored.upto,
+            step.done,
+            step.failed,
+            step.bytes
+        ])?;
+    let advance = Advance { effects: step.effects, ended: state.has_ended(), must_wait: step.must_wait };
+    Ok((advance, step.removed))
+}
+
+/// What comes in while a job runs is none of its business: without an end, it might never come to one.
+fn last_of(connection: &Connection, task: &Task) -> rusqlite::Result<i64> {
+    let table = match task {
+        Task::Retry { .. } | Task::Discard { .. } => "dead_letters",
+        Task::Purge { .. } | Task::Admit { .. } => "quarantine",
+        Task::Pause { .. }
+        | Task::Resume { .. }
+        | Task::Rename { .. }
+        | Task::Prune { .. }
+        | Task::Replay { .. }
+        | Task::Cancel { .. } => return Ok(0),
+    };
+    connection.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))
+}
+
+fn step(connection: &Connection, stored: &Stored, now: Timestamp) -> Result<Step, Fault> {
+    match &stored.job.task {
+        Task::Pause { sink } => sinks::pause(connection, sink, now),
+        Task::Resume { sink } => sinks::resume(connection, sink, now),
+        Task::Rename { from, to } => sinks::rename(connection, from, to),
+        Task::Retry { letters } => letters::retry(connection, stored, letters, now),
+        Task::Discard { letters } => letters::discard(connection, stored, letters, now),
+        Task::Purge { requests } => quarantine::purge(connection, stored, requests),
+        Task::Prune { before, sinks } => prune::prune(connection, stored, *before, sinks),
+        Task::Admit { .. } | Task::Replay { .. } | Task::Cancel { .. } => {
+            Err(Fault::Refused("this task is not carried out within the inbox: this is a bug".to_owned()))
+        }
+    }
+}
+
+/// Notes how far a job is, in the caller's transaction. A replay's parked events go with its end: nobody comes back for
+/// them, and its consumer's row stays as history.
+pub(super) fn update(connection: &Connection, id: JobId, update: &JobUpdate, now: Timestamp) -> Result<(), Fault> {
+    let stored = load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?;
+    if stored.job.state.has_ended() {
+        return Ok(());
+    }
+    let JobUpdate { state, done, failed, total, message } = update;
+    let state = state.unwrap_or(stored.job.state);
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, ended_at = ?3, done = done + ?4, failed = failed + ?5,
+                 total = coalesce(?6, total), message = coalesce(?7, message) WHERE id = ?1",
+        )?
+        .execute(params![
+            id.get(),
+            code(state),
+            state.has_ended().then(|| micros(now)),
+            done,
+            failed,
+            total,
+            message
+        ])?;
+    if state.has_ended()
+        && matches!(stored.job.task, Task::Replay { .. })
+        && let Some(consumer) = consumer::of_replay(connection, id)?
+    {
+        connection.execute("DELETE FROM parked WHERE sink_id = ?1", [consumer.id])?;
+    }
+    Ok(())
+}
+
+fn code(state: JobState) -> i64 {
+    super::rows::job_state_code(state)
+}
+
+/// `1 body`, `2 bodies`.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,140 @@
+//! Which bodies retention may drop, and dropping them. One answer for the task and for its dry run.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::super::consumer;
+use super::super::fault::Fault;
+use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
+use crate::inbox::{Task, micros};
+use crate::model::SinkName;
+
+/// What bodies must stay for, as it is now.
+pub(in super::super) struct Prunable {
+    before: i64,
+    /// The lowest cursor of the sinks.
+    upto: i64,
+    /// Whose parked events and dead letters hold bodies, as JSON.
+    consumers: String,
+    /// What replays have still to read.
+    replays: Vec<(i64, i64)>,
+    /// The sink that has no place in the log yet, and so may need everything.
+    unborn: Option<SinkName>,
+}
+
+/// A body that was looked at.
+pub(in super::super) struct Body {
+    seq: i64,
+    pub(in super::super) bytes: u64,
+    /// Nothing needs it any more.
+    pub(in super::super) may_go: bool,
+}
+
+/// Bodies that were looked at, from one place in the log to another.
+pub(in super::super) struct Page {
+    pub(in super::super) bodies: Vec<Body>,
+    /// Where the next page begins.
+    pub(in super::super) place: i64,
+    /// Whether there is none.
+    pub(in super::super) is_last: bool,
+}
+
+impl Prunable {
+    pub(in super::super) fn load(
+        connection: &Connection,
+        before: Timestamp,
+        sinks: &[SinkName],
+    ) -> rusqlite::Result<Self> {
+        let mut upto = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
+        let (mut consumers, mut unborn) = (Vec::new(), None);
+        for sink in sinks {
+            match consumer::live(connection, sink)? {
+                Some((found, _)) => {
+                    upto = found.cursor.min(upto);
+                    consumers.push(found.id);
+                }
+                None => (upto, unborn) = (0, Some(sink.clone())),
+            }
+        }
+        let mut replays = Vec::new();
+        for job in super::open(connection)? {
+            let Task::Replay { selection, .. } = job.task else { continue };
+            replays.push(match consumer::of_replay(connection, job.id)? {
+                Some(found) => {
+                    consumers.push(found.id);
+                    (found.cursor, found.last_seq.unwrap_or(i64::MAX))
+                }
+                None => (selection.first.get() - 1, selection.last.get()),
+            });
+        }
+        let consumers = format!("{consumers:?}");
+        Ok(Self { before: micros(before), upto, consumers, replays, unborn })
+    }
+
+    /// The next bodies after `place`, up to the first event that is not old enough.
+    pub(in super::super) fn page(
+        &self,
+        connection: &Connection,
+        place: i64,
+        limit: usize,
+        max_bytes: u64,
+    ) -> rusqlite::Result<Page> {
+        let mut page = Page { bodies: Vec::new(), place, is_last: false };
+        let mut rows = connection.prepare_cached(PAGE)?;
+        let mut rows = rows.query(params![place, self.upto, self.consumers])?;
+        let mut bytes = 0;
+        while page.bodies.len() < limit && bytes < max_bytes {
+            let Some(row) = rows.next()? else {
+                page.is_last = true;
+                break;
+            };
+            if row.get::<_, i64>(2)? >= self.before {
+                page.is_last = true;
+                break;
+            }
+            let seq = row.get(0)?;
+            let is_needed = row.get::<_, bool>(3)?
+                || row.get::<_, bool>(4)?
+                || self.replays.iter().any(|&(cursor, last)| seq > cursor && seq <= last);
+            let body = Body { seq, bytes: row.get(1)?, may_go: !is_needed };
+            bytes += if body.may_go { body.bytes } else { 0 };
+            page.place = seq;
+            page.bodies.push(body);
+        }
+        Ok(page)
+    }
+}
+
+/// Lookups by key only: `bodies` is walked from a place, everything else is found by the event.
+pub(in super::super) const PAGE: &str = "SELECT b.seq, e.size, e.received_at,
+        EXISTS (SELECT 1 FROM json_each(?3) c CROSS JOIN parked p ON p.sink_id = c.value AND p.seq = b.seq),
+        EXISTS (SELECT 1 FROM json_each(?3) c CROSS JOIN dead_letters d ON d.sink_id = c.value AND d.seq = b.seq
+                WHERE d.discarded_at IS NULL)
+    FROM bodies b CROSS JOIN events e ON e.seq = b.seq
+    WHERE b.seq > ?1 AND b.seq <= ?2 ORDER BY b.seq";
+
+pub(super) fn prune(
+    connection: &Connection,
+    stored: &Stored,
+    before: Timestamp,
+    sinks: &[SinkName],
+) -> Result<Step, Fault> {
+    let prunable = Prunable::load(connection, before, sinks)?;
+    let page = prunable.page(connection, stored.place, PORTION, PORTION_BYTES)?;
+    let mut step = Step { place: page.place, ..Step::default() };
+    for body in page.bodies.iter().filter(|body| body.may_go) {
+        connection.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?.execute([body.seq])?;
+        step.done += 1;
+        step.bytes += body.bytes;
+    }
+    if page.is_last {
+        let (done, bytes) = (stored.job.done + step.done, stored.bytes + step.bytes);
+        let message = match (done, prunable.unborn) {
+            (0, Some(sink)) => format!("no body is dropped: sink '{sink}' has not begun, and may need them all"),
+            (0, None) => "no body is dropped: none is old enough and needed no more".to_owned(),
+            (_, _) => format!("{}, {bytes} bytes", counted(done, "body is dropped", "bodies are dropped")),
+        };
+        step.end = Step::done(message).end;
+    }
+    Ok(step)
+}

@@ -1,0 +1,31 @@
+//! Deleting quarantined requests.
+
+use rusqlite::Connection;
+
+use super::super::fault::Fault;
+use super::super::quarantine::{page, remove};
+use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
+use crate::inbox::QuarantineFilter;
+
+pub(super) fn purge(connection: &Connection, stored: &Stored, filter: &QuarantineFilter) -> Result<Step, Fault> {
+    let mut step = Step { place: stored.place, ..Step::default() };
+    let requests = page(connection, filter, (stored.place, stored.upto), PORTION)?;
+    let mut bytes = 0;
+    for request in &requests {
+        if request.matches {
+            step.removed.extend(remove(connection, request.id)?);
+            step.done += 1;
+            bytes += request.bytes;
+        }
+        step.place = request.id;
+        if bytes >= PORTION_BYTES {
+            return Ok(step);
+        }
+    }
+    if requests.len() < PORTION {
+        let done = stored.job.done + step.done;
+        let message = counted(done, "quarantined request is deleted", "quarantined requests are deleted");
+        step.end = Step::done(message).end;
+    }
+    Ok(step)
+}

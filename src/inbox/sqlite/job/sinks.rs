@@ -1,0 +1,76 @@
+//! Pausing, resuming and renaming consumers.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::super::consumer::{self, Consumer};
+use super::super::fault::Fault;
+use super::Step;
+use crate::inbox::{Change, ConsumerId, Effect, micros};
+use crate::model::SinkName;
+
+/// For people who have mistyped a name.
+pub(super) fn unknown(connection: &Connection, sink: &SinkName) -> rusqlite::Result<String> {
+    let mut rows = connection.prepare("SELECT name FROM sinks WHERE job_id IS NULL ORDER BY name")?;
+    let names = rows.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(if names.is_empty() {
+        format!("there is no sink '{sink}' in the inbox: no sink has begun yet, start the daemon with one")
+    } else {
+        format!("there is no sink '{sink}' in the inbox: it knows {}", names.join(", "))
+    })
+}
+
+pub(super) fn pause(connection: &Connection, sink: &SinkName, now: Timestamp) -> Result<Step, Fault> {
+    let Some(found) = consumer::named(connection, sink)? else { return Ok(Step::failed(unknown(connection, sink)?)) };
+    if found.paused_at.is_some() {
+        return Ok(Step::done(format!("sink '{sink}' was paused already")));
+    }
+    connection.execute(
+        "UPDATE sinks SET paused_at = ?2, still_since = coalesce(still_since, ?2) WHERE id = ?1",
+        params![found.id, micros(now)],
+    )?;
+    let effects = effects(connection, &found, &Change::Paused)?;
+    Ok(Step { effects, ..Step::done(format!("sink '{sink}' is paused")) })
+}
+
+pub(super) fn resume(connection: &Connection, sink: &SinkName, now: Timestamp) -> Result<Step, Fault> {
+    let Some(found) = consumer::named(connection, sink)? else { return Ok(Step::failed(unknown(connection, sink)?)) };
+    if found.paused_at.is_none() {
+        return Ok(Step::done(format!("sink '{sink}' was not paused")));
+    }
+    // A running consumer reckons for itself, and records it; this is for one that does not run.
+    connection.execute(
+        "UPDATE sinks SET paused_at = NULL,
+             still_us = still_us + iif(breaker_open_since IS NULL, max(0, ?2 - coalesce(still_since, ?2)), 0),
+             still_since = iif(breaker_open_since IS NULL, NULL, still_since)
+         WHERE id = ?1",
+        params![found.id, micros(now)],
+    )?;
+    let effects = effects(connection, &found, &Change::Resumed)?;
+    Ok(Step { effects, ..Step::done(format!("sink '{sink}' goes on")) })
+}
+
+/// Those of its replays that have not ended stand still, and go on, with it.
+fn effects(connection: &Connection, consumer: &Consumer, change: &Change) -> rusqlite::Result<Vec<Effect>> {
+    let mut rows = connection.prepare(
+        "SELECT s.id FROM jobs j CROSS JOIN sinks s ON s.name = 'replay:' || j.id
+         WHERE j.state <= 2 AND s.replay_of = ?1",
+    )?;
+    let replays = rows.query_map([consumer.id], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let everyone = std::iter::once(consumer.id).chain(replays);
+    Ok(everyone.map(|id| Effect { consumer: ConsumerId::new(id), change: change.clone() }).collect())
+}
+
+pub(super) fn rename(connection: &Connection, from: &SinkName, to: &SinkName) -> Result<Step, Fault> {
+    let Some(found) = consumer::named(connection, from)? else { return Ok(Step::failed(unknown(connection, from)?)) };
+    if consumer::named(connection, to)?.is_some() {
+        return Ok(Step::failed(format!("there is a sink '{to}' already: choose another name")));
+    }
+    // Whoever still asks for the old name means the sink that had it last.
+    connection.execute("UPDATE sinks SET former_name = NULL WHERE former_name = ?1", [from.as_str()])?;
+    connection.execute(
+        "UPDATE sinks SET name = ?2, former_name = ?3 WHERE id = ?1",
+        params![found.id, to.as_str(), from.as_str()],
+    )?;
+    Ok(Step::done(format!("sink '{from}' is '{to}' now: change its name in the configuration too")))
+}

@@ -1,0 +1,82 @@
+//! Consumers and their dead letters.
+
+use std::ops::ControlFlow;
+
+use rusqlite::Row;
+
+use super::super::consumer;
+use super::super::letters::{self, LETTER, LETTERS, Order};
+use super::super::query::PAGE;
+use super::super::rows::{Stored, seq};
+use super::{ReadError, Reader};
+use crate::inbox::{ConsumerId, DeadLetterRecord, LetterFilter, SinkRecord, from_micros};
+use crate::model::JobId;
+
+impl Reader {
+    /// The sinks' consumers as recorded, by name.
+    pub fn sinks(&self) -> Result<Vec<SinkRecord>, ReadError> {
+        let mut rows = self.connection.prepare_cached(
+            "SELECT id, name, cursor, delivered, paused_at, breaker_open_since, still_since, still_us, created_at,
+                 (SELECT coalesce(max(seq), 0) FROM events),
+                 (SELECT count(*) FROM parked WHERE sink_id = s.id),
+                 (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL)
+             FROM sinks s WHERE job_id IS NULL ORDER BY name",
+        )?;
+        let record = |row: &Row<'_>| {
+            let (cursor, head): (i64, i64) = (row.get(2)?, row.get(9)?);
+            Ok(SinkRecord {
+                id: ConsumerId::new(row.get(0)?),
+                name: row.get::<_, Stored<_>>(1)?.0,
+                cursor: seq(cursor),
+                lag: u64::try_from(head - cursor).unwrap_or_default(),
+                parked: row.get(10)?,
+                dead_letters: row.get(11)?,
+                delivered: row.get(3)?,
+                paused_since: row.get::<_, Option<i64>>(4)?.map(from_micros),
+                standing: consumer::standing(row, 5)?,
+                created_at: from_micros(row.get(8)?),
+            })
+        };
+        Ok(rows.query_map([], record)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Walks over the dead letters that no person has decided about, newest first; those of replays are left out.
+    pub fn each_dead_letter(
+        &self,
+        filter: &LetterFilter,
+        visit: &mut dyn FnMut(DeadLetterRecord) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut below = i64::MAX;
+        loop {
+            let page = letters::page(&self.connection, filter, (0, below), Order::Newest, PAGE)?;
+            let is_last = page.len() < PAGE;
+            for letter in page {
+                below = letter.record.id;
+                if letter.matches && visit(letter.record).is_break() {
+                    return Ok(());
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One dead letter, decided about or not.
+    pub fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, ReadError> {
+        Ok(self.letters("d.id = ?1", id)?.pop())
+    }
+
+    /// What a replay has given up, in the order of the log.
+    pub fn given_up_by(&self, replay: JobId) -> Result<Vec<DeadLetterRecord>, ReadError> {
+        match consumer::of_replay(&self.connection, replay)? {
+            Some(consumer) => Ok(self.letters("d.sink_id = ?1 ORDER BY d.seq", consumer.id)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn letters(&self, condition: &str, parameter: i64) -> rusqlite::Result<Vec<DeadLetterRecord>> {
+        let mut rows = self.connection.prepare_cached(&format!("SELECT {LETTER} FROM {LETTERS} WHERE {condition}"))?;
+        rows.query_map([parameter], letters::from_row)?.collect()
+    }
+}

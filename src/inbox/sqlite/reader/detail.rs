@@ -1,0 +1,178 @@
+//! One event, with what became of it everywhere.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::query::Query;
+use super::super::rows::{DELIVERED, Stored, json};
+use super::{Direction, ReadError, Reader};
+use crate::inbox::{AttemptRecord, EventDetail, EventFilter, PairState, from_micros};
+use crate::model::{JobId, SinkName};
+
+/// Events of one entity in `events show`.
+const LIFECYCLE: usize = 100;
+
+impl Reader {
+    /// The events under an id (more than one when it has conflicts, or when two sources use it), or the one at a seq.
+    pub fn event(&mut self, id_or_seq: &str) -> Result<Vec<EventDetail>, ReadError> {
+        let by_id = EventFilter { id: Some(id_or_seq.to_owned()), ..EventFilter::default() };
+        let mut seqs = self.candidates(&by_id)?;
+        if seqs.is_empty() {
+            seqs.extend(id_or_seq.parse::<i64>().ok().filter(|&seq| seq > 0));
+        }
+        seqs.into_iter().filter_map(|seq| self.detail(seq).transpose()).collect()
+    }
+
+    fn detail(&mut self, at: i64) -> Result<Option<EventDetail>, ReadError> {
+        let Some(summary) = self.page(&Query::new(&EventFilter::default(), Direction::Forward), at, at)?.pop() else {
+            return Ok(None);
+        };
+        let entity = EventFilter {
+            key: Some(summary.key.as_str().to_owned()),
+            source: Some(summary.source.as_str().to_owned()),
+            ..EventFilter::default()
+        };
+        let seqs = self.candidates(&entity)?;
+        // Where there are too many: those up to this one.
+        let first = seqs.partition_point(|&seq| seq <= at).saturating_sub(LIFECYCLE);
+        let query = Query::new(&entity, Direction::Forward);
+        let mut lifecycle = Vec::new();
+        for &seq in seqs[first..].iter().take(LIFECYCLE) {
+            lifecycle.append(&mut self.page(&query, seq, seq)?);
+        }
+        // At one moment: what leaves one table meanwhile must not be missed in the next.
+        let now = self.connection.unchecked_transaction()?;
+        let (attempts, sinks) = (attempts(&now, at)?, pair_states(&now, at)?);
+        now.finish()?;
+        let detail = self.connection.query_row(
+            "SELECT e.signature, e.secret_slot, e.headers, b.body
+             FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE e.seq = ?1",
+            [at],
+            |row| {
+                Ok(EventDetail {
+                    summary,
+                    signature: row.get(0)?,
+                    secret_slot: row.get(1)?,
+                    headers: json(row, 2)?,
+                    body: row.get::<_, Option<Vec<u8>>>(3)?.map(bytes::Bytes::from),
+                    lifecycle,
+                    attempts,
+                    sinks,
+                })
+            },
+        )?;
+        Ok(Some(detail))
+    }
+}
+
+/// A lookup for each consumer: CROSS keeps SQLite from walking over the whole ledger instead.
+pub(in super::super) const ATTEMPTS: &str =
+    "SELECT coalesce(b.name, s.name), s.job_id, a.n, a.at, a.latency_us, a.outcome, a.note
+    FROM sinks s LEFT JOIN sinks b ON b.id = s.replay_of
+    CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1 ORDER BY 1, s.job_id, a.n";
+
+fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRecord>> {
+    let mut rows = connection.prepare_cached(ATTEMPTS)?;
+    let rows = rows.query_map([seq], |row| {
+        Ok(AttemptRecord {
+            sink: row.get::<_, Stored<_>>(0)?.0,
+            replay: row.get::<_, Option<i64>>(1)?.map(JobId::new),
+            n: row.get(2)?,
+            at: from_micros(row.get(3)?),
+            latency: Duration::from_micros(row.get(4)?),
+            outcome: row.get::<_, Stored<_>>(5)?.0,
+            note: row.get(6)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// A consumer, as far as the state of a pair hangs on it.
+struct Sink {
+    id: i64,
+    name: SinkName,
+    cursor: i64,
+    first_seq: i64,
+    created_at: i64,
+}
+
+fn pair_states(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<(SinkName, PairState)>> {
+    let mut rows = connection.prepare_cached(
+        "SELECT id, name, cursor, first_seq, created_at FROM sinks WHERE job_id IS NULL ORDER BY name",
+    )?;
+    let sinks = rows.query_map([], |row| {
+        Ok(Sink {
+            id: row.get(0)?,
+            name: row.get::<_, Stored<_>>(1)?.0,
+            cursor: row.get(2)?,
+            first_seq: row.get(3)?,
+            created_at: row.get(4)?,
+        })
+    })?;
+    let sinks = sinks.collect::<rusqlite::Result<Vec<_>>>()?;
+    sinks.into_iter().map(|sink| Ok((sink.name.clone(), pair_state(connection, &sink, seq)?))).collect()
+}
+
+/// Exactly one state, whatever has been written: the first that holds.
+fn pair_state(connection: &Connection, sink: &Sink, seq: i64) -> rusqlite::Result<PairState> {
+    if seq < sink.first_seq {
+        return Ok(PairState::BeforeStart);
+    }
+    if let Some(letter) = letter(connection, sink.id, seq)? {
+        return Ok(letter);
+    }
+    if let Some(delivered) = delivered(connection, sink.id, seq)? {
+        return Ok(delivered);
+    }
+    let parked = connection
+        .prepare_cached("SELECT attempts, next_attempt FROM parked WHERE sink_id = ?1 AND seq = ?2")?
+        .query_row([sink.id, seq], |row| {
+            Ok(PairState::Parked { attempts: row.get(0)?, next_attempt: from_micros(row.get(1)?) })
+        })
+        .optional()?;
+    if let Some(parked) = parked {
+        return Ok(parked);
+    }
+    if seq > sink.cursor {
+        return Ok(PairState::Waiting);
+    }
+    let route = connection
+        .prepare_cached(ROUTE)?
+        .query_row([sink.id, seq], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    let (route, since) = route.unwrap_or_else(|| ("*".to_owned(), sink.created_at));
+    Ok(PairState::Filtered { route, since: from_micros(since) })
+}
+
+/// The route in force when an event was decided.
+pub(in super::super) const ROUTE: &str = "SELECT route, at FROM route_revisions
+    WHERE sink_id = ?1 AND from_seq <= ?2 ORDER BY from_seq DESC, at DESC LIMIT 1";
+
+fn letter(connection: &Connection, sink_id: i64, seq: i64) -> rusqlite::Result<Option<PairState>> {
+    let state = |row: &Row<'_>| {
+        let discarded_at: Option<i64> = row.get(3)?;
+        Ok(match discarded_at {
+            Some(at) => PairState::Discarded { reason: row.get(4)?, who: row.get(5)?, at: from_micros(at) },
+            None => PairState::DeadLetter { id: row.get(0)?, reason: row.get(1)?, at: from_micros(row.get(2)?) },
+        })
+    };
+    connection
+        .prepare_cached(
+            "SELECT id, reason, at, discarded_at, coalesce(discard_reason, reason), discarded_by
+             FROM dead_letters WHERE sink_id = ?1 AND seq = ?2",
+        )?
+        .query_row([sink_id, seq], state)
+        .optional()
+}
+
+fn delivered(connection: &Connection, sink_id: i64, seq: i64) -> rusqlite::Result<Option<PairState>> {
+    connection
+        .prepare_cached(
+            "SELECT at, note FROM attempts WHERE sink_id = ?1 AND seq = ?2 AND outcome = ?3 ORDER BY n LIMIT 1",
+        )?
+        .query_row(params![sink_id, seq, DELIVERED], |row| {
+            Ok(PairState::Delivered { at: from_micros(row.get(0)?), receipt: row.get(1)? })
+        })
+        .optional()
+}

@@ -1,0 +1,171 @@
+//! The log as consumers read it.
+
+use std::ops::ControlFlow;
+
+use rusqlite::types::Value;
+use rusqlite::{Row, params_from_iter};
+
+use super::super::query::{PAGE, Query};
+use super::super::rows::{self, Stored, seq};
+use super::{READ_BYTES, ReadError, Reader, scan};
+use crate::inbox::{Selection, Slice, StoredEvent, from_micros};
+use crate::model::{EntityKey, EventType, Seq};
+
+impl Reader {
+    /// Walks over a part of the log with its events as consumers get them, in order, in short reads; a slice may be
+    /// empty. Events that come in meanwhile are left out.
+    pub fn each_selected(
+        &mut self,
+        selection: &Selection,
+        visit: &mut dyn FnMut(Slice) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let selection = Selection { last: selection.last.min(self.head()?), ..selection.clone() };
+        let mut after = before(selection.first);
+        while after < selection.last {
+            let slice = self.read_selected(&selection, after, PAGE)?;
+            after = slice.read_to;
+            if visit(slice).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to `limit` events after `after`, fewer once their bodies pass 8 MiB.
+    pub(in super::super) fn read_after(&mut self, after: Seq, limit: usize) -> rusqlite::Result<Slice> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let events = self.stored("e.seq > ?1 ORDER BY e.seq LIMIT ?2", &[after.get(), limit])?;
+        let read_to = events.last().map_or(after, |event| event.seq);
+        Ok(Slice { events, read_to })
+    }
+
+    /// The same of a selection, fewer also once enough was looked at.
+    pub(in super::super) fn read_selected(
+        &mut self,
+        selection: &Selection,
+        after: Seq,
+        limit: usize,
+    ) -> rusqlite::Result<Slice> {
+        let low = after.max(before(selection.first)).get() + 1;
+        let high = selection.last.get().min(self.last_seq()?);
+        if low > high || limit == 0 {
+            let read_to = if limit == 0 { after } else { after.max(seq(high)) };
+            return Ok(Slice { events: Vec::new(), read_to });
+        }
+        let (places, mut read_to) = self.places(selection, low, high, limit)?;
+        let (mut events, mut bytes) = (Vec::with_capacity(places.len()), 0);
+        for place in places {
+            if bytes >= READ_BYTES {
+                read_to = events.last().map_or(read_to, |event: &StoredEvent| event.seq.get());
+                break;
+            }
+            let found = self.stored("e.seq = ?1", &[place])?;
+            bytes += found.iter().filter_map(|event| event.body.as_ref()).map(bytes::Bytes::len).sum::<usize>();
+            events.extend(found);
+        }
+        Ok(Slice { events, read_to: seq(read_to) })
+    }
+
+    /// Places in a range at which selected events stand, and how far it was looked.
+    fn places(
+        &mut self,
+        selection: &Selection,
+        low: i64,
+        high: i64,
+        limit: usize,
+    ) -> rusqlite::Result<(Vec<i64>, i64)> {
+        let scan = scan(&selection.filter);
+        let query = Query::places(&selection.filter);
+        if !query.by_index {
+            let high = high.min(low.saturating_add(scan - 1));
+            let mut places = self.places_between(&query, low, high)?;
+            let is_full = places.len() >= limit.min(PAGE);
+            places.truncate(limit);
+            let read_to = places.last().filter(|_| is_full).copied().unwrap_or(high);
+            return Ok((places, read_to));
+        }
+        let mut places = Vec::new();
+        let scan = usize::try_from(scan).unwrap_or(usize::MAX);
+        let candidates = self.candidates(&selection.filter)?;
+        let candidates = candidates.into_iter().filter(|place| (low..=high).contains(place));
+        for (looked_at, place) in candidates.enumerate() {
+            places.append(&mut self.places_between(&query, place, place)?);
+            if places.len() >= limit || looked_at + 1 >= scan {
+                return Ok((places, place));
+            }
+        }
+        Ok((places, high))
+    }
+
+    fn places_between(&self, query: &Query, low: i64, high: i64) -> rusqlite::Result<Vec<i64>> {
+        let mut rows = self.connection.prepare_cached(&query.sql)?;
+        let bounds = [Value::from(low), Value::from(high)];
+        let rows = rows.query_map(params_from_iter(bounds.iter().chain(&query.parameters)), |row| row.get(0))?;
+        rows.collect()
+    }
+
+    /// The given events.
+    pub(in super::super) fn read(&mut self, seqs: &[Seq]) -> rusqlite::Result<Vec<StoredEvent>> {
+        let mut events = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            events.append(&mut self.stored("e.seq = ?1", &[seq.get()])?);
+        }
+        Ok(events)
+    }
+
+    fn stored(&mut self, condition: &str, parameters: &[i64]) -> rusqlite::Result<Vec<StoredEvent>> {
+        self.learn_sources()?;
+        let mut found = Vec::new();
+        {
+            let mut rows = self.connection.prepare_cached(&format!(
+                "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.event_time, e.received_at, e.conflict,
+                        e.signature, e.content_type, e.phase, b.body
+                 FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE {condition}"
+            ))?;
+            let mut rows = rows.query(params_from_iter(parameters))?;
+            let mut bytes = 0;
+            while let Some(row) = rows.next()? {
+                let event = self.stored_event(row)?;
+                bytes += event.0.body.as_ref().map_or(0, bytes::Bytes::len);
+                found.push(event);
+                if bytes >= READ_BYTES {
+                    break;
+                }
+            }
+        }
+        // After the snapshot of the log was let go of.
+        let mut events = Vec::with_capacity(found.len());
+        for (mut event, source_id, open) in found {
+            event.stale = open && self.is_stale(event.seq, source_id, &event.source, &event.key)?;
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn stored_event(&self, row: &Row<'_>) -> rusqlite::Result<(StoredEvent, i64, bool)> {
+        let Stored(id) = row.get(1)?;
+        let key: Option<Stored<EntityKey>> = row.get(4)?;
+        let open = row.get::<_, i64>(10)? == rows::OPEN && key.is_some();
+        let source_id = row.get(3)?;
+        let event = StoredEvent {
+            seq: seq(row.get(0)?),
+            event_type: row.get::<_, Stored<EventType>>(2)?.0,
+            source: self.source(source_id)?,
+            key: key.map_or_else(|| EntityKey::from(&id), |Stored(key)| key),
+            id,
+            time: row.get::<_, Option<i64>>(5)?.map(from_micros),
+            received_at: from_micros(row.get(6)?),
+            stale: false,
+            conflict: row.get(7)?,
+            signature: row.get(8)?,
+            content_type: row.get(9)?,
+            body: row.get::<_, Option<Vec<u8>>>(11)?.map(bytes::Bytes::from),
+        };
+        Ok((event, source_id, open))
+    }
+}
+
+/// The place before one.
+fn before(place: Seq) -> Seq {
+    seq(place.get() - 1)
+}

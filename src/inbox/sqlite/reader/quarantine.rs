@@ -1,0 +1,88 @@
+//! Quarantined requests.
+
+use std::ops::ControlFlow;
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::super::quarantine::page;
+use super::super::query::PAGE;
+use super::super::rows::{Stored, json};
+use super::{READ_BYTES, ReadError, Reader};
+use crate::inbox::{QuarantineFilter, Quarantined, from_micros};
+use crate::verify::Rejection;
+
+impl Reader {
+    /// Walks over the quarantine, newest first, bodies not loaded.
+    pub fn each_quarantined(&mut self, visit: &mut dyn FnMut(Quarantined) -> ControlFlow<()>) -> Result<(), ReadError> {
+        let mut before = i64::MAX;
+        loop {
+            let mut rows = self.connection.prepare_cached(&format!(
+                "SELECT {QUARANTINED}, NULL FROM quarantine WHERE id < ?1 ORDER BY id DESC LIMIT {PAGE}"
+            ))?;
+            let page = rows.query_map([before], quarantined)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            let Some(last) = page.last() else { return Ok(()) };
+            before = last.id;
+            for request in page {
+                if visit(request).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// One request in quarantine, with its body.
+    pub fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, ReadError> {
+        Ok(self.request(id)?)
+    }
+
+    /// Up to `limit` requests after a number, in order, with their bodies; fewer once those pass 8 MiB.
+    pub(in super::super) fn quarantined_after(
+        &self,
+        which: &QuarantineFilter,
+        mut after: i64,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Quarantined>> {
+        let (mut requests, mut bytes) = (Vec::new(), 0);
+        loop {
+            let looked_at = page(&self.connection, which, (after, i64::MAX), PAGE)?;
+            for candidate in looked_at.iter().filter(|candidate| candidate.matches) {
+                if requests.len() >= limit || bytes >= READ_BYTES as u64 {
+                    return Ok(requests);
+                }
+                // One that was evicted meanwhile is no longer there.
+                requests.extend(self.request(candidate.id)?);
+                bytes += candidate.bytes;
+            }
+            match looked_at.last() {
+                Some(last) if looked_at.len() == PAGE => after = last.id,
+                Some(_) | None => return Ok(requests),
+            }
+        }
+    }
+
+    fn request(&self, id: i64) -> rusqlite::Result<Option<Quarantined>> {
+        self.connection
+            .prepare_cached(&format!("SELECT {QUARANTINED}, body FROM quarantine WHERE id = ?1"))?
+            .query_row([id], quarantined)
+            .optional()
+    }
+}
+
+const QUARANTINED: &str = "id, source, peer, received_at, reason, length(body), body_sha256, signatures, headers,
+    content_type";
+
+fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
+    Ok(Quarantined {
+        id: row.get(0)?,
+        source: row.get(1)?,
+        peer: row.get(2)?,
+        received_at: from_micros(row.get(3)?),
+        reason: Rejection::from_label(row.get_ref(4)?.as_str()?).ok_or(rusqlite::types::FromSqlError::InvalidType)?,
+        size: row.get(5)?,
+        body_sha256: row.get::<_, Stored<_>>(6)?.0,
+        signatures: json(row, 7)?,
+        headers: json(row, 8)?,
+        content_type: row.get(9)?,
+        body: row.get::<_, Option<Vec<u8>>>(10)?.map(bytes::Bytes::from),
+    })
+}

@@ -1,0 +1,76 @@
+//! Globs over canonical types.
+
+/// A pattern over canonical types: `*` is any run of characters, dots included, `?` is one; all else is literal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(String);
+
+/// A pattern that could never match, or is too long.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is not an event pattern: use a canonical type such as 'payin.completed', or a glob such as 'payin.*'")]
+pub struct InvalidGlob(String);
+
+impl Glob {
+    /// Accepts 1 to 128 visible ASCII characters.
+    pub fn new(pattern: &str) -> Result<Self, InvalidGlob> {
+        let ok = (1..=128).contains(&pattern.len()) && pattern.bytes().all(|b| b.is_ascii_graphic());
+        if ok { Ok(Self(pattern.to_owned())) } else { Err(InvalidGlob(pattern.to_owned())) }
+    }
+
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the whole type matches. Linear in the product of both lengths at worst, without recursion.
+    pub fn matches(&self, text: &str) -> bool {
+        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let (mut p, mut t) = (0, 0);
+        let mut retry: Option<(usize, usize)> = None;
+        while t < text.len() {
+            match pattern.get(p) {
+                Some(b'*') => {
+                    retry = Some((p, t));
+                    p += 1;
+                }
+                Some(&c) if c == b'?' || c == text[t] => {
+                    p += 1;
+                    t += 1;
+                }
+                _ => match &mut retry {
+                    Some((star, from)) => {
+                        *from += 1;
+                        (p, t) = (*star + 1, *from);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[p..].iter().all(|&c| c == b'*')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Glob::new(pattern).unwrap().matches(text)
+    }
+
+    #[test]
+    fn globs_match_whole_types() {
+        assert!(matches("payin.*", "payin.completed"));
+        assert!(matches("*", "malformed"));
+        assert!(matches("*.completed", "payout.completed"));
+        assert!(matches("k?c.*", "kyc.state_updated"));
+        assert!(matches("*party*session*", "related_party.kyc_session_created"));
+        assert!(!matches("payin", "payin.completed"));
+        assert!(!matches("payin.*", "payins.completed"));
+        assert!(!matches("*.failed", "payin.failed_late"));
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_ends_quickly() {
+        assert!(!matches(&"*a".repeat(60), &"a".repeat(59)));
+    }
+}
