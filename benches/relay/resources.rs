@@ -43,17 +43,12 @@ pub async fn all(plan: &Plan) {
 /// Events, bytes of their bodies, bytes of the files.
 async fn disk(settings: &Builder) -> (u64, f64, f64) {
     let relay = settings.clone().start().await;
-    let (mut events, mut bodies) = (0, 0.0);
-    for event in relay.events_where(&["--limit", "1000"]).await {
-        bodies += event["size"].as_f64().unwrap();
-        events += 1;
-    }
-    let mean = bodies / f64::from(events);
-    let head = relay.metric("inbox_bytes", &[]).await as f64;
-    let count =
-        relay.cli(&["events", "list", "--format", "json", "--limit", "1"]).await.found()[0]["seq"].as_u64().unwrap();
+    let newest = relay.cli(&["events", "list", "--format", "json", "--limit", "1000"]).await.found();
+    let mean = newest.iter().map(|event| event["size"].as_f64().unwrap()).sum::<f64>() / newest.len() as f64;
+    let count = newest[0]["seq"].as_u64().unwrap();
+    let bytes = relay.metric("inbox_bytes", &[]).await as f64;
     relay.shutdown().await;
-    (count, mean * count as f64, head)
+    (count, mean * count as f64, bytes)
 }
 
 /// Seconds from the start of the process to the first 200.
