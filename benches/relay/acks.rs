@@ -1,0 +1,160 @@
+//! Durable acknowledgements over HTTPS, against the same listener over an inbox that keeps nothing.
+
+use crate::Plan;
+use crate::daemon;
+use crate::fill::fill;
+use crate::harness::TestRelay;
+use crate::harness::fake_http::{Answer, FakeHttp};
+use crate::load::{self, Load, Outcome};
+use crate::servers::Server;
+use crate::stats::{Table, median, median_of, ratio, thousands};
+
+const CONNECTIONS: [usize; 3] = [64, 16, 256];
+
+/// Requests per second: bare server, ceiling, empty inbox, full inbox, in turn.
+pub async fn rates(plan: &Plan) {
+    let full = TestRelay::builder();
+    fill(&full, plan.events).await;
+    let full = full.start().await;
+    let directory = full.settings().directory().to_owned();
+    let (bare, null) = (Server::start("bare", &directory), Server::start("null", &directory));
+    let columns = [
+        "connections",
+        "bare /s",
+        "ceiling /s",
+        "empty /s",
+        "full /s",
+        "ceiling / bare",
+        "empty / ceiling",
+        "full / ceiling",
+        "full / empty",
+    ];
+    let mut table = Table::new(&format!("Durable acknowledgements; full = {} events", plan.events), &columns);
+    for connections in CONNECTIONS {
+        let empty = TestRelay::builder().start().await;
+        let targets = [
+            at(&daemon::load(&full, connections, plan.seconds, None), &bare.address),
+            at(&daemon::load(&full, connections, plan.seconds, None), &null.address),
+            daemon::load(&empty, connections, plan.seconds, None),
+            daemon::load(&full, connections, plan.seconds, None),
+        ];
+        let [bare, ceiling, empty_runs, full_runs] = interleaved(&targets, plan.runs).await;
+        let rate = |runs: &[Outcome]| thousands(median_of(runs, Outcome::rate));
+        let share = |ours: &[Outcome], theirs: &[Outcome]| format!("{:.2}", ratio(ours, theirs, Outcome::rate));
+        table.row(vec![
+            connections.to_string(),
+            rate(&bare),
+            rate(&ceiling),
+            rate(&empty_runs),
+            rate(&full_runs),
+            share(&ceiling, &bare),
+            share(&empty_runs, &ceiling),
+            share(&full_runs, &ceiling),
+            share(&full_runs, &empty_runs),
+        ]);
+        empty.shutdown().await;
+    }
+    table.print();
+}
+
+fn at(load: &Load, address: &str) -> Load {
+    Load { address: address.to_owned(), ..load.clone() }
+}
+
+async fn interleaved<const N: usize>(targets: &[Load; N], runs: usize) -> [Vec<Outcome>; N] {
+    let mut outcomes: [Vec<Outcome>; N] = std::array::from_fn(|_| Vec::new());
+    for _ in 0..runs {
+        for (target, outcomes) in targets.iter().zip(&mut outcomes) {
+            let outcome = load::run(target).await;
+            assert_eq!(outcome.refused, 0, "every delivery is taken");
+            outcomes.push(outcome);
+        }
+    }
+    outcomes
+}
+
+/// How long the slowest wait at full load.
+pub async fn tail(plan: &Plan) {
+    let relay = TestRelay::builder().start().await;
+    let null = Server::start("null", relay.settings().directory());
+    let ours = daemon::load(&relay, 64, plan.seconds, None);
+    let [ceiling, runs] = interleaved(&[at(&ours, &null.address), ours], plan.runs).await;
+    let mut table = Table::new("Acknowledgement at full load, 64 connections, ms", &["", "p50", "p99", "p99.9"]);
+    for (name, runs) in [("ceiling", ceiling), ("durable", runs)] {
+        table.row(percentiles(name, &runs));
+    }
+    table.print();
+    relay.shutdown().await;
+}
+
+fn percentiles(name: &str, runs: &[Outcome]) -> Vec<String> {
+    let at = |share| format!("{:.1}", median_of(runs, |run| run.latencies.at(share)));
+    vec![name.to_owned(), at(0.5), at(0.99), at(0.999)]
+}
+
+/// Half load while sinks are idle, dead, hanging, or busy with a backlog; and the backlog with and without the load.
+pub async fn beside_sinks(plan: &Plan) {
+    let probe = TestRelay::builder().start().await;
+    let half = load::run(&daemon::load(&probe, 64, plan.seconds, None)).await.rate() / 2.0;
+    probe.shutdown().await;
+
+    let app = FakeHttp::answering([Answer::Hang]).await;
+    let nowhere = "http = { url = \"http://127.0.0.1:1\" }";
+    let cases = [
+        ("idle", TestRelay::builder().sink("app", "http", &format!("events = [\"malformed\"]\n{nowhere}"))),
+        ("dead", TestRelay::builder().sink("app", "http", nowhere)),
+        ("hanging", TestRelay::builder().http_sink("app", &app, "timeout = \"1s\"")),
+    ];
+    let mut table = Table::new(&format!("Half load ({} /s), ms", thousands(half)), &["sink", "p50", "p99", "p99.9"]);
+    for (name, settings) in cases {
+        let relay = settings.expect_parked().expect_errors().start().await;
+        let load = daemon::load(&relay, 64, plan.seconds, Some(half));
+        let mut runs = Vec::new();
+        for _ in 0..plan.runs {
+            runs.push(load::run(&load).await);
+        }
+        table.row(percentiles(name, &runs));
+        relay.shutdown().await;
+    }
+    let (idle, busy, runs) = catch_up(plan, half).await;
+    table.row(percentiles("catching up", &runs));
+    table.print();
+    let mut table =
+        Table::new(&format!("Catching up with {} events, /s", plan.events), &["idle", "at half load", "ratio"]);
+    table.row(vec![thousands(idle), thousands(busy), format!("{:.2}", busy / idle)]);
+    table.print();
+}
+
+/// Events per second of a file sink with a backlog, without load and with half; and the load's outcomes.
+async fn catch_up(plan: &Plan, half: f64) -> (f64, f64, Vec<Outcome>) {
+    let settings = TestRelay::builder();
+    fill(&settings, plan.events).await;
+    let mut outcomes = Vec::new();
+    let idle = settings.clone().file_sink("idle", "start = \"earliest\"").start().await;
+    let idle_rate = plan.events as f64 / daemon::caught_up(&idle, "idle").await;
+    idle.shutdown().await;
+    let busy = settings.file_sink("busy", "start = \"earliest\"").start().await;
+    let load = daemon::load(&busy, 64, plan.seconds, Some(half));
+    let mut rates = Vec::new();
+    loop {
+        let before = delivered(&busy).await;
+        let outcome = load::run(&load).await;
+        let (after, lag) = (delivered(&busy).await, busy.metric("sink_lag_events", &[("sink", "busy")]).await);
+        // A run in which the backlog came to its end tells nothing, unless there is no other.
+        if lag > 1000 || outcomes.is_empty() {
+            rates.push((after - before) as f64 / outcome.seconds);
+            outcomes.push(outcome);
+        }
+        if lag <= 1000 || outcomes.len() == plan.runs {
+            break;
+        }
+    }
+    let busy_rate = median(rates);
+    daemon::caught_up(&busy, "busy").await;
+    busy.shutdown().await;
+    (idle_rate, busy_rate, outcomes)
+}
+
+async fn delivered(relay: &TestRelay) -> i64 {
+    relay.metric("sink_attempts_total", &[("outcome", "delivered")]).await
+}

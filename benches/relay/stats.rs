@@ -1,0 +1,74 @@
+//! Medians, percentiles, tables.
+
+/// The middle one; of an even number the lower.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() - 1) / 2]
+}
+
+/// The median of what `of` says of each.
+pub fn median_of<T>(runs: &[T], of: impl Fn(&T) -> f64) -> f64 {
+    median(runs.iter().map(of).collect())
+}
+
+/// The median of the ratios, run by run: what slows the machine down for a while slows both.
+pub fn ratio<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> f64 {
+    median(ours.iter().zip(theirs).map(|(ours, theirs)| of(ours) / of(theirs)).collect())
+}
+
+/// Latencies in microseconds, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<u32>);
+
+impl Latencies {
+    pub fn new(mut micros: Vec<u32>) -> Self {
+        micros.sort_unstable();
+        Self(micros)
+    }
+
+    /// In milliseconds: so much of all is at most this.
+    pub fn at(&self, share: f64) -> f64 {
+        if self.0.is_empty() {
+            return f64::NAN;
+        }
+        let place = ((self.0.len() as f64 * share) as usize).min(self.0.len() - 1);
+        f64::from(self.0[place]) / 1000.0
+    }
+}
+
+/// One Markdown table.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(title: &str, columns: &[&str]) -> Self {
+        println!("\n## {title}\n");
+        let mut table = Self { rows: Vec::new() };
+        table.row(columns.iter().map(ToString::to_string).collect());
+        table.rows.push(columns.iter().map(|_| "---".to_owned()).collect());
+        table
+    }
+
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    pub fn print(self) {
+        for row in self.rows {
+            println!("| {} |", row.join(" | "));
+        }
+    }
+}
+
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
