@@ -89,7 +89,7 @@ fn bare(directory: &Path) {
 /// Takes whatever is posted.
 fn sink() {
     actix_web::rt::System::new().block_on(async move {
-        let app = || App::new().default_service(web::to(|_: web::Bytes| async { HttpResponse::NoContent() }));
+        let app = || App::new().default_service(web::to(|_: web::Bytes| async { HttpResponse::NoContent().finish() }));
         let server = HttpServer::new(app).workers(1).bind("127.0.0.1:0").unwrap();
         println!("{}", server.addrs()[0]);
         let server = server.disable_signals().run();

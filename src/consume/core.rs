@@ -26,6 +26,9 @@ const MIN_READ_AHEAD: usize = 256;
 /// An event that was refused for good so often, each time after others had been delivered, is at fault itself, even if
 /// the breaker has opened over it every time.
 const MAX_REFUSALS: u32 = 3;
+/// Deliveries in flight or not yet recorded, for each that may be in flight: what a crash of the relay may repeat. Without
+/// a margin every delivery would wait for the commit that records the one before it.
+pub(super) const UNRECORDED: usize = 4;
 
 const CONFLICT: &str = "conflict: another event with this id and other bytes came first";
 const PRUNED: &str = "pruned: retention has dropped the body";
@@ -189,7 +192,8 @@ impl Core {
         }
     }
 
-    /// Deliveries to start now: at most `concurrency` are in flight or unrecorded, so that a crash repeats no more.
+    /// Deliveries to start now: at most `concurrency` are in flight, and [`UNRECORDED`] times as many in flight or not yet
+    /// recorded, so that a crash repeats no more.
     pub(super) fn start(&mut self, now: Timestamp) -> Vec<Start> {
         let latest = later(now, self.config.retry.max);
         self.lanes.no_later_than(latest);
@@ -210,7 +214,8 @@ impl Core {
     }
 
     fn has_room(&self) -> bool {
-        self.lanes.flying() + self.ledger.unrecorded() < self.config.concurrency
+        let flying = self.lanes.flying();
+        flying < self.config.concurrency && flying + self.ledger.unrecorded() < UNRECORDED * self.config.concurrency
     }
 
     fn choose(&mut self, now: Timestamp) -> Option<Seq> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::core::{Core, Start, Switched};
+use super::core::{Core, Start, Switched, UNRECORDED};
 use super::{Config, Ordering, Retry};
 use crate::inbox::{Attempt, ConsumerId, ConsumerState, DeadLetter, Parked, Progress, Standing, StoredEvent};
 use crate::model::{EntityKey, EventId, EventType, Outcome, Seq, SinkName, SourceName, Start as StartAt};
@@ -172,7 +172,8 @@ impl World {
             self.hand_over(at);
             self.probe = probing.then_some(at);
         }
-        assert!(self.in_flight.len() + self.unrecorded <= self.config.concurrency);
+        assert!(self.in_flight.len() <= self.config.concurrency);
+        assert!(self.in_flight.len() + self.unrecorded <= UNRECORDED * self.config.concurrency);
         if self.record.is_none() {
             self.record = self.core.take_progress();
         }
