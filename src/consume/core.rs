@@ -161,7 +161,9 @@ impl Core {
             ahead += self.lanes.parked().saturating_sub(self.parked_before);
         }
         let room = window.saturating_sub(ahead).min(MAX_PARKED.saturating_sub(self.lanes.parked() + open));
-        (room > 0).then_some((self.read_to, room))
+        // To read a few at a time costs more than to deliver them.
+        let is_worth_it = room >= window / 2 || self.lanes.first_ready().is_none();
+        (room > 0 && is_worth_it).then_some((self.read_to, room))
     }
 
     /// Takes what was read from where [`Self::wants`] said: events, each with whether the sink wants it, and how far
