@@ -29,6 +29,8 @@ const MAX_REFUSALS: u32 = 3;
 /// Deliveries in flight or not yet recorded, for each that may be in flight: what a crash of the relay may repeat. Without
 /// a margin every delivery would wait for the commit that records the one before it.
 pub(super) const UNRECORDED: usize = 4;
+/// Beyond it the margin ends: a record is one transaction, and senders wait for it.
+const MAX_UNRECORDED: usize = 1024;
 
 const CONFLICT: &str = "conflict: another event with this id and other bytes came first";
 const PRUNED: &str = "pruned: retention has dropped the body";
@@ -216,8 +218,8 @@ impl Core {
     }
 
     fn has_room(&self) -> bool {
-        let flying = self.lanes.flying();
-        flying < self.config.concurrency && flying + self.ledger.unrecorded() < UNRECORDED * self.config.concurrency
+        let (flying, most) = (self.lanes.flying(), self.config.concurrency);
+        flying < most && flying + self.ledger.unrecorded() < (UNRECORDED * most).min(MAX_UNRECORDED).max(most)
     }
 
     fn choose(&mut self, now: Timestamp) -> Option<Seq> {
