@@ -6,7 +6,6 @@ mod consumer;
 mod desk;
 mod errand;
 mod fault;
-mod filter;
 mod index;
 mod job;
 mod letters;

@@ -13,8 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::append::{Append, Names, append};
 use super::errand::Errand;
 use super::fault::Fault;
-use super::filter::{self, Loaded};
-use super::index::{Index, Portion};
+use super::index::{self, Index, Loaded};
 use super::lock::Lock;
 use super::quarantine::{Quarantine, Removed};
 use super::shared::Shared;
@@ -189,8 +188,8 @@ impl Writer {
         let started = Instant::now();
         let committed_seq = self.last_seq;
         match self.transact(batch) {
-            Ok((written, portion)) => {
-                self.index.committed(portion);
+            Ok(written) => {
+                self.index.committed();
                 let new_events = self.last_seq - committed_seq;
                 if new_events > 0 {
                     self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -211,14 +210,14 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, batch: &mut [Command]) -> rusqlite::Result<(Vec<Written>, Portion)> {
+    fn transact(&mut self, batch: &mut [Command]) -> rusqlite::Result<Vec<Written>> {
         self.execute("BEGIN IMMEDIATE")?;
         let before = self.last_seq;
         let written = batch.iter_mut().map(|command| self.write(command)).collect::<rusqlite::Result<Vec<_>>>()?;
         let new_events = usize::try_from(self.last_seq - before).unwrap_or_default();
-        let portion = self.index.write_portion(&self.connection, new_events)?;
+        self.index.work(&self.connection, new_events)?;
         self.execute("COMMIT")?;
-        Ok((written, portion))
+        Ok(written)
     }
 
     fn write(&mut self, command: &mut Command) -> rusqlite::Result<Written> {
@@ -284,7 +283,7 @@ impl Writer {
         {
             self.shared.fail(&format!("a failed transaction could not be rolled back: {error}"));
         }
-        self.index.forget_after(committed_seq);
+        self.index.rolled_back(committed_seq);
         self.names.clear();
         self.last_seq = committed_seq;
     }
@@ -381,7 +380,7 @@ impl Writer {
         }
         let (path, shared, commands) = (self.path.clone(), Arc::clone(&self.shared), self.commands.clone());
         let loader = std::thread::Builder::new().name("dedup-filter".to_owned()).spawn(move || {
-            let loaded = filter::load(&path, &shared.closed).unwrap_or_else(|error| {
+            let loaded = index::load(&path, &shared.closed).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the dedup filter could not be loaded: every id is looked up until it is");
                 None
             });
