@@ -2,6 +2,7 @@
 //! deduplication that is kept off the acknowledging commit (`index`).
 
 mod append;
+mod checkpoint;
 mod consumer;
 mod desk;
 mod errand;
