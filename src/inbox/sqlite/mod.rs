@@ -2,11 +2,11 @@
 //! deduplication that is kept off the acknowledging commit (`index`).
 
 mod append;
+mod checkpoint;
 mod consumer;
 mod desk;
 mod errand;
 mod fault;
-mod filter;
 mod index;
 mod job;
 mod letters;

@@ -10,10 +10,18 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema/001.sql")), M::up(include_str!("schema/002.sql"))];
+use super::index;
 
 /// The version of the schema: how many migrations have made it.
-pub(super) const SCHEMA: usize = MIGRATIONS.len();
+pub(super) const SCHEMA: usize = 3;
+
+fn migrations() -> Migrations<'static> {
+    Migrations::new(vec![
+        M::up(include_str!("schema/001.sql")),
+        M::up(include_str!("schema/002.sql")),
+        M::up_with_hook(include_str!("schema/003.sql"), |tables| Ok(index::move_from_tables(tables)?)),
+    ])
+}
 
 /// Fixes the WAL-reset bug of 3.7.0 to 3.51.2, which can corrupt a database after a checkpoint.
 const MIN_SQLITE: i32 = 3_051_003;
@@ -92,7 +100,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.execute_batch(&pragmas).map_err(sqlite_error)?;
     connection.set_prepared_statement_cache_capacity(64);
     checkpoint_at_start(&connection, path)?;
-    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(|error| {
+    migrations().to_latest(&mut connection).map_err(|error| {
         let message = match error {
             rusqlite_migration::Error::MigrationDefinition(_) => {
                 "it was written by a newer ralio-relay: run that version, or restore a backup".to_owned()

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::index::hash;
+use super::index::{Kind, hash, seqs};
 use super::rows::FINAL;
 
 /// The final events above the index's watermark, as far as they were needed.
@@ -29,21 +29,16 @@ impl Tail {
         let hash = hash(source, key);
         // The tail first: what leaves it is in the index by then.
         self.extend(connection, seq)?;
-        let mut same_entity =
-            connection.prepare_cached("SELECT 1 FROM events WHERE seq = ?1 AND source_id = ?2 AND entity_key = ?3")?;
-        for &other in self.finals.get(&hash).into_iter().flatten().filter(|&&other| other < seq) {
-            if same_entity.exists(params![other, source_id, key])? {
+        let mut ends_entity = connection.prepare_cached(
+            "SELECT 1 FROM events WHERE seq = ?1 AND phase = ?2 AND source_id = ?3 AND entity_key = ?4",
+        )?;
+        let tail = self.finals.get(&hash).into_iter().flatten().copied();
+        for other in tail.chain(seqs(connection, Kind::Entity, hash)?).filter(|&other| other < seq) {
+            if ends_entity.exists(params![other, FINAL, source_id, key])? {
                 return Ok(true);
             }
         }
-        connection
-            .prepare_cached(
-                "SELECT 1 FROM entity_index i JOIN events e ON e.seq = i.seq
-                 WHERE i.hash = ?1 AND i.seq < ?2 AND e.phase = ?3 AND e.source_id = ?4 AND e.entity_key = ?5 LIMIT 1",
-            )?
-            .query_row(params![hash, seq, FINAL, source_id, key], |_| Ok(()))
-            .optional()
-            .map(|row| row.is_some())
+        Ok(false)
     }
 
     /// Reads on to `seq`, and lets go of what the index holds by now.

@@ -161,6 +161,32 @@ async fn a_failed_commit_leaves_nothing_behind() {
     inbox.close().await;
 }
 
+/// In tests the log is written back once it has 64 pages: half a mebibyte.
+#[tokio::test]
+async fn the_write_ahead_log_is_written_back_while_events_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let size = |suffix: &str| {
+        let mut path = config.path.clone().into_os_string();
+        path.push(suffix);
+        std::fs::metadata(path).map_or(0, |file| file.len())
+    };
+    let mut peak = 0;
+    for round in 0..40 {
+        let events = (0..100).map(|n| payin(&format!("{round}-{n}"), &"order".repeat(100), "COMPLETED"));
+        let bodies: Vec<_> = events.collect();
+        for four in bodies.chunks(4) {
+            let appends = four.iter().map(|body| inbox.append(new_event("one", body)));
+            futures_util::future::try_join_all(appends).await.unwrap();
+        }
+        peak = peak.max(size("-wal"));
+    }
+    assert!(size("") > 3 << 20, "what was written back: {}", size(""));
+    assert!(peak < 3 << 20, "the log begins anew: {peak}");
+    inbox.close().await;
+}
+
 #[tokio::test]
 async fn one_process_at_a_time_writes() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::append::{Append, Names, append};
+use super::checkpoint::Checkpoints;
 use super::errand::Errand;
 use super::fault::Fault;
-use super::filter::{self, Loaded};
-use super::index::{Index, Portion};
+use super::index::{self, Index, Loaded};
 use super::lock::Lock;
 use super::quarantine::{Quarantine, Removed};
 use super::shared::Shared;
@@ -27,8 +27,6 @@ use crate::model::Seq;
 /// Writes in one transaction, and bytes of their bodies: what fits well within a second on a slow disk.
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 8 << 20;
-/// The write-ahead log is written back when it holds this many pages (8 MiB).
-const CHECKPOINT_PAGES: u64 = 1024;
 /// How often the work behind the acknowledgement is done: arrivals, quarantine, gauges, a try after trouble.
 const TICK: Duration = Duration::from_millis(250);
 /// Arrivals waiting to be written; more are written at once, and while that fails twice as many are kept.
@@ -42,6 +40,8 @@ pub(super) enum Command {
     Errand(Box<dyn Errand>),
     Quarantine(Box<Refused>),
     FilterLoaded(Option<Loaded>),
+    /// A pass of the thread for checkpoints is over.
+    Checkpointed(rusqlite::Result<()>),
     Close,
 }
 
@@ -68,7 +68,6 @@ impl Written {
 
 pub(super) struct Writer {
     path: PathBuf,
-    connection: Connection,
     index: Index,
     names: Names,
     quarantine: Quarantine,
@@ -79,6 +78,11 @@ pub(super) struct Writer {
     ticked: Instant,
     /// When the dedup filter's load last failed.
     filter_failed: Option<Instant>,
+    /// Before the connection: its own is closed first.
+    checkpoints: Checkpoints,
+    connection: Connection,
+    /// What the thread's last pass came to.
+    checkpointed: Option<rusqlite::Result<()>>,
     /// Whether the last checkpoint failed.
     checkpoint_fails: bool,
     limits: crate::inbox::QuarantineLimits,
@@ -113,6 +117,8 @@ impl Writer {
             last_seq,
             ticked: Instant::now(),
             filter_failed: None,
+            checkpoints: Checkpoints::new(&config.path, commands.clone()),
+            checkpointed: None,
             checkpoint_fails: false,
             limits: config.quarantine,
             clock,
@@ -175,6 +181,7 @@ impl Writer {
                     self.filter_failed = loaded.is_none().then(Instant::now);
                     self.index.filter.install(loaded);
                 }
+                Command::Checkpointed(result) => self.checkpointed = Some(result),
                 Command::Close => return true,
             }
             let full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
@@ -189,8 +196,8 @@ impl Writer {
         let started = Instant::now();
         let committed_seq = self.last_seq;
         match self.transact(batch) {
-            Ok((written, portion)) => {
-                self.index.committed(portion);
+            Ok(written) => {
+                self.index.committed();
                 let new_events = self.last_seq - committed_seq;
                 if new_events > 0 {
                     self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -211,14 +218,14 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, batch: &mut [Command]) -> rusqlite::Result<(Vec<Written>, Portion)> {
+    fn transact(&mut self, batch: &mut [Command]) -> rusqlite::Result<Vec<Written>> {
         self.execute("BEGIN IMMEDIATE")?;
         let before = self.last_seq;
         let written = batch.iter_mut().map(|command| self.write(command)).collect::<rusqlite::Result<Vec<_>>>()?;
         let new_events = usize::try_from(self.last_seq - before).unwrap_or_default();
-        let portion = self.index.write_portion(&self.connection, new_events)?;
+        self.index.work(&self.connection, new_events)?;
         self.execute("COMMIT")?;
-        Ok((written, portion))
+        Ok(written)
     }
 
     fn write(&mut self, command: &mut Command) -> rusqlite::Result<Written> {
@@ -231,7 +238,7 @@ impl Writer {
                 Ok(Written::Append(appended))
             }
             Command::Errand(errand) => self.carry_out(errand.as_mut()).map(Written::Errand),
-            Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {
+            Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {
                 unreachable!("these are taken out when a batch is gathered")
             }
         }
@@ -284,7 +291,7 @@ impl Writer {
         {
             self.shared.fail(&format!("a failed transaction could not be rolled back: {error}"));
         }
-        self.index.forget_after(committed_seq);
+        self.index.rolled_back(committed_seq);
         self.names.clear();
         self.last_seq = committed_seq;
     }
@@ -302,13 +309,9 @@ impl Writer {
     }
 
     fn checkpoint_if_due(&mut self) {
-        let checkpoint = |mode: &str| -> rusqlite::Result<u64> {
-            self.connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| row.get(1))
-        };
-        let result = match checkpoint("NOOP") {
-            Ok(pages) if pages >= CHECKPOINT_PAGES => checkpoint("PASSIVE").map(drop),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
+        let result = match self.checkpointed.take() {
+            Some(result) => self.checkpoints.after_pass(&self.connection, result),
+            None => self.checkpoints.after_commit(&self.connection),
         };
         match result {
             Ok(()) => self.checkpoint_fails = false,
@@ -381,7 +384,7 @@ impl Writer {
         }
         let (path, shared, commands) = (self.path.clone(), Arc::clone(&self.shared), self.commands.clone());
         let loader = std::thread::Builder::new().name("dedup-filter".to_owned()).spawn(move || {
-            let loaded = filter::load(&path, &shared.closed).unwrap_or_else(|error| {
+            let loaded = index::load(&path, &shared.closed).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the dedup filter could not be loaded: every id is looked up until it is");
                 None
             });
@@ -407,7 +410,7 @@ fn refuse(command: Command, why: &Unavailable) {
     match command {
         Command::Append(append) => _ = append.reply.send(Err(why.clone())),
         Command::Errand(errand) => errand.answer(Err(why.clone())),
-        Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Close => {}
+        Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {}
     }
 }
 

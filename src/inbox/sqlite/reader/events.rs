@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::types::Value;
 use rusqlite::{Row, params_from_iter};
 
-use super::super::index::hash;
+use super::super::index::{Kind, hash, seqs};
 use super::super::query::{ENTITY_KEY, PAGE, Query};
 use super::super::rows::{self, Stored, seq};
 use super::{Direction, ReadError, Reader, scan};
@@ -112,33 +112,37 @@ impl Reader {
     /// Seqs that an id or a key may stand at: from the index up to its watermark, and all above it.
     pub(super) fn candidates(&mut self, filter: &EventFilter) -> rusqlite::Result<Vec<i64>> {
         self.learn_sources()?;
-        // An event that names no entity is its own, so its key is in the other index.
-        let (tables, column, text) = match (&filter.id, &filter.key) {
-            (Some(id), _) => (&["id_index"][..], "e.event_id", id),
-            (None, Some(key)) => (&["entity_index", "id_index"][..], ENTITY_KEY, key),
+        // An event that names no entity is its own, so its key is among the ids.
+        let (kinds, column, text) = match (&filter.id, &filter.key) {
+            (Some(id), _) => (&[Kind::Id][..], "e.event_id", id),
+            (None, Some(key)) => (&[Kind::Entity, Kind::Id][..], ENTITY_KEY, key),
             (None, None) => return Ok(Vec::new()),
         };
+        // First, so that what has left the log's tail by then is found in the index.
         let watermark: i64 = self.connection.query_row("SELECT watermark FROM index_state", [], |row| row.get(0))?;
-        let mut seqs = Vec::new();
+        let mut found = Vec::new();
         let asked_for = |source: &SourceName| filter.source.as_ref().is_none_or(|name| name == source.as_str());
-        let sources = self.sources.values().filter(|source| asked_for(source));
-        for (source, table) in sources.flat_map(|source| tables.iter().map(move |table| (source, table))) {
-            let mut rows = self.connection.prepare_cached(&format!(
-                "SELECT e.seq FROM {table} i JOIN events e ON e.seq = i.seq
-                 WHERE i.hash = ?1 AND {column} = ?2 AND e.seq <= ?3"
-            ))?;
-            let hash = hash(source.as_str(), text);
-            let rows = rows.query_map((hash, text, watermark), |row| row.get::<_, i64>(0))?;
-            seqs.append(&mut rows.collect::<rusqlite::Result<Vec<_>>>()?);
+        let mut is_it = self.connection.prepare_cached(&format!(
+            "SELECT 1 FROM events e JOIN sources s ON s.id = e.source_id
+             WHERE e.seq = ?1 AND {column} = ?2 AND s.name = coalesce(?3, s.name)"
+        ))?;
+        for source in self.sources.values().filter(|source| asked_for(source)) {
+            for &kind in kinds {
+                for seq in seqs(&self.connection, kind, hash(source.as_str(), text))? {
+                    if is_it.exists((seq, text, &filter.source))? {
+                        found.push(seq);
+                    }
+                }
+            }
         }
         let mut rows = self.connection.prepare_cached(&format!(
             "SELECT e.seq FROM events e JOIN sources s ON s.id = e.source_id
              WHERE e.seq > ?1 AND {column} = ?2 AND s.name = coalesce(?3, s.name)"
         ))?;
         let rows = rows.query_map((watermark, text, &filter.source), |row| row.get::<_, i64>(0))?;
-        seqs.append(&mut rows.collect::<rusqlite::Result<Vec<_>>>()?);
-        seqs.sort_unstable();
-        seqs.dedup();
-        Ok(seqs)
+        found.append(&mut rows.collect::<rusqlite::Result<Vec<_>>>()?);
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
     }
 }

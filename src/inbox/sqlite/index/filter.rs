@@ -6,24 +6,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fastbloom::BloomFilter;
 use rusqlite::{Connection, params};
 
-use super::open::open_reader;
+use super::runs::{Kind, decode};
+use crate::inbox::sqlite::open::open_reader;
 
 /// One false "maybe" in a hundred costs one probe of the index.
 const FALSE_POSITIVES: f64 = 0.01;
-/// The filter is made for at least this many keys (1.2 MB), and for twice those there are.
+/// The filter is made for at least this many keys (1.2 MB), and for a quarter more than there are.
 const MIN_KEYS: usize = 1_000_000;
-/// Keys read at a time, so that no snapshot is held for long.
-const CHUNK: i64 = 100_000;
+/// Chunks read at a time, so that no snapshot is held for long.
+const CHUNKS: usize = 100;
 
 /// The filter in use, if one is loaded yet, and the one being loaded.
-pub(super) struct Filter {
+pub(in super::super) struct Filter {
     ready: Option<Loaded>,
     /// Keys indexed while a filter is being made: its snapshots may have missed them.
     since: Option<Vec<i64>>,
 }
 
 /// A filter made from the index.
-pub(super) struct Loaded {
+pub(in super::super) struct Loaded {
     bloom: BloomFilter,
     keys: usize,
     capacity: usize,
@@ -31,36 +32,41 @@ pub(super) struct Loaded {
 
 impl Loaded {
     fn for_keys(keys: usize) -> Self {
-        let capacity = MIN_KEYS.max(keys * 2);
-        Self { bloom: BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(capacity), keys: 0, capacity }
+        let capacity = MIN_KEYS.max(keys + keys / 4);
+        Self { bloom: BloomFilter::with_false_pos(FALSE_POSITIVES).expected_items(capacity), keys, capacity }
     }
 
+    /// One of the keys that it was made for.
     fn insert(&mut self, hash: i64) {
         self.bloom.insert_hash(hash.cast_unsigned());
+    }
+
+    fn insert_more(&mut self, hash: i64) {
+        self.insert(hash);
         self.keys += 1;
     }
 }
 
 impl Filter {
     /// For an index that holds nothing yet.
-    pub(super) fn of_empty_index() -> Self {
+    pub(in super::super) fn of_empty_index() -> Self {
         Self { ready: Some(Loaded::for_keys(0)), since: None }
     }
 
     /// For an index that holds keys: until a filter is installed, every key may be there.
-    pub(super) fn unloaded() -> Self {
+    pub(in super::super) fn unloaded() -> Self {
         Self { ready: None, since: None }
     }
 
     /// False only for a key that the index does not hold.
-    pub(super) fn may_hold(&self, hash: i64) -> bool {
+    pub(in super::super) fn may_hold(&self, hash: i64) -> bool {
         self.ready.as_ref().is_none_or(|filter| filter.bloom.contains_hash(hash.cast_unsigned()))
     }
 
     /// Notes a key that the index holds from now on.
-    pub(super) fn insert(&mut self, hash: i64) {
+    pub(in super::super) fn insert(&mut self, hash: i64) {
         if let Some(filter) = &mut self.ready {
-            filter.insert(hash);
+            filter.insert_more(hash);
         }
         if let Some(since) = &mut self.since {
             since.push(hash);
@@ -69,7 +75,7 @@ impl Filter {
 
     /// True when a filter should be made now, with [`load`], and given to [`Self::install`]: at start, and when the
     /// present one has become too small to be of use. From here on, keys are noted for it.
-    pub(super) fn begin_load(&mut self) -> bool {
+    pub(in super::super) fn begin_load(&mut self) -> bool {
         let small = self.ready.as_ref().is_none_or(|filter| filter.keys > filter.capacity);
         if !small || self.since.is_some() {
             return false;
@@ -79,31 +85,36 @@ impl Filter {
     }
 
     /// Puts a filter in place; `None` when it could not be made: the one in use goes on, and a new one is begun.
-    pub(super) fn install(&mut self, loaded: Option<Loaded>) {
+    pub(in super::super) fn install(&mut self, loaded: Option<Loaded>) {
         let since = self.since.take().unwrap_or_default();
         if let Some(mut loaded) = loaded {
-            since.into_iter().for_each(|hash| loaded.insert(hash));
+            since.into_iter().for_each(|hash| loaded.insert_more(hash));
             self.ready = Some(loaded);
         }
     }
 }
 
 /// Makes a filter from the index, in short reads. `None` when told to stop.
-pub(super) fn load(path: &Path, stop: &AtomicBool) -> rusqlite::Result<Option<Loaded>> {
+pub(in super::super) fn load(path: &Path, stop: &AtomicBool) -> rusqlite::Result<Option<Loaded>> {
     let connection = open_reader(path)?;
     let mut loaded = Loaded::for_keys(count(&connection)?);
-    let mut last = (i64::MIN, i64::MIN);
-    let mut chunk = connection
-        .prepare("SELECT hash, seq FROM id_index WHERE (hash, seq) > (?1, ?2) ORDER BY hash, seq LIMIT ?3")?;
+    // Chunks come at the end of the table, those of a merge before those that it replaces go: none is missed.
+    let mut last = i64::MIN;
+    let mut chunks = connection.prepare(
+        "SELECT c.id, c.keys, r.kind FROM index_chunks c JOIN index_runs r ON r.id = c.run
+         WHERE c.id > ?1 ORDER BY c.id LIMIT ?2",
+    )?;
     while !stop.load(Ordering::Relaxed) {
-        let mut rows = chunk.query(params![last.0, last.1, CHUNK])?;
+        let mut rows = chunks.query(params![last, CHUNKS])?;
         let mut read = 0;
         while let Some(row) = rows.next()? {
-            last = (row.get(0)?, row.get(1)?);
-            loaded.insert(last.0);
+            last = row.get(0)?;
             read += 1;
+            if row.get::<_, i64>(2)? == Kind::Id as i64 {
+                decode(row.get_ref(1)?.as_blob()?).for_each(|key| loaded.insert(key.hash));
+            }
         }
-        if read < CHUNK {
+        if read < CHUNKS {
             return Ok(Some(loaded));
         }
     }
