@@ -95,7 +95,9 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&HEXLOWER.encode(&self.0))
+        let mut hex = [0; 64];
+        HEXLOWER.encode_mut(&self.0, &mut hex);
+        f.write_str(std::str::from_utf8(&hex).expect("hex digits are ASCII"))
     }
 }
 
@@ -169,7 +171,11 @@ impl fmt::Display for EntityKey {
 }
 
 fn is_printable(text: &str) -> bool {
-    (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+    let is_control = || match text.is_ascii() {
+        true => text.bytes().any(|byte| byte.is_ascii_control()),
+        false => text.chars().any(char::is_control),
+    };
+    (1..=MAX_ID_BYTES).contains(&text.len()) && !is_control()
 }
 
 /// A name that cannot name a source or a sink.

@@ -1,12 +1,12 @@
 //! Events in JSON output; the names and the order of the fields are fixed.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cli::body::BodyJson;
-use crate::cli::output::utc;
+use crate::cli::output::{Utc, utc};
 use crate::inbox::{AttemptRecord, EventDetail, EventSummary, PairState};
 use crate::model::view::View;
-use crate::model::{JobId, SinkName};
+use crate::model::{Digest, JobId, SinkName};
 
 /// One line of `events list`.
 #[derive(Serialize)]
@@ -17,13 +17,18 @@ pub(super) struct Summary<'a> {
     category: &'static str,
     source: &'a str,
     key: &'a str,
-    time: Option<String>,
-    received_at: String,
+    time: Option<Utc>,
+    received_at: Utc,
     size: u64,
     stale: bool,
     conflict: bool,
     arrivals: u64,
-    body_sha256: String,
+    #[serde(serialize_with = "as_text")]
+    body_sha256: Digest,
+}
+
+fn as_text<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(digest)
 }
 
 impl<'a> From<&'a EventSummary> for Summary<'a> {
@@ -35,13 +40,13 @@ impl<'a> From<&'a EventSummary> for Summary<'a> {
             category: event.category.as_str(),
             source: event.source.as_str(),
             key: event.key.as_str(),
-            time: event.time.map(utc),
-            received_at: utc(event.received_at),
+            time: event.time.map(Utc),
+            received_at: Utc(event.received_at),
             size: event.size,
             stale: event.stale,
             conflict: event.conflict,
             arrivals: event.arrivals,
-            body_sha256: event.body_sha256.to_string(),
+            body_sha256: event.body_sha256,
         }
     }
 }
@@ -169,7 +174,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::inbox::AttemptState;
-    use crate::model::{Category, Digest, EntityKey, EventId, EventType, Seq, SourceName};
+    use crate::model::{Category, EntityKey, EventId, EventType, Seq, SourceName};
 
     pub(crate) fn summary(seq: i64) -> EventSummary {
         EventSummary {

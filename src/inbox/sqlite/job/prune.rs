@@ -71,6 +71,38 @@ impl Prunable {
         Ok(Self { before: micros(before), upto, consumers, replays, unborn })
     }
 
+    /// How many of the bodies between two places may go, and their bytes, without reading bodies; and whether all up to
+    /// `high` came in early enough. Only beyond [`reached`], where every event has its body. `None` where something may
+    /// need one of them: then [`Self::page`] tells.
+    pub(in super::super) fn count(
+        &self,
+        connection: &Connection,
+        low: i64,
+        high: i64,
+    ) -> rusqlite::Result<Option<(u64, u64, bool)>> {
+        let high = high.min(self.upto);
+        if low > high {
+            return Ok(Some((0, 0, false)));
+        }
+        let is_replayed = self.replays.iter().any(|&(cursor, last)| cursor < high && low <= last);
+        let is_held =
+            connection.prepare_cached(HELD)?.query_row(params![low, high, self.consumers], |row| row.get(0))?;
+        if is_replayed || is_held {
+            return Ok(None);
+        }
+        let mut rows = connection.prepare_cached("SELECT size, received_at FROM events WHERE seq BETWEEN ?1 AND ?2")?;
+        let mut rows = rows.query([low, high])?;
+        let (mut bodies, mut bytes) = (0, 0);
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(1)? >= self.before {
+                return Ok(Some((bodies, bytes, false)));
+            }
+            bodies += 1;
+            bytes += row.get::<_, u64>(0)?;
+        }
+        Ok(Some((bodies, bytes, high < self.upto)))
+    }
+
     /// The next bodies after `place`, up to the first event that is not old enough.
     pub(in super::super) fn page(
         &self,
@@ -103,6 +135,19 @@ impl Prunable {
         }
         Ok(page)
     }
+}
+
+/// Whether a range holds a parked event or an open dead letter of one of these consumers.
+const HELD: &str = "SELECT
+        EXISTS (SELECT 1 FROM json_each(?3) c CROSS JOIN parked p ON p.sink_id = c.value AND p.seq BETWEEN ?1 AND ?2)
+        OR EXISTS (SELECT 1 FROM json_each(?3) c
+                   CROSS JOIN dead_letters d ON d.sink_id = c.value AND d.seq BETWEEN ?1 AND ?2
+                   WHERE d.discarded_at IS NULL)";
+
+/// How far pruning has ever come: nothing else drops bodies, so every event beyond has its own.
+pub(in super::super) fn reached(connection: &Connection) -> rusqlite::Result<i64> {
+    let furthest = "SELECT coalesce(max(place), 0) FROM jobs WHERE json_extract(task, '$.task') = 'prune'";
+    connection.query_row(furthest, [], |row| row.get(0))
 }
 
 /// Lookups by key only: `bodies` is walked from a place, everything else is found by the event.

@@ -6,6 +6,7 @@ mod events;
 mod jobs;
 mod log;
 mod quarantine;
+pub(super) mod times;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -59,6 +60,9 @@ pub enum ReadError {
     /// The file has been brought further than this version knows.
     #[error("the inbox was written by a newer ralio-relay: use that version of this command")]
     Newer,
+    /// The note of arrival times could not be written.
+    #[error("the note of arrival times beside the inbox could not be written")]
+    Times(#[source] std::io::Error),
     /// SQLite's words.
     #[error("the inbox could not be read")]
     Sqlite(#[from] rusqlite::Error),
