@@ -31,11 +31,7 @@ const WORTH_A_BAR: u64 = 500_000;
 
 /// Puts so many events into the inbox of a relay that is not running.
 pub async fn fill(settings: &Builder, events: u64) {
-    let config = inbox::Config {
-        path: settings.inbox(),
-        quarantine: QuarantineLimits { max_entries: 10_000, max_bytes: 64 << 20 },
-        retention: None,
-    };
+    let config = config(settings);
     let lock = Lock::try_take(&config.path).unwrap().expect("nobody else has the inbox");
     let inbox = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap();
     let inbox = Arc::new(inbox);
@@ -65,14 +61,25 @@ pub async fn fill(settings: &Builder, events: u64) {
         done.unwrap();
     }
     inbox.close().await;
-    // What a daemon would have done meanwhile.
-    let mut noted = Seq::ZERO;
+    bar.finish_and_clear();
+}
+
+fn config(settings: &Builder) -> inbox::Config {
+    inbox::Config {
+        path: settings.inbox(),
+        quarantine: QuarantineLimits { max_entries: 10_000, max_bytes: 64 << 20 },
+        retention: None,
+    }
+}
+
+/// Notes the times of arrival to the end, as a daemon does while it runs.
+pub fn note_times(settings: &Builder) {
+    let (config, mut noted) = (config(settings), Seq::ZERO);
     while let upto = Reader::note_times(&config).unwrap()
         && upto > noted
     {
         noted = upto;
     }
-    bar.finish_and_clear();
 }
 
 fn bar(events: u64) -> ProgressBar {

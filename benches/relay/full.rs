@@ -8,7 +8,7 @@ use ralio_relay::model::Digest;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::Plan;
-use crate::fill::fill;
+use crate::fill::{fill, note_times};
 use crate::harness::{Builder, TestRelay};
 
 /// Loads add events. Grown beyond so many times its size, it is made anew.
@@ -29,6 +29,7 @@ pub async fn full(plan: &Plan) -> Builder {
         fill(&settings, plan.events).await;
         fs::File::create(complete).unwrap();
     }
+    note_times(&settings);
     settings
 }
 

@@ -9,13 +9,14 @@ use anyhow::Context as _;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use jiff::fmt::temporal::DateTimePrinter;
+use serde::Serialize;
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
 /// ends as soon as nobody reads it.
 pub(crate) struct Output<W: Write = BufWriter<StdoutLock<'static>>> {
     out: W,
-    /// The line at hand: serialising into memory is quicker than into a writer.
+    /// The line at hand: put together in memory, which is quicker than piece by piece into a writer.
     line: Vec<u8>,
     failed: Option<io::Error>,
 }
@@ -54,12 +55,16 @@ impl<W: Write> Output<W> {
 
     /// One JSON value on a line of its own.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> ControlFlow<()> {
-        self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, value);
-        self.line.push(b'\n');
-        let line = std::mem::take(&mut self.line);
+        self.composed(|line| Ok(serde_json::to_writer(line, value)?))
+    }
+
+    /// A line that is put together in memory, without its end.
+    pub(crate) fn composed(&mut self, compose: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> ControlFlow<()> {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
         let done = self.attempt(|out| {
-            written?;
+            compose(&mut line)?;
+            line.push(b'\n');
             out.write_all(&line)
         });
         self.line = line;
@@ -113,14 +118,10 @@ pub(crate) fn utc(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
-/// [`utc`], written straight into JSON.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Utc(pub(crate) Timestamp);
-
-impl Serialize for Utc {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.6}", self.0))
-    }
+/// [`utc`], into a line that is put together.
+pub(crate) fn write_utc(at: Timestamp, line: &mut Vec<u8>) -> io::Result<()> {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+    PRINTER.print_timestamp(&at, line).map_err(io::Error::other)
 }
 
 /// RFC 3339 in UTC with seconds, for people.

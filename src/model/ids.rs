@@ -95,9 +95,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut hex = [0; 64];
-        HEXLOWER.encode_mut(&self.0, &mut hex);
-        f.write_str(std::str::from_utf8(&hex).expect("hex digits are ASCII"))
+        f.write_str(HEXLOWER.encode_mut_str(&self.0, &mut [0; 64]))
     }
 }
 
@@ -171,8 +169,9 @@ impl fmt::Display for EntityKey {
 }
 
 fn is_printable(text: &str) -> bool {
+    // Nearly all are ASCII; looking at every byte is quicker than stopping at the first.
     let is_control = || match text.is_ascii() {
-        true => text.bytes().any(|byte| byte.is_ascii_control()),
+        true => text.bytes().fold(false, |any, byte| any | byte.is_ascii_control()),
         false => text.chars().any(char::is_control),
     };
     (1..=MAX_ID_BYTES).contains(&text.len()) && !is_control()

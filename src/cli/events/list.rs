@@ -11,7 +11,7 @@ use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
 
-use super::record::Summary;
+use super::record::write_json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,7 +94,7 @@ impl<W: Write> Rows<W> {
 
     fn push(&mut self, event: &EventSummary) -> ControlFlow<()> {
         match self.format {
-            Format::Json => self.out.json(&Summary::from(event)),
+            Format::Json => self.out.composed(|line| write_json(event, line)),
             Format::Table => {
                 self.table.add_row(event_row(event));
                 if self.table.row_count() < PORTION { ControlFlow::Continue(()) } else { self.print() }

@@ -139,16 +139,21 @@ impl Reader {
     ) -> rusqlite::Result<(EventSummary, bool)> {
         let Stored(id) = row.get(1)?;
         // Most are of the type before.
-        let event_type = match last.filter(|last| row.get_ref(2).is_ok_and(|text| is(text, &last.event_type))) {
-            Some(last) => last.event_type.clone(),
-            None => row.get::<_, Stored<EventType>>(2)?.0,
-        };
+        let (event_type, category) =
+            match last.filter(|last| row.get_ref(2).is_ok_and(|text| is(text, &last.event_type))) {
+                Some(last) => (last.event_type.clone(), last.category),
+                None => {
+                    let Stored(event_type): Stored<EventType> = row.get(2)?;
+                    let category = event_type.category();
+                    (event_type, category)
+                }
+            };
         let key: Option<Stored<EntityKey>> = row.get(4)?;
         let is_open = row.get::<_, i64>(11)? == rows::OPEN && key.is_some();
         let summary = EventSummary {
             seq: seq(row.get(0)?),
-            category: event_type.category(),
             event_type,
+            category,
             source: self.source(source_id)?,
             key: key.map_or_else(|| EntityKey::from(&id), |Stored(key)| key),
             id,

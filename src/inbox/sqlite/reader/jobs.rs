@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::super::job::{self, JOB, Prunable, prune};
 use super::super::query::PAGE;
 use super::super::rows::seq;
-use super::{READ_BYTES, ReadError, Reader, SCAN};
+use super::{READ_BYTES, ReadError, Reader};
 use crate::inbox::Job;
 use crate::model::{JobId, Seq, SinkName};
 
@@ -56,23 +56,23 @@ impl Reader {
     ) -> Result<(u64, u64), ReadError> {
         let prunable = Prunable::load(&self.connection, before, sinks)?;
         let reached = prune::reached(&self.connection)?;
+        let times = self.all_times()?;
         let (mut place, mut bodies, mut bytes) = (0, 0, 0);
         loop {
             let counted = match place >= reached {
-                true => prunable.count(&self.connection, place + 1, place + SCAN)?,
+                true => prunable.count(&self.connection, times.block_at(place + 1), place + 1, times.stop(place))?,
                 false => None,
             };
             let is_last = match counted {
-                Some((more, of_bytes, goes_on)) => {
-                    (bodies, bytes, place) = (bodies + more, bytes + of_bytes, place + SCAN);
-                    !goes_on
+                Some(counted) => {
+                    (bodies, bytes, place) = (bodies + counted.bodies, bytes + counted.bytes, counted.place);
+                    counted.is_last
                 }
                 None => {
                     let page = prunable.page(&self.connection, place, LOOK, READ_BYTES as u64)?;
                     for body in page.bodies.iter().filter(|body| body.may_go) {
                         (bodies, bytes) = (bodies + 1, bytes + body.bytes);
                     }
-                    // Below, the bodies that are left may be far apart.
                     place = page.place;
                     page.is_last
                 }

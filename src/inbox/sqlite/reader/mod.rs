@@ -8,7 +8,7 @@ mod log;
 mod quarantine;
 pub(super) mod times;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -33,7 +33,7 @@ const READ_BYTES: usize = 8 << 20;
 pub struct Reader {
     connection: Connection,
     tail: Tail,
-    sources: HashMap<i64, SourceName>,
+    sources: BTreeMap<i64, SourceName>,
 }
 
 /// Which way a walk goes.
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     pub(super) fn open_path(path: &Path) -> rusqlite::Result<Self> {
-        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: HashMap::new() })
+        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: BTreeMap::new() })
     }
 
     /// The last event, [`Seq::ZERO`] in an empty inbox.

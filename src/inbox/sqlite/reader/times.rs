@@ -14,22 +14,30 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use super::super::rows::{Stored, seq};
-use super::{Direction, ReadError, Reader};
+use super::{Direction, ReadError, Reader, SCAN};
 use crate::inbox::{Config, EventFilter, micros};
 use crate::model::{Digest, Seq};
 
 /// Events in a block.
-pub(in super::super) const BLOCK: i64 = if cfg!(test) { 16 } else { 4096 };
+pub(in super::super) const BLOCK: i64 = if cfg!(test) { 4 } else { 4096 };
 /// Blocks that are noted at once: as many events as come in within some seconds, each block read by itself.
-const PORTION: usize = 32;
+const PORTION: usize = if cfg!(test) { 5 } else { 32 };
 
 /// The blocks that are full, from the first on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in super::super) struct Times {
     /// SHA-256 of the last event's body: which log this is about.
     last: String,
-    /// The earliest and the latest arrival in each, in microseconds.
-    blocks: Vec<(i64, i64)>,
+    /// The earliest and the latest arrival in each, in microseconds, and the bytes of the bodies that came.
+    blocks: Vec<(i64, i64, u64)>,
+}
+
+/// A run of events, by what is noted of them.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Block {
+    pub(in super::super) last: i64,
+    pub(in super::super) latest: i64,
+    pub(in super::super) bytes: u64,
 }
 
 impl Times {
@@ -57,7 +65,8 @@ impl Times {
     ) -> i64 {
         while place > 0 {
             let block = (place - 1) / BLOCK;
-            let Some(&(earliest, latest)) = usize::try_from(block).ok().and_then(|block| self.blocks.get(block)) else {
+            let Some(&(earliest, latest, _)) = usize::try_from(block).ok().and_then(|block| self.blocks.get(block))
+            else {
                 break;
             };
             let is_outside = since.is_some_and(|since| latest < since) || until.is_some_and(|until| earliest >= until);
@@ -67,6 +76,18 @@ impl Times {
             place = if direction == Direction::Forward { (block + 1) * BLOCK + 1 } else { block * BLOCK };
         }
         place
+    }
+
+    /// The block that begins at this place.
+    pub(in super::super) fn block_at(&self, first: i64) -> Option<Block> {
+        let (block, into_it) = ((first - 1) / BLOCK, (first - 1) % BLOCK);
+        let &(_, latest, bytes) = usize::try_from(block).ok().and_then(|block| self.blocks.get(block))?;
+        (into_it == 0).then_some(Block { last: first + BLOCK - 1, latest, bytes })
+    }
+
+    /// After `place`, where to stop reading row by row: the next block may do.
+    pub(in super::super) fn stop(&self, place: i64) -> i64 {
+        if place < self.upto() { (place / BLOCK + 1) * BLOCK } else { place + SCAN }
     }
 
     /// [`Self::pass_over`] with the times of a filter.
@@ -80,8 +101,10 @@ impl Times {
         while self.upto() + BLOCK <= head && self.blocks.len() < before + PORTION {
             let first = self.upto() + 1;
             let times = connection
-                .prepare_cached("SELECT min(received_at), max(received_at) FROM events WHERE seq BETWEEN ?1 AND ?2")?
-                .query_row([first, first + BLOCK - 1], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                .prepare_cached(
+                    "SELECT min(received_at), max(received_at), sum(size) FROM events WHERE seq BETWEEN ?1 AND ?2",
+                )?
+                .query_row([first, first + BLOCK - 1], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             self.blocks.push(times);
         }
         if let Some(last) = digest_at(connection, self.upto())? {
@@ -128,9 +151,11 @@ impl Reader {
 
     /// What is noted, where the filter asks for times.
     pub(super) fn times(&self, filter: &EventFilter) -> rusqlite::Result<Times> {
-        match (filter.since.or(filter.until), self.connection.path()) {
-            (Some(_), Some(path)) => Times::load(Path::new(path), &self.connection),
-            (_, _) => Ok(Times::default()),
-        }
+        if filter.since.or(filter.until).is_some() { self.all_times() } else { Ok(Times::default()) }
+    }
+
+    pub(super) fn all_times(&self) -> rusqlite::Result<Times> {
+        let path = self.connection.path();
+        path.map_or_else(|| Ok(Times::default()), |path| Times::load(Path::new(path), &self.connection))
     }
 }
