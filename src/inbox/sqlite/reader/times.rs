@@ -26,7 +26,7 @@ const PORTION: usize = if cfg!(test) { 5 } else { 32 };
 /// The blocks that are full, from the first on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in super::super) struct Times {
-    /// SHA-256 of the last event's body: which log this is about.
+    /// The last event, by its body and its arrival: which log this is about.
     last: String,
     /// The earliest and the latest arrival in each, in microseconds, and the bytes of the bodies that came.
     blocks: Vec<(i64, i64, u64)>,
@@ -45,8 +45,7 @@ impl Times {
     pub(in super::super) fn load(inbox: &Path, connection: &Connection) -> rusqlite::Result<Self> {
         let noted = fs::read(path(inbox)).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         let Some(noted) = noted else { return Ok(Self::default()) };
-        let is_of_this_log =
-            digest_at(connection, noted.upto())?.is_some_and(|digest| digest.to_string() == noted.last);
+        let is_of_this_log = event_at(connection, noted.upto())?.is_some_and(|last| last == noted.last);
         Ok(if is_of_this_log { noted } else { Self::default() })
     }
 
@@ -107,8 +106,8 @@ impl Times {
                 .query_row([first, first + BLOCK - 1], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             self.blocks.push(times);
         }
-        if let Some(last) = digest_at(connection, self.upto())? {
-            self.last = last.to_string();
+        if let Some(last) = event_at(connection, self.upto())? {
+            self.last = last;
         }
         Ok(self.blocks.len() > before)
     }
@@ -126,12 +125,15 @@ fn path(inbox: &Path) -> PathBuf {
     inbox.with_extension("times")
 }
 
-fn digest_at(connection: &Connection, place: i64) -> rusqlite::Result<Option<Digest>> {
+/// What tells an event from all others: a body may come again in a log that was restored, but not at the same moment.
+fn event_at(connection: &Connection, place: i64) -> rusqlite::Result<Option<String>> {
     connection
-        .prepare_cached("SELECT body_sha256 FROM events WHERE seq = ?1")?
-        .query_row([place], |row| row.get::<_, Stored<Digest>>(0))
+        .prepare_cached("SELECT body_sha256, received_at FROM events WHERE seq = ?1")?
+        .query_row([place], |row| {
+            let Stored(digest): Stored<Digest> = row.get(0)?;
+            Ok(format!("{digest} {}", row.get::<_, i64>(1)?))
+        })
         .optional()
-        .map(|digest| digest.map(|Stored(digest)| digest))
 }
 
 impl Reader {
