@@ -3,18 +3,22 @@
 use crate::Plan;
 use crate::daemon;
 use crate::fill::fill;
+use crate::full::{count, full};
 use crate::harness::TestRelay;
 use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::load::{self, Load, Outcome};
 use crate::servers::Server;
 use crate::stats::{Table, median, median_of, ratio, thousands};
 
+/// Events that a sink catches up with.
+const BACKLOG: u64 = 1_000_000;
+
 const CONNECTIONS: [usize; 3] = [64, 16, 256];
 
-/// Requests per second: bare server, ceiling, empty inbox, full inbox, in turn.
+/// Requests per second: bare server, ceiling, empty inbox, full inbox, in turn; and how long the slowest waited.
 pub async fn rates(plan: &Plan) {
-    let full = TestRelay::builder();
-    fill(&full, plan.events).await;
+    let full = full(plan).await;
+    let before = count(&full);
     let full = full.start().await;
     let directory = full.settings().directory().to_owned();
     let (bare, null) = (Server::start("bare", &directory), Server::start("null", &directory));
@@ -29,32 +33,55 @@ pub async fn rates(plan: &Plan) {
         "full / ceiling",
         "full / empty",
     ];
-    let mut table = Table::new(&format!("Durable acknowledgements; full = {} events", plan.events), &columns);
+    let mut table = Table::new(&format!("Durable acknowledgements; full = {before} events"), &columns);
+    let mut tails = Vec::new();
     for connections in CONNECTIONS {
-        let empty = TestRelay::builder().start().await;
-        let targets = [
-            at(&daemon::load(&full, connections, plan.seconds, None), &bare.address),
-            at(&daemon::load(&full, connections, plan.seconds, None), &null.address),
-            daemon::load(&empty, connections, plan.seconds, None),
-            daemon::load(&full, connections, plan.seconds, None),
-        ];
-        let [bare, ceiling, empty_runs, full_runs] = interleaved(&targets, plan.runs).await;
-        let rate = |runs: &[Outcome]| thousands(median_of(runs, Outcome::rate));
-        let share = |ours: &[Outcome], theirs: &[Outcome]| format!("{:.2}", ratio(ours, theirs, Outcome::rate));
-        table.row(vec![
-            connections.to_string(),
-            rate(&bare),
-            rate(&ceiling),
-            rate(&empty_runs),
-            rate(&full_runs),
-            share(&ceiling, &bare),
-            share(&empty_runs, &ceiling),
-            share(&full_runs, &ceiling),
-            share(&full_runs, &empty_runs),
-        ]);
-        empty.shutdown().await;
+        let ours = daemon::load(&full, connections, plan.seconds, None);
+        let (bare, ceiling) = (at(&ours, &bare.address), at(&ours, &null.address));
+        let mut outcomes = [const { Vec::new() }; 4];
+        for _ in 0..plan.runs {
+            // A load is an inbox with a past: each run has an empty one of its own.
+            let empty = TestRelay::builder().start().await;
+            let targets = [&bare, &ceiling, &daemon::load(&empty, connections, plan.seconds, None), &ours];
+            for (target, outcomes) in targets.into_iter().zip(&mut outcomes) {
+                outcomes.push(taken(target).await);
+            }
+            empty.shutdown().await;
+        }
+        table.row(rate_cells(connections, &outcomes));
+        let [_, _, empty, full] = outcomes;
+        tails.push(percentiles(&format!("{connections}, empty"), &empty));
+        tails.push(percentiles(&format!("{connections}, full"), &full));
     }
     table.print();
+    let columns = ["connections, inbox", "p50", "p99", "p99.9"];
+    let mut table = Table::new("Acknowledgement at full load, by connections and inbox, ms", &columns);
+    tails.into_iter().for_each(|tail| table.row(tail));
+    table.print();
+    full.shutdown().await;
+}
+
+fn rate_cells(connections: usize, outcomes: &[Vec<Outcome>; 4]) -> Vec<String> {
+    let [bare, ceiling, empty, full] = outcomes;
+    let rate = |runs: &[Outcome]| thousands(median_of(runs, Outcome::rate));
+    let share = |ours: &[Outcome], theirs: &[Outcome]| format!("{:.2}", ratio(ours, theirs, Outcome::rate));
+    vec![
+        connections.to_string(),
+        rate(bare),
+        rate(ceiling),
+        rate(empty),
+        rate(full),
+        share(ceiling, bare),
+        share(empty, ceiling),
+        share(full, ceiling),
+        share(full, empty),
+    ]
+}
+
+async fn taken(target: &Load) -> Outcome {
+    let outcome = load::run(target).await;
+    assert_eq!(outcome.refused, 0, "every delivery is taken");
+    outcome
 }
 
 fn at(load: &Load, address: &str) -> Load {
@@ -65,9 +92,7 @@ async fn interleaved<const N: usize>(targets: &[Load; N], runs: usize) -> [Vec<O
     let mut outcomes: [Vec<Outcome>; N] = std::array::from_fn(|_| Vec::new());
     for _ in 0..runs {
         for (target, outcomes) in targets.iter().zip(&mut outcomes) {
-            let outcome = load::run(target).await;
-            assert_eq!(outcome.refused, 0, "every delivery is taken");
-            outcomes.push(outcome);
+            outcomes.push(taken(target).await);
         }
     }
     outcomes
@@ -105,7 +130,16 @@ pub async fn beside_sinks(plan: &Plan) {
         ("dead", TestRelay::builder().sink("app", "http", nowhere)),
         ("hanging", TestRelay::builder().http_sink("app", &app, "timeout = \"1s\"")),
     ];
-    let mut table = Table::new(&format!("Half load ({} /s), ms", thousands(half)), &["sink", "p50", "p99", "p99.9"]);
+    let columns = ["sink", "p50", "p99", "p99.9", "p99 / idle"];
+    let mut table = Table::new(&format!("Half load ({} /s), ms", thousands(half)), &columns);
+    let mut healthy = f64::NAN;
+    let mut cells = |name: &str, runs: &[Outcome]| {
+        let p99 = median_of(runs, |run| run.latencies.at(0.99));
+        healthy = if name == "idle" { p99 } else { healthy };
+        let mut cells = percentiles(name, runs);
+        cells.push(format!("{:.2}", p99 / healthy));
+        cells
+    };
     for (name, settings) in cases {
         let relay = settings.expect_parked().expect_errors().start().await;
         let load = daemon::load(&relay, 64, plan.seconds, Some(half));
@@ -113,25 +147,25 @@ pub async fn beside_sinks(plan: &Plan) {
         for _ in 0..plan.runs {
             runs.push(load::run(&load).await);
         }
-        table.row(percentiles(name, &runs));
+        table.row(cells(name, &runs));
         relay.shutdown().await;
     }
-    let (idle, busy, runs) = catch_up(plan, half).await;
-    table.row(percentiles("catching up", &runs));
+    let events = plan.events.min(BACKLOG);
+    let (idle, busy, runs) = catch_up(plan, events, half).await;
+    table.row(cells("catching up", &runs));
     table.print();
-    let mut table =
-        Table::new(&format!("Catching up with {} events, /s", plan.events), &["idle", "at half load", "ratio"]);
+    let mut table = Table::new(&format!("Catching up with {events} events, /s"), &["idle", "at half load", "ratio"]);
     table.row(vec![thousands(idle), thousands(busy), format!("{:.2}", busy / idle)]);
     table.print();
 }
 
 /// Events per second of a file sink with a backlog, without load and with half; and the load's outcomes.
-async fn catch_up(plan: &Plan, half: f64) -> (f64, f64, Vec<Outcome>) {
+async fn catch_up(plan: &Plan, events: u64, half: f64) -> (f64, f64, Vec<Outcome>) {
     let settings = TestRelay::builder();
-    fill(&settings, plan.events).await;
+    fill(&settings, events).await;
     let mut outcomes = Vec::new();
     let idle = settings.clone().file_sink("idle", "start = \"earliest\"").start().await;
-    let idle_rate = plan.events as f64 / daemon::caught_up(&idle, "idle").await;
+    let idle_rate = events as f64 / daemon::caught_up(&idle, "idle").await;
     idle.shutdown().await;
     let busy = settings.file_sink("busy", "start = \"earliest\"").start().await;
     let load = daemon::load(&busy, 64, plan.seconds, Some(half));

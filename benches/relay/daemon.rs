@@ -35,3 +35,27 @@ pub async fn caught_up(relay: &TestRelay, sink: &str) -> f64 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// What a process holds once it has nothing more to do after its start, in MiB.
+pub async fn idle_memory(pid: u32) -> f64 {
+    let mut used = cpu_ticks(pid);
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = cpu_ticks(pid);
+        // A poll now and then is nothing to do.
+        if now - used <= 2 {
+            return memory(pid, "VmRSS");
+        }
+        used = now;
+    }
+}
+
+const QUIET: Duration = Duration::from_secs(1);
+
+/// User and system time of a process so far, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, which may hold spaces, ends at the last bracket; utime and stime are the 12th and 13th after it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}

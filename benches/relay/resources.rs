@@ -2,53 +2,65 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fill::fill;
+use crate::full::{count, full};
 use crate::harness::signed::payin_completed;
 use crate::harness::{Builder, TestRelay};
 use crate::stats::{Table, median};
 use crate::{Plan, daemon, load};
 
+/// How long a load lasts before the daemon is killed.
+const BEFORE_KILL: u64 = 2;
+
 pub async fn all(plan: &Plan) {
     let mut table = Table::new("Memory, disk, restart", &["what", "figure"]);
-    let mut row = |what: String, figure: String| table.row(vec![what, figure]);
+    let mut row = |what: &str, figure: String| table.row(vec![what.to_owned(), figure]);
+    let whole = |values: Vec<f64>| format!("{:.0}", median(values));
 
-    let mut empty = TestRelay::builder().start().await;
-    let pid = empty.process().pid();
-    row("memory, idle, empty, MiB".to_owned(), format!("{:.0}", daemon::memory(pid, "VmRSS")));
-    load::run(&daemon::load(&empty, 64, plan.seconds, None)).await;
-    row("memory, peak at full load, MiB".to_owned(), format!("{:.0}", daemon::memory(pid, "VmHWM")));
-    let mut settings = empty.shutdown().await;
-    let (events, bodies, files) = disk(&settings).await;
-    row(format!("disk bytes per body byte, {events} events"), format!("{:.2}", files / bodies));
-
-    settings = TestRelay::builder();
-    fill(&settings, plan.events).await;
-    let mut restarts = Vec::new();
-    let mut idle = f64::NAN;
+    let mut idle = Vec::new();
     for _ in 0..plan.runs {
+        let mut relay = TestRelay::builder().start().await;
+        idle.push(daemon::idle_memory(relay.process().pid()).await);
+        relay.shutdown().await;
+    }
+    row("memory, idle, empty, MiB", whole(idle));
+    let mut relay = TestRelay::builder().start().await;
+    load::run(&daemon::load(&relay, 64, plan.seconds, None)).await;
+    row("memory, peak at full load, empty, MiB", whole(vec![daemon::memory(relay.process().pid(), "VmHWM")]));
+    let settings = relay.shutdown().await;
+    let (bodies, files) = disk(&settings).await;
+    row("disk bytes per body byte", format!("{:.2}", files / bodies));
+
+    let mut settings = full(plan).await;
+    let events = count(&settings);
+    let (mut idle, mut peak, mut after, mut restarts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for run in 0..plan.runs {
         let mut relay = settings.start().await;
-        load::run(&daemon::load(&relay, 64, 2, None)).await;
-        idle = daemon::memory(relay.process().pid(), "VmRSS");
+        let pid = relay.process().pid();
+        idle.push(daemon::idle_memory(pid).await);
+        let seconds = if run == 0 { plan.seconds } else { BEFORE_KILL };
+        load::run(&daemon::load(&relay, 64, seconds, None)).await;
+        peak.push(daemon::memory(pid, "VmHWM"));
+        after.push(daemon::memory(pid, "VmRSS"));
         settings = relay.kill9();
         restarts.push(first_acknowledgement(&settings).await);
     }
-    row(format!("memory, after a load of 2 s, {} events, MiB", plan.events), format!("{idle:.0}"));
-    row(
-        format!("kill -9 to the first durable acknowledgement, {} events, s", plan.events),
-        format!("{:.2}", median(restarts)),
-    );
+    row("memory, idle, full, MiB", whole(idle));
+    row("memory, peak at full load, full, MiB", format!("{:.0}", peak.into_iter().fold(0.0, f64::max)));
+    row("memory, after a load, full, MiB", whole(after));
+    row("kill -9 to the first durable acknowledgement, full, s", format!("{:.2}", median(restarts)));
+    row("events in the full inbox, before", events.to_string());
     table.print();
 }
 
-/// Events, bytes of their bodies, bytes of the files.
-async fn disk(settings: &Builder) -> (u64, f64, f64) {
+/// Bytes of the bodies, bytes of the files.
+async fn disk(settings: &Builder) -> (f64, f64) {
     let relay = settings.clone().start().await;
     let newest = relay.cli(&["events", "list", "--format", "json", "--limit", "1000"]).await.found();
     let mean = newest.iter().map(|event| event["size"].as_f64().unwrap()).sum::<f64>() / newest.len() as f64;
-    let count = newest[0]["seq"].as_u64().unwrap();
+    let count = newest[0]["seq"].as_f64().unwrap();
     let bytes = relay.metric("inbox_bytes", &[]).await as f64;
     relay.shutdown().await;
-    (count, mean * count as f64, bytes)
+    (mean * count, bytes)
 }
 
 /// Seconds from the start of the process to the first 200.

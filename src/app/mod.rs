@@ -1,6 +1,7 @@
 //! The wiring: which room is given what, in which order things start, and in which they stop.
 
 mod errand;
+mod times;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -196,6 +197,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
         tasks.spawn(async move { _ = consumer.run(stop).await });
     }
     tasks.spawn(executor.run(stop.soft.clone()));
+    tasks.spawn(times::keep(settings.inbox.clone(), inbox.head(), stop.soft.clone()));
     gate.send_replace(Gate::Open);
     tracing::info!(listener = "public", addr = %public.addr(), "listening");
     notify(NotifyState::Ready);

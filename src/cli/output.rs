@@ -3,29 +3,37 @@
 use std::borrow::Cow;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
 /// ends as soon as nobody reads it.
 pub(crate) struct Output<W: Write = BufWriter<StdoutLock<'static>>> {
     out: W,
+    /// The line at hand: put together in memory, which is quicker than piece by piece into a writer.
+    line: Vec<u8>,
     failed: Option<io::Error>,
 }
+
+/// What is gathered before it is handed to the system.
+const BUFFER: usize = 64 << 10;
 
 impl Output {
     /// Standard output, buffered.
     pub(crate) fn stdout() -> Self {
-        Self::new(BufWriter::new(io::stdout().lock()))
+        Self::new(BufWriter::with_capacity(BUFFER, io::stdout().lock()))
     }
 }
 
 impl<W: Write> Output<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out, failed: None }
+        Self { out, line: Vec::new(), failed: None }
     }
 
     fn attempt(&mut self, write: impl FnOnce(&mut W) -> io::Result<()>) -> ControlFlow<()> {
@@ -47,10 +55,20 @@ impl<W: Write> Output<W> {
 
     /// One JSON value on a line of its own.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> ControlFlow<()> {
-        self.attempt(|out| {
-            serde_json::to_writer(&mut *out, value)?;
-            out.write_all(b"\n")
-        })
+        self.composed(|line| Ok(serde_json::to_writer(line, value)?))
+    }
+
+    /// A line that is put together in memory, without its end.
+    pub(crate) fn composed(&mut self, compose: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> ControlFlow<()> {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        let done = self.attempt(|out| {
+            compose(&mut line)?;
+            line.push(b'\n');
+            out.write_all(&line)
+        });
+        self.line = line;
+        done
     }
 
     /// Hands over what is buffered.
@@ -98,6 +116,12 @@ pub(crate) fn clean_lines(text: &str) -> String {
 /// RFC 3339 in UTC with microseconds: what JSON output holds.
 pub(crate) fn utc(at: Timestamp) -> String {
     format!("{at:.6}")
+}
+
+/// [`utc`], into a line that is put together.
+pub(crate) fn write_utc(at: Timestamp, line: &mut Vec<u8>) -> io::Result<()> {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+    PRINTER.print_timestamp(&at, line).map_err(io::Error::other)
 }
 
 /// RFC 3339 in UTC with seconds, for people.
@@ -148,6 +172,40 @@ pub(crate) fn print_headers<W: Write>(out: &mut Output<W>, headers: &[(String, S
         return out.line("none of those that are kept");
     }
     headers.iter().try_for_each(|(name, value)| out.line(format!("{}: {}", clean(name), clean(value))))
+}
+
+/// Shows on a terminal how far a walk over the log has come, while it finds nothing.
+pub(crate) struct Search {
+    quiet_since: Instant,
+    bar: Option<ProgressBar>,
+}
+
+/// So long nobody wonders.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Search {
+    pub(crate) fn new() -> Self {
+        Self { quiet_since: Instant::now(), bar: None }
+    }
+
+    /// There is something else to look at.
+    pub(crate) fn found(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.quiet_since = Instant::now();
+    }
+
+    /// Nothing was found up to here; true when that has been so for long, so that what was found before is not held back.
+    pub(crate) fn went_on(&mut self, done: u64, total: u64) -> bool {
+        if self.quiet_since.elapsed() < PATIENCE {
+            return false;
+        }
+        let style = "searching {bar:30} {human_pos}/{human_len}, {eta} to go";
+        let new = || ProgressBar::new(total).with_style(ProgressStyle::with_template(style).expect("it is valid"));
+        self.bar.get_or_insert_with(new).set_position(done);
+        true
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         return errand::run(&args.config, &inbox, Ask::New(Box::new(new_job(Task::Prune { before, sinks }, ""))));
     }
     let bar = ProgressBar::new(u64::try_from(reader.head()?.get()).unwrap_or(0));
-    let found = reader.prunable(before, &sinks, &mut |seen| bar.set_position(seen));
+    let found = reader.prunable(before, &sinks, &mut |at| bar.set_position(u64::try_from(at.get()).unwrap_or(0)));
     bar.finish_and_clear();
     let (count, bytes) = found?;
     let mut out = Output::stdout();

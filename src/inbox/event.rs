@@ -125,6 +125,30 @@ pub struct Slice {
     pub read_to: Seq,
 }
 
+/// A short stretch of the log, as a list of events reads it; it may hold none that was asked for.
+#[derive(Debug)]
+pub struct Stretch<'a> {
+    /// The events that were asked for, to be looked at or taken.
+    pub events: &'a mut Vec<EventSummary>,
+    /// How many places of the log have been looked at or passed over since the beginning.
+    pub done: u64,
+    /// Of how many.
+    pub total: u64,
+}
+
+/// Events of a stretch of the log that are alike, counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Canonical type.
+    pub event_type: EventType,
+    /// Another event with the same id and other bytes came first.
+    pub conflict: bool,
+    /// Retention has not dropped their bodies.
+    pub has_body: bool,
+    /// How many.
+    pub count: u64,
+}
+
 /// One line of `events list`.
 #[derive(Clone, Debug)]
 pub struct EventSummary {

@@ -16,7 +16,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-pub use event::{AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, Slice, StoredEvent};
+pub use event::{
+    AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, Slice, StoredEvent, Stretch, Tally,
+};
 pub use job::{
     Advance, Change, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, QuarantineFilter, Selection, Task,
 };
@@ -31,7 +33,7 @@ use crate::model::{JobId, Seq};
 /// The checked settings of the inbox.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The database file. `-wal` and `-shm` files stand beside it, and with its stem `.lock` and `.waiting`.
+    /// The database file. `-wal` and `-shm` files stand beside it, and with its stem `.lock`, `.waiting` and `.times`.
     pub path: PathBuf,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,

@@ -95,7 +95,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&HEXLOWER.encode(&self.0))
+        f.write_str(HEXLOWER.encode_mut_str(&self.0, &mut [0; 64]))
     }
 }
 
@@ -169,7 +169,12 @@ impl fmt::Display for EntityKey {
 }
 
 fn is_printable(text: &str) -> bool {
-    (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+    // Nearly all are ASCII; looking at every byte is quicker than stopping at the first.
+    let is_control = || match text.is_ascii() {
+        true => text.bytes().fold(false, |any, byte| any | byte.is_ascii_control()),
+        false => text.chars().any(char::is_control),
+    };
+    (1..=MAX_ID_BYTES).contains(&text.len()) && !is_control()
 }
 
 /// A name that cannot name a source or a sink.

@@ -107,6 +107,14 @@ impl Route {
         self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(event_type.as_str()))
     }
 
+    /// Whether the type alone decides, so that [`Self::wants`] says all.
+    pub fn is_by_type(&self) -> bool {
+        #[cfg(feature = "filters")]
+        return self.filter.is_none();
+        #[cfg(not(feature = "filters"))]
+        true
+    }
+
     /// The route as one line of text, stored with the range of events that it decided: the globs, then, after two
     /// spaces (which never are between globs), the filter as a JSON string.
     pub fn revision(&self) -> String {

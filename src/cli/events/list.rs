@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use comfy_table::{Row, Table};
 
 use crate::cli::filter::Filters;
-use crate::cli::output::{self, Output, keep_whole, print_table, row, table, utc_seconds};
+use crate::cli::output::{self, Output, Search, keep_whole, print_table, row, table, utc_seconds};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
 
-use super::record::Summary;
+use super::record::write_json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,16 +50,23 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let limit = args.format.limit(args.limit);
     let direction = if args.oldest_first { Direction::Forward } else { Direction::Backward };
     let mut rows = Rows::new(Output::stdout(), args.format);
-    let mut left = limit;
-    let mut more = false;
-    reader.each_event(&args.filters.into_filter(), direction, None, &mut |event| {
-        if left == 0 {
-            more = true;
-            return ControlFlow::Break(());
+    let (mut left, mut more, mut search) = (limit, false, Search::new());
+    reader.each_stretch(&args.filters.into_filter(), direction, None, &mut |stretch| {
+        if stretch.events.is_empty() {
+            return if search.went_on(stretch.done, stretch.total) { rows.flush() } else { ControlFlow::Continue(()) };
         }
-        left -= 1;
-        rows.push(&event)
+        search.found();
+        for event in stretch.events.iter() {
+            if left == 0 {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            rows.push(event)?;
+        }
+        ControlFlow::Continue(())
     })?;
+    search.found();
     rows.finish()?;
     if left == limit {
         eprintln!("no event matches");
@@ -87,22 +94,30 @@ impl<W: Write> Rows<W> {
 
     fn push(&mut self, event: &EventSummary) -> ControlFlow<()> {
         match self.format {
-            Format::Json => self.out.json(&Summary::from(event)),
+            Format::Json => self.out.composed(|line| write_json(event, line)),
             Format::Table => {
                 self.table.add_row(event_row(event));
-                if self.table.row_count() < PORTION {
-                    return ControlFlow::Continue(());
-                }
-                let full = std::mem::replace(&mut self.table, event_table());
-                print_table(&mut self.out, &full)
+                if self.table.row_count() < PORTION { ControlFlow::Continue(()) } else { self.print() }
             }
         }
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
-        if !self.table.is_empty() {
-            let _ = print_table(&mut self.out, &self.table);
+    fn print(&mut self) -> ControlFlow<()> {
+        if self.table.is_empty() {
+            return ControlFlow::Continue(());
         }
+        let portion = std::mem::replace(&mut self.table, event_table());
+        print_table(&mut self.out, &portion)
+    }
+
+    /// Prints what there is so far: the next may be long in coming.
+    fn flush(&mut self) -> ControlFlow<()> {
+        self.print()?;
+        self.out.flush()
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        let _ = self.print();
         self.out.finish()
     }
 }

@@ -15,7 +15,7 @@ use crate::inbox::{EventFilter, EventSummary};
 use crate::model::Seq;
 
 use super::list::notes;
-use super::record::Summary;
+use super::record::write_json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -127,7 +127,7 @@ impl<W: Write> Tail<W> {
 
 fn print<W: Write>(out: &mut Output<W>, format: Format, event: &EventSummary) -> ControlFlow<()> {
     match format {
-        Format::Json => out.json(&Summary::from(event)),
+        Format::Json => out.composed(|line| write_json(event, line)),
         Format::Table => out.line(line(event)),
     }
 }

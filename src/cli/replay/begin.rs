@@ -108,13 +108,21 @@ fn count(reader: &mut Reader, selection: &Selection, route: &Route) -> anyhow::R
         ProgressStyle::with_template("counting {bar:30} {human_pos}/{human_len}").expect("the template is valid"),
     );
     let mut counts = Counts::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
-    let walked = reader.each_selected(selection, &mut |slice| -> ControlFlow<()> {
-        bar.set_position(stretch(slice.read_to));
-        let subjects = slice.events.iter().map(subject).collect();
-        counts.add(&slice.events, runtime.block_on(route.judge(subjects)));
-        ControlFlow::Continue(())
-    });
+    let walked = if route.is_by_type() {
+        reader.tally_selected(selection, &mut |tallies, read_to| {
+            bar.set_position(stretch(read_to));
+            tallies.iter().for_each(|tally| counts.tally(tally, route.wants(&tally.event_type)));
+            ControlFlow::Continue(())
+        })
+    } else {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
+        reader.each_selected(selection, &mut |slice| {
+            bar.set_position(stretch(slice.read_to));
+            let subjects = slice.events.iter().map(subject).collect();
+            counts.add(&slice.events, runtime.block_on(route.judge(subjects)));
+            ControlFlow::Continue(())
+        })
+    };
     bar.finish_and_clear();
     walked?;
     Ok(counts)

@@ -9,7 +9,7 @@ use indicatif::HumanDuration;
 
 use super::record::filters;
 use crate::cli::output::{Output, clean};
-use crate::inbox::{Selection, StoredEvent};
+use crate::inbox::{Selection, StoredEvent, Tally};
 use crate::model::{Seq, SinkName};
 use crate::route::Verdict;
 
@@ -71,6 +71,20 @@ impl Counts {
                 }
             }
         }
+    }
+}
+
+impl Counts {
+    /// Counts events that are alike, where the route goes by their type.
+    pub(super) fn tally(&mut self, tally: &Tally, is_wanted: bool) {
+        self.matched += tally.count;
+        let counted = match (is_wanted, tally.has_body, tally.conflict) {
+            (false, _, _) => &mut self.filtered,
+            (true, false, _) => &mut self.pruned,
+            (true, true, true) => &mut self.conflicts,
+            (true, true, false) => &mut self.wanted,
+        };
+        *counted += tally.count;
     }
 }
 
@@ -182,6 +196,16 @@ mod tests {
         let Counts { matched, wanted, filtered, pruned, conflicts, unsure } = counts;
         assert_eq!((matched, wanted, filtered, pruned, conflicts), (6, 2, 2, 1, 1));
         assert!(unsure.is_empty());
+
+        // Counted by type, the same.
+        let mut tallied = Counts::default();
+        for event in &events {
+            let (event_type, has_body) = (event.event_type.clone(), event.body.is_some());
+            let tally = Tally { conflict: event.conflict, has_body, count: 1, event_type };
+            tallied.tally(&tally, route.wants(&tally.event_type));
+        }
+        assert_eq!((tallied.matched, tallied.wanted, tallied.filtered), (6, 2, 2));
+        assert_eq!((tallied.pruned, tallied.conflicts), (1, 1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Consumers in the database: registered, and read back.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
 use super::job;
+use super::reader::Direction;
+use super::reader::times::Times;
 use super::rows::{self, seq};
 use crate::inbox::{ConsumerId, ConsumerState, Parked, Registration, Selection, Standing, Task, from_micros, micros};
 use crate::model::{JobId, Seq, SinkName, Start};
@@ -198,12 +201,19 @@ fn first_cursor(connection: &Connection, start: Start) -> rusqlite::Result<i64> 
     match start {
         Start::Earliest => Ok(0),
         Start::Now => connection.query_row(head, [], |row| row.get(0)),
-        Start::At(time) => connection.query_row(
-            // Arrival times follow the clock, which may have been set back: so no search by halves.
-            &format!("SELECT coalesce((SELECT min(seq) - 1 FROM events WHERE received_at >= ?1), ({head}))"),
-            [micros(time)],
-            |row| row.get(0),
-        ),
+        Start::At(time) => {
+            let times = connection.path().map(|inbox| Times::load(Path::new(inbox), connection)).transpose()?;
+            let first = times.unwrap_or_default().pass_over(1, Direction::Forward, Some(micros(time)), None);
+            connection.query_row(
+                // Arrival times follow the clock, which may have been set back: so no search by halves.
+                &format!(
+                    "SELECT coalesce(
+                         (SELECT min(seq) - 1 FROM events WHERE seq >= ?1 AND received_at >= ?2), ({head}))"
+                ),
+                [first, micros(time)],
+                |row| row.get(0),
+            )
+        }
     }
 }
 

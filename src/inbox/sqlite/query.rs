@@ -72,7 +72,7 @@ impl Conditions {
     }
 }
 
-/// One statement over a range of seqs: `?1` and `?2`, then the filter's parameters.
+/// One statement over a range of seqs: `?1` and `?2`, then its own parameters, then the filter's.
 pub(super) struct Query {
     pub(super) sql: String,
     pub(super) parameters: Vec<Value>,
@@ -81,9 +81,11 @@ pub(super) struct Query {
 }
 
 const SUMMARY: &str = "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.state, e.event_time, \
-    e.received_at, e.size, e.conflict, e.body_sha256, e.phase, 1 + coalesce(a.again, 0)
-    FROM events e JOIN sources s ON s.id = e.source_id LEFT JOIN arrivals a ON a.seq = e.seq";
-const SEQ: &str = "SELECT e.seq FROM events e JOIN sources s ON s.id = e.source_id";
+    e.received_at, e.size, e.conflict, e.body_sha256, e.phase FROM events e";
+const SEQ: &str = "SELECT e.seq FROM events e";
+/// Up to `?3` bodies may have been dropped; beyond it nothing has to be read to know that they are there.
+const TALLY: &str = "SELECT e.type, e.conflict, e.seq > ?3 OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq), \
+    count(*) FROM events e";
 
 impl Query {
     /// For lines of `events list`.
@@ -96,12 +98,22 @@ impl Query {
         Self::selecting(SEQ, filter, Direction::Forward)
     }
 
+    /// For counts by type, conflict, and whether the body is there: `?3` is how far bodies may have been dropped.
+    pub(super) fn tally(filter: &EventFilter) -> Self {
+        Self::of(TALLY, filter, 3, "GROUP BY 1, 2, 3")
+    }
+
     fn selecting(columns: &str, filter: &EventFilter, direction: Direction) -> Self {
+        let order = if direction == Direction::Forward { "ASC" } else { "DESC" };
+        Self::of(columns, filter, 2, &format!("ORDER BY e.seq {order} LIMIT {PAGE}"))
+    }
+
+    fn of(columns: &str, filter: &EventFilter, parameters: usize, end: &str) -> Self {
         let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
-        let mut conditions = Conditions::after(2);
+        let mut conditions = Conditions::after(parameters);
         conditions.types("e.type", types);
         conditions.any("e.category", "=", categories.iter().map(|&category| Value::from(category_code(category))));
-        conditions.also("s.name = ?", source.clone());
+        conditions.also("e.source_id = (SELECT id FROM sources WHERE name = ?)", source.clone());
         conditions.also("e.received_at >= ?", since.map(micros));
         conditions.also("e.received_at < ?", until.map(micros));
         conditions.also(&format!("{ENTITY_KEY} = ?"), key.clone());
@@ -111,12 +123,8 @@ impl Query {
             "instr((SELECT body FROM bodies b WHERE b.seq = e.seq), ?) > 0",
             search.clone().map(String::into_bytes),
         );
-        let order = if direction == Direction::Forward { "ASC" } else { "DESC" };
         Self {
-            sql: format!(
-                "{columns} WHERE e.seq BETWEEN ?1 AND ?2 AND {} ORDER BY e.seq {order} LIMIT {PAGE}",
-                conditions.sql()
-            ),
+            sql: format!("{columns} WHERE e.seq BETWEEN ?1 AND ?2 AND {} {end}", conditions.sql()),
             by_index: id.is_some() || key.is_some(),
             parameters: conditions.parameters,
         }

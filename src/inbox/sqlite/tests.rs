@@ -6,6 +6,7 @@ mod desk;
 mod jobs;
 mod migration;
 mod states;
+mod times;
 
 use std::ops::ControlFlow;
 use std::path::Path;

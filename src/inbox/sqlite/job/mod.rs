@@ -2,7 +2,7 @@
 //! the job's end are in one transaction, so that a crash between two portions repeats nothing.
 
 mod letters;
-mod prune;
+pub(super) mod prune;
 mod quarantine;
 mod sinks;
 

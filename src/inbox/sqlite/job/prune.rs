@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::super::consumer;
 use super::super::fault::Fault;
+use super::super::reader::times::Block;
 use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
 use crate::inbox::{Task, micros};
 use crate::model::SinkName;
@@ -36,6 +37,17 @@ pub(in super::super) struct Page {
     /// Where the next page begins.
     pub(in super::super) place: i64,
     /// Whether there is none.
+    pub(in super::super) is_last: bool,
+}
+
+/// Bodies that may go, counted.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Counted {
+    pub(in super::super) bodies: u64,
+    pub(in super::super) bytes: u64,
+    /// The last event that was looked at.
+    pub(in super::super) place: i64,
+    /// Whether there are no more.
     pub(in super::super) is_last: bool,
 }
 
@@ -71,6 +83,45 @@ impl Prunable {
         Ok(Self { before: micros(before), upto, consumers, replays, unborn })
     }
 
+    /// How many bodies from `low` on may go, and their bytes, without reading bodies: up to the end of a noted block, or
+    /// at most to `high`. Only beyond [`reached`], where every event has its body. `None` where something may need one of
+    /// them: then [`Self::page`] tells.
+    pub(in super::super) fn count(
+        &self,
+        connection: &Connection,
+        noted: Option<Block>,
+        low: i64,
+        high: i64,
+    ) -> rusqlite::Result<Option<Counted>> {
+        let noted = noted.filter(|block| block.latest < self.before && block.last <= self.upto);
+        let high = noted.map_or(high.min(self.upto), |block| block.last);
+        let counted = Counted { bodies: 0, bytes: 0, place: high, is_last: high >= self.upto };
+        if low > high {
+            return Ok(Some(counted));
+        }
+        let is_replayed = self.replays.iter().any(|&(cursor, last)| cursor < high && low <= last);
+        let is_held =
+            connection.prepare_cached(HELD)?.query_row(params![low, high, self.consumers], |row| row.get(0))?;
+        if is_replayed || is_held {
+            return Ok(None);
+        }
+        if let Some(block) = noted {
+            return Ok(Some(Counted { bodies: high.abs_diff(low) + 1, bytes: block.bytes, ..counted }));
+        }
+        let mut rows = connection
+            .prepare_cached("SELECT size, received_at FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq")?;
+        let mut rows = rows.query([low, high])?;
+        let mut counted = counted;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(1)? >= self.before {
+                return Ok(Some(Counted { is_last: true, ..counted }));
+            }
+            counted.bodies += 1;
+            counted.bytes += row.get::<_, u64>(0)?;
+        }
+        Ok(Some(counted))
+    }
+
     /// The next bodies after `place`, up to the first event that is not old enough.
     pub(in super::super) fn page(
         &self,
@@ -103,6 +154,19 @@ impl Prunable {
         }
         Ok(page)
     }
+}
+
+/// Whether a range holds a parked event or an open dead letter of one of these consumers.
+const HELD: &str = "SELECT
+        EXISTS (SELECT 1 FROM json_each(?3) c CROSS JOIN parked p ON p.sink_id = c.value AND p.seq BETWEEN ?1 AND ?2)
+        OR EXISTS (SELECT 1 FROM json_each(?3) c
+                   CROSS JOIN dead_letters d ON d.sink_id = c.value AND d.seq BETWEEN ?1 AND ?2
+                   WHERE d.discarded_at IS NULL)";
+
+/// How far pruning has ever come: nothing else drops bodies, so every event beyond has its own.
+pub(in super::super) fn reached(connection: &Connection) -> rusqlite::Result<i64> {
+    let furthest = "SELECT coalesce(max(place), 0) FROM jobs WHERE json_extract(task, '$.task') = 'prune'";
+    connection.query_row(furthest, [], |row| row.get(0))
 }
 
 /// Lookups by key only: `bodies` is walked from a place, everything else is found by the event.

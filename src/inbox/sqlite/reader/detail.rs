@@ -25,9 +25,9 @@ impl Reader {
     }
 
     fn detail(&mut self, at: i64) -> Result<Option<EventDetail>, ReadError> {
-        let Some(summary) = self.page(&Query::new(&EventFilter::default(), Direction::Forward), at, at)?.pop() else {
-            return Ok(None);
-        };
+        let mut page = Vec::new();
+        self.page(&Query::new(&EventFilter::default(), Direction::Forward), at, at, &mut page)?;
+        let Some(summary) = page.pop() else { return Ok(None) };
         let entity = EventFilter {
             key: Some(summary.key.as_str().to_owned()),
             source: Some(summary.source.as_str().to_owned()),
@@ -39,7 +39,8 @@ impl Reader {
         let query = Query::new(&entity, Direction::Forward);
         let mut lifecycle = Vec::new();
         for &seq in seqs[first..].iter().take(LIFECYCLE) {
-            lifecycle.append(&mut self.page(&query, seq, seq)?);
+            self.page(&query, seq, seq, &mut page)?;
+            lifecycle.append(&mut page);
         }
         // At one moment: what leaves one table meanwhile must not be missed in the next.
         let now = self.connection.unchecked_transaction()?;

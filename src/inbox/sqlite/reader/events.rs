@@ -2,15 +2,19 @@
 
 use std::ops::ControlFlow;
 
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, params_from_iter};
 
 use super::super::index::{Kind, hash, seqs};
 use super::super::query::{ENTITY_KEY, PAGE, Query};
 use super::super::rows::{self, Stored, seq};
 use super::{Direction, ReadError, Reader, scan};
-use crate::inbox::{EventFilter, EventSummary, from_micros};
+use crate::inbox::{EventFilter, EventSummary, Stretch, from_micros};
 use crate::model::{EntityKey, EventType, Seq, SourceName};
+
+fn is(stored: ValueRef<'_>, event_type: &EventType) -> bool {
+    matches!(stored, ValueRef::Text(text) if text == event_type.as_str().as_bytes())
+}
 
 impl Reader {
     /// Walks over the events that the filter lets through, from after (or before) `from` on, until `visit` breaks.
@@ -21,79 +25,135 @@ impl Reader {
         from: Option<Seq>,
         visit: &mut dyn FnMut(EventSummary) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
+        self.each_stretch(filter, direction, from, &mut |stretch| stretch.events.drain(..).try_for_each(&mut *visit))
+    }
+
+    /// The same in short stretches of the log; one may hold no such event.
+    pub fn each_stretch(
+        &mut self,
+        filter: &EventFilter,
+        direction: Direction,
+        from: Option<Seq>,
+        visit: &mut dyn FnMut(Stretch<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         let head = self.head()?.get();
-        let mut at = from.map_or(if direction == Direction::Forward { 0 } else { head + 1 }, Seq::get);
+        let begin = from.map_or(if direction == Direction::Forward { 0 } else { head + 1 }, Seq::get);
         let query = Query::new(filter, direction);
         if query.by_index {
-            let mut seqs = self.candidates(filter)?;
-            seqs.retain(|&seq| if direction == Direction::Forward { seq > at } else { seq < at });
-            if direction == Direction::Backward {
-                seqs.reverse();
-            }
-            for seq in seqs {
-                for event in self.page(&query, seq, seq)? {
-                    if visit(event).is_break() {
-                        return Ok(());
-                    }
-                }
-            }
-            return Ok(());
+            return self.each_candidate(filter, &query, direction, begin, visit);
         }
+        let (scan, times) = (scan(filter), self.times(filter)?);
+        let (mut at, mut events) = (begin, Vec::new());
+        let total = if direction == Direction::Forward { head - begin } else { begin - 1 };
         loop {
             // At most `scan` rows are looked at, and PAGE returned, in one statement.
-            let scan = scan(filter);
             let (low, high) = match direction {
-                Direction::Forward => (at + 1, (at + scan).min(head)),
-                Direction::Backward => ((at - scan).max(1), (at - 1).min(head)),
+                Direction::Forward => {
+                    at = times.pass(at + 1, direction, filter) - 1;
+                    (at + 1, (at + scan).min(head))
+                }
+                Direction::Backward => {
+                    at = times.pass(at - 1, direction, filter) + 1;
+                    ((at - scan).max(1), (at - 1).min(head))
+                }
             };
             if low > high {
                 return Ok(());
             }
-            let events = self.page(&query, low, high)?;
-            let full = events.len() == PAGE;
-            let last = events.last().map(|event| event.seq.get());
-            for event in events {
-                if visit(event).is_break() {
-                    return Ok(());
-                }
-            }
-            at = match (full, last, direction) {
-                (true, Some(last), _) => last,
-                (_, _, Direction::Forward) => high,
-                (_, _, Direction::Backward) => low,
+            self.page(&query, low, high, &mut events)?;
+            let last = events.last().filter(|_| events.len() == PAGE).map(|event| event.seq.get());
+            at = match (last, direction) {
+                (Some(last), _) => last,
+                (None, Direction::Forward) => high,
+                (None, Direction::Backward) => low,
             };
+            let stretch = Stretch { events: &mut events, done: at.abs_diff(begin), total: total.unsigned_abs() };
+            if visit(stretch).is_break() {
+                return Ok(());
+            }
         }
     }
 
-    pub(super) fn page(&mut self, query: &Query, low: i64, high: i64) -> rusqlite::Result<Vec<EventSummary>> {
+    fn each_candidate(
+        &mut self,
+        filter: &EventFilter,
+        query: &Query,
+        direction: Direction,
+        begin: i64,
+        visit: &mut dyn FnMut(Stretch<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut seqs = self.candidates(filter)?;
+        seqs.retain(|&seq| if direction == Direction::Forward { seq > begin } else { seq < begin });
+        if direction == Direction::Backward {
+            seqs.reverse();
+        }
+        let (total, mut events) = (seqs.len() as u64, Vec::new());
+        for (seq, done) in seqs.into_iter().zip(1..) {
+            self.page(query, seq, seq, &mut events)?;
+            if visit(Stretch { events: &mut events, done, total }).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the events of a page, in place of those that were there.
+    pub(super) fn page(
+        &mut self,
+        query: &Query,
+        low: i64,
+        high: i64,
+        events: &mut Vec<EventSummary>,
+    ) -> rusqlite::Result<()> {
         self.learn_sources()?;
-        let mut found = Vec::new();
+        events.clear();
+        let mut open = Vec::new();
         {
             let mut statement = self.connection.prepare_cached(&query.sql)?;
             let bounds = [Value::from(low), Value::from(high)];
             let mut rows = statement.query(params_from_iter(bounds.iter().chain(&query.parameters)))?;
             while let Some(row) = rows.next()? {
-                found.push(self.summary(row)?);
+                let source_id = row.get(3)?;
+                let (event, is_open) = self.summary(row, source_id, events.last())?;
+                if is_open {
+                    open.push((events.len(), source_id));
+                }
+                events.push(event);
             }
         }
-        let mut events = Vec::with_capacity(found.len());
-        for (mut event, source_id, open) in found {
-            event.stale = open && self.is_stale(event.seq, source_id, &event.source, &event.key)?;
-            events.push(event);
+        self.count_arrivals(events)?;
+        for (place, source_id) in open {
+            let EventSummary { seq, source, key, .. } = &events[place];
+            events[place].stale =
+                self.tail.is_stale(&self.connection, seq.get(), (source_id, source.as_str()), key.as_str())?;
         }
-        Ok(events)
+        Ok(())
     }
 
-    fn summary(&self, row: &Row<'_>) -> rusqlite::Result<(EventSummary, i64, bool)> {
+    /// An event, and whether it may be stale. `last` is the event before it in the list.
+    fn summary(
+        &self,
+        row: &Row<'_>,
+        source_id: i64,
+        last: Option<&EventSummary>,
+    ) -> rusqlite::Result<(EventSummary, bool)> {
         let Stored(id) = row.get(1)?;
-        let Stored(event_type): Stored<EventType> = row.get(2)?;
+        // Most are of the type before.
+        let (event_type, category) =
+            match last.filter(|last| row.get_ref(2).is_ok_and(|text| is(text, &last.event_type))) {
+                Some(last) => (last.event_type.clone(), last.category),
+                None => {
+                    let Stored(event_type): Stored<EventType> = row.get(2)?;
+                    let category = event_type.category();
+                    (event_type, category)
+                }
+            };
         let key: Option<Stored<EntityKey>> = row.get(4)?;
-        let open = row.get::<_, i64>(11)? == rows::OPEN && key.is_some();
-        let source_id = row.get(3)?;
+        let is_open = row.get::<_, i64>(11)? == rows::OPEN && key.is_some();
         let summary = EventSummary {
             seq: seq(row.get(0)?),
-            category: event_type.category(),
             event_type,
+            category,
             source: self.source(source_id)?,
             key: key.map_or_else(|| EntityKey::from(&id), |Stored(key)| key),
             id,
@@ -103,10 +163,28 @@ impl Reader {
             size: row.get(8)?,
             stale: false,
             conflict: row.get(9)?,
-            arrivals: row.get(12)?,
+            arrivals: 1,
             body_sha256: row.get::<_, Stored<_>>(10)?.0,
         };
-        Ok((summary, source_id, open))
+        Ok((summary, is_open))
+    }
+
+    /// Adds the duplicates of events: few have some, so they are read by themselves.
+    fn count_arrivals(&self, events: &mut [EventSummary]) -> rusqlite::Result<()> {
+        let (Some(one), Some(other)) = (events.first(), events.last()) else { return Ok(()) };
+        let (low, high) = (one.seq.min(other.seq), one.seq.max(other.seq));
+        let is_forward = one.seq == low;
+        let mut rows = self.connection.prepare_cached("SELECT seq, again FROM arrivals WHERE seq BETWEEN ?1 AND ?2")?;
+        let mut rows = rows.query([low.get(), high.get()])?;
+        while let Some(row) = rows.next()? {
+            let at = seq(row.get(0)?);
+            let place =
+                events.binary_search_by(|event| if is_forward { event.seq.cmp(&at) } else { at.cmp(&event.seq) });
+            if let Ok(place) = place {
+                events[place].arrivals += row.get::<_, u64>(1)?;
+            }
+        }
+        Ok(())
     }
 
     /// Seqs that an id or a key may stand at: from the index up to its watermark, and all above it.

@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use super::super::job::{self, JOB, Prunable};
+use super::super::job::{self, JOB, Prunable, prune};
 use super::super::query::PAGE;
+use super::super::rows::seq;
 use super::{READ_BYTES, ReadError, Reader};
 use crate::inbox::Job;
-use crate::model::{JobId, SinkName};
+use crate::model::{JobId, Seq, SinkName};
 
 /// Bodies that one read of a dry run looks at.
 const LOOK: usize = 2_000;
@@ -45,26 +46,39 @@ impl Reader {
         job::open(&self.connection, unreadable)
     }
 
-    /// How many bodies pruning would drop now, and their bytes. `progress` is told now and then how many events were
-    /// looked at so far.
+    /// How many bodies pruning would drop now, and their bytes. `progress` is told now and then how far in the log that
+    /// was counted.
     pub fn prunable(
         &self,
         before: Timestamp,
         sinks: &[SinkName],
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Seq),
     ) -> Result<(u64, u64), ReadError> {
         let prunable = Prunable::load(&self.connection, before, sinks)?;
-        let (mut place, mut looked_at, mut bodies, mut bytes) = (0, 0, 0, 0);
+        let reached = prune::reached(&self.connection)?;
+        let times = self.all_times()?;
+        let (mut place, mut bodies, mut bytes) = (0, 0, 0);
         loop {
-            let page = prunable.page(&self.connection, place, LOOK, READ_BYTES as u64)?;
-            place = page.place;
-            looked_at += page.bodies.len() as u64;
-            for body in page.bodies.iter().filter(|body| body.may_go) {
-                bodies += 1;
-                bytes += body.bytes;
-            }
-            progress(looked_at);
-            if page.is_last {
+            let counted = match place >= reached {
+                true => prunable.count(&self.connection, times.block_at(place + 1), place + 1, times.stop(place))?,
+                false => None,
+            };
+            let is_last = match counted {
+                Some(counted) => {
+                    (bodies, bytes, place) = (bodies + counted.bodies, bytes + counted.bytes, counted.place);
+                    counted.is_last
+                }
+                None => {
+                    let page = prunable.page(&self.connection, place, LOOK, READ_BYTES as u64)?;
+                    for body in page.bodies.iter().filter(|body| body.may_go) {
+                        (bodies, bytes) = (bodies + 1, bytes + body.bytes);
+                    }
+                    place = page.place;
+                    page.is_last
+                }
+            };
+            progress(seq(place));
+            if is_last {
                 return Ok((bodies, bytes));
             }
         }

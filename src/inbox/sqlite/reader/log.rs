@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use rusqlite::types::Value;
 use rusqlite::{Row, params_from_iter};
 
+use super::super::job::prune;
 use super::super::query::{PAGE, Query};
 use super::super::rows::{self, Stored, seq};
-use super::{READ_BYTES, ReadError, Reader, scan};
-use crate::inbox::{Selection, Slice, StoredEvent, from_micros};
+use super::{Direction, READ_BYTES, ReadError, Reader, scan};
+use crate::inbox::{Selection, Slice, StoredEvent, Tally, from_micros};
 use crate::model::{EntityKey, EventType, Seq};
 
 impl Reader {
@@ -31,6 +32,52 @@ impl Reader {
         Ok(())
     }
 
+    /// Counts the events of a part of the log, stretch by stretch, without reading their bodies; `visit` is also told up
+    /// to where.
+    pub fn tally_selected(
+        &mut self,
+        selection: &Selection,
+        visit: &mut dyn FnMut(Vec<Tally>, Seq) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let Selection { filter, first, last } = selection;
+        let (low, high) = (first.get().max(1), last.get().min(self.last_seq()?));
+        let (query, pruned) = (Query::tally(filter), prune::reached(&self.connection)?);
+        if query.by_index {
+            for place in self.candidates(filter)?.into_iter().filter(|place| (low..=high).contains(place)) {
+                if visit(self.tally(&query, place, place, pruned)?, seq(place)).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let (scan, times, mut low) = (scan(filter), self.times(filter)?, low);
+        loop {
+            low = times.pass(low, Direction::Forward, filter);
+            if low > high {
+                return Ok(());
+            }
+            let end = high.min(low.saturating_add(scan - 1));
+            if visit(self.tally(&query, low, end, pruned)?, seq(end)).is_break() {
+                return Ok(());
+            }
+            low = end + 1;
+        }
+    }
+
+    fn tally(&self, query: &Query, low: i64, high: i64, pruned: i64) -> rusqlite::Result<Vec<Tally>> {
+        let mut rows = self.connection.prepare_cached(&query.sql)?;
+        let bounds = [low, high, pruned].map(Value::from);
+        let rows = rows.query_map(params_from_iter(bounds.iter().chain(&query.parameters)), |row| {
+            Ok(Tally {
+                event_type: row.get::<_, Stored<_>>(0)?.0,
+                conflict: row.get(1)?,
+                has_body: row.get(2)?,
+                count: row.get(3)?,
+            })
+        })?;
+        rows.collect()
+    }
+
     /// Up to `limit` events after `after`, fewer once their bodies pass 8 MiB.
     pub(in super::super) fn read_after(&mut self, after: Seq, limit: usize) -> rusqlite::Result<Slice> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -51,6 +98,10 @@ impl Reader {
         if low > high || limit == 0 {
             let read_to = if limit == 0 { after } else { after.max(seq(high)) };
             return Ok(Slice { events: Vec::new(), read_to });
+        }
+        let low = self.times(&selection.filter)?.pass(low, Direction::Forward, &selection.filter);
+        if low > high {
+            return Ok(Slice { events: Vec::new(), read_to: seq(high) });
         }
         let (places, mut read_to) = self.places(selection, low, high, limit)?;
         let (mut events, mut bytes) = (Vec::with_capacity(places.len()), 0);

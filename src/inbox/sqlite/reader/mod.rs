@@ -6,8 +6,9 @@ mod events;
 mod jobs;
 mod log;
 mod quarantine;
+pub(super) mod times;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -32,7 +33,7 @@ const READ_BYTES: usize = 8 << 20;
 pub struct Reader {
     connection: Connection,
     tail: Tail,
-    sources: HashMap<i64, SourceName>,
+    sources: BTreeMap<i64, SourceName>,
 }
 
 /// Which way a walk goes.
@@ -59,6 +60,9 @@ pub enum ReadError {
     /// The file has been brought further than this version knows.
     #[error("the inbox was written by a newer ralio-relay: use that version of this command")]
     Newer,
+    /// The note of arrival times could not be written.
+    #[error("the note of arrival times beside the inbox could not be written")]
+    Times(#[source] std::io::Error),
     /// SQLite's words.
     #[error("the inbox could not be read")]
     Sqlite(#[from] rusqlite::Error),
@@ -74,7 +78,7 @@ impl Reader {
     }
 
     pub(super) fn open_path(path: &Path) -> rusqlite::Result<Self> {
-        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: HashMap::new() })
+        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: BTreeMap::new() })
     }
 
     /// The last event, [`Seq::ZERO`] in an empty inbox.
