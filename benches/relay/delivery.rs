@@ -142,7 +142,7 @@ pub async fn file(plan: &Plan) {
     for run in 0..plan.runs {
         theirs.push(BACKLOG as f64 / raw_file(&settings.sink_file("raw")));
         let sink =
-            format!("start = \"earliest\"\nfile = {{ path = {:?} }}", settings.sink_file(&format!("file-{run}")));
+            format!("start = \"earliest\"\n{}\nfile = {{ path = {:?} }}", std::env::var("XC").map_or(String::new(), |c| format!("concurrency = {c}")), settings.sink_file(&format!("file-{run}")));
         ours.push(BACKLOG as f64 / through(&settings, "file", &sink, run).await);
     }
     print(&format!("File, a sync for every {HTTP_WINDOW} lines"), "std::fs alone", &ours, &theirs);

@@ -12,11 +12,17 @@ use crate::model::Outgoing;
 /// The media type of the structured form.
 pub const STRUCTURED: &str = "application/cloudevents+json";
 
-/// The attribute that bindings express in a way of their own, such as HTTP's `Content-Type`.
-const CONTENT_TYPE: &str = "datacontenttype";
+/// What the name of an attribute begins with where it is a header.
+const PREFIX: &str = "ce-";
 
-/// The attribute that holds the place in the log.
-pub const SEQ: &str = "ralioseq";
+/// The attribute that bindings express in a way of their own, such as HTTP's `Content-Type`.
+const CONTENT_TYPE: &str = "ce-datacontenttype";
+
+/// The header with the place in the log.
+pub const SEQ: &str = "ce-ralioseq";
+
+/// Bytes of the attributes in the structured form, usually: to grow in steps would copy the body again and again.
+const ROOM: usize = 512;
 
 /// AMQP short strings hold no more, and no honest media type comes near.
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
@@ -54,6 +60,7 @@ impl Serialize for Value<'_> {
 
 /// An event as CloudEvents sees it.
 pub struct CloudEvent<'a> {
+    /// With their names as headers: those are wanted for each event, and nothing has to be put together.
     attributes: Vec<(&'static str, Value<'a>)>,
     content_type: &'a str,
     body: &'a [u8],
@@ -66,31 +73,31 @@ impl<'a> CloudEvent<'a> {
         let owned = |text: String| Value::Text(Cow::Owned(text));
         let content_type = content_type(event);
         let mut attributes = vec![
-            ("specversion", text("1.0")),
-            ("id", text(event.id.as_str())),
-            ("source", owned(event.ce_source())),
-            ("type", text(event.event_type.as_str())),
-            ("subject", text(event.key.as_str())),
-            ("time", owned(event.time.to_string())),
+            ("ce-specversion", text("1.0")),
+            ("ce-id", text(event.id.as_str())),
+            ("ce-source", owned(event.ce_source())),
+            ("ce-type", text(event.event_type.as_str())),
+            ("ce-subject", text(event.key.as_str())),
+            ("ce-time", owned(event.time.to_string())),
             (CONTENT_TYPE, text(content_type)),
             (SEQ, Value::Number(event.seq.get())),
-            ("raliocategory", text(event.category.as_str())),
-            ("ralioreceived", owned(event.received_at.to_string())),
-            ("raliostale", Value::Flag(event.stale)),
+            ("ce-raliocategory", text(event.category.as_str())),
+            ("ce-ralioreceived", owned(event.received_at.to_string())),
+            ("ce-raliostale", Value::Flag(event.stale)),
         ];
-        attributes.extend(event.replay.map(|job| ("ralioreplay", Value::Number(job.get()))));
+        attributes.extend(event.replay.map(|job| ("ce-ralioreplay", Value::Number(job.get()))));
         Self { attributes, content_type, body: &event.body }
     }
 
     /// Every attribute, `datacontenttype` included.
     pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &Value<'a>)> {
-        self.attributes.iter().map(|(name, value)| (*name, value))
+        self.attributes.iter().map(|(name, value)| (&name[PREFIX.len()..], value))
     }
 
     /// The attributes as headers of a binary mode: `ce-` and the name. `datacontenttype` is not among them: there it
     /// is the message's own content type.
-    pub fn headers(&self) -> impl Iterator<Item = (String, &Value<'a>)> {
-        self.attributes().filter(|(name, _)| *name != CONTENT_TYPE).map(|(name, value)| (format!("ce-{name}"), value))
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &Value<'a>)> {
+        self.attributes.iter().filter(|(name, _)| *name != CONTENT_TYPE).map(|(name, value)| (*name, value))
     }
 
     /// `datacontenttype`: a legal header value of at most 255 bytes.
@@ -117,7 +124,10 @@ impl<'a> CloudEvent<'a> {
             Ok(json) => Data::Json(layout(json)),
             Err(_) => Data::Bytes(self.body),
         };
-        serde_json::to_vec(&Structured { event: self, data }).expect("text keys and plain values always serialize")
+        let mut json = Vec::with_capacity(self.body.len() + ROOM);
+        let written = serde_json::to_writer(&mut json, &Structured { event: self, data });
+        written.expect("text keys and plain values always serialize");
+        json
     }
 }
 
@@ -163,7 +173,8 @@ fn content_type(event: &Outgoing) -> &str {
 /// JSON without its line breaks. A line break can only be whitespace between tokens: inside a string it is an escape.
 fn one_line(json: &RawValue) -> Cow<'_, RawValue> {
     let text = json.get();
-    if !text.contains(['\n', '\r']) {
+    // Whole words at a time, which a search for characters is not.
+    if !text.as_bytes().contains(&b'\n') && !text.as_bytes().contains(&b'\r') {
         return Cow::Borrowed(json);
     }
     let (mut in_string, mut escaped) = (false, false);
@@ -185,16 +196,20 @@ fn one_line(json: &RawValue) -> Cow<'_, RawValue> {
 
 /// The value of a header, percent-encoded as section 3.1.3.2 of the HTTP binding says: spaces, `"`, `%` and whatever
 /// is not printable ASCII.
-pub fn header_value(text: &str) -> String {
+pub fn header_value(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%');
+    if text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%') {
+        if is_plain(byte) {
             encoded.push(char::from(byte));
         } else {
             write!(encoded, "%{byte:02X}").expect("writing to a String cannot fail");
         }
     }
-    encoded
+    Cow::Owned(encoded)
 }
 
 #[cfg(test)]

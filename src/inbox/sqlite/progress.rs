@@ -12,10 +12,7 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(),
     let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing } = progress;
     let id = consumer.get();
     let replay = replay_of(connection, id)?;
-    let mut delivered = 0_u64;
-    for attempt in attempts {
-        delivered += u64::from(record_attempt(connection, id, attempt)?);
-    }
+    let delivered = record_attempts(connection, id, attempts)?;
     // Nobody would ever come back for what an ended replay sets aside.
     if replay.is_none_or(|(_, has_ended)| !has_ended) {
         park.iter().try_for_each(|event| set_aside(connection, id, event))?;
@@ -66,29 +63,33 @@ fn replay_of(connection: &Connection, id: i64) -> Result<Option<(i64, bool)>, Fa
     known.ok_or_else(|| Fault::Refused(format!("there is no consumer {id}")))
 }
 
-/// True for the first delivery of its event.
-fn record_attempt(connection: &Connection, sink_id: i64, attempt: &Attempt) -> rusqlite::Result<bool> {
-    let (state, note) = match &attempt.outcome {
-        Outcome::Delivered { receipt } => (AttemptState::Delivered, receipt.as_str()),
-        Outcome::Transient { reason, .. } => (AttemptState::Transient, reason.as_str()),
-        Outcome::Permanent { reason } => (AttemptState::Permanent, reason.as_str()),
-    };
-    let first = state == AttemptState::Delivered
-        && !connection
-            .prepare_cached("SELECT 1 FROM attempts WHERE sink_id = ?1 AND seq = ?2 AND outcome = ?3")?
-            .exists([sink_id, attempt.seq.get(), DELIVERED])?;
-    connection.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-        params![
-            sink_id,
-            attempt.seq.get(),
-            attempt.n,
-            micros(attempt.at),
-            duration_micros(attempt.latency),
-            outcome_code(state),
-            note
-        ],
-    )?;
-    Ok(first)
+/// Returns how many of them are the first delivery of their event.
+fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) -> rusqlite::Result<u64> {
+    const VALUES: &str = "INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let mut insert = connection.prepare_cached(&format!("INSERT OR IGNORE {VALUES}"))?;
+    let mut replace = connection.prepare_cached(&format!("INSERT OR REPLACE {VALUES}"))?;
+    let mut is_delivered =
+        connection.prepare_cached("SELECT 1 FROM attempts WHERE sink_id = ?1 AND seq = ?2 AND outcome = ?3")?;
+    let mut first_deliveries = 0;
+    for attempt in attempts {
+        let (state, note) = match &attempt.outcome {
+            Outcome::Delivered { receipt } => (AttemptState::Delivered, receipt.as_str()),
+            Outcome::Transient { reason, .. } => (AttemptState::Transient, reason.as_str()),
+            Outcome::Permanent { reason } => (AttemptState::Permanent, reason.as_str()),
+        };
+        let (seq, at, latency) = (attempt.seq.get(), micros(attempt.at), duration_micros(attempt.latency));
+        let row = params![sink_id, seq, attempt.n, at, latency, outcome_code(state), note];
+        // Before a first attempt there was none, so nothing has to be looked up unless this very row is there already.
+        let is_first = if attempt.n == 1 && insert.execute(row)? == 1 {
+            true
+        } else {
+            let is_first = !is_delivered.exists([sink_id, seq, DELIVERED])?;
+            replace.execute(row)?;
+            is_first
+        };
+        first_deliveries += u64::from(is_first && state == AttemptState::Delivered);
+    }
+    Ok(first_deliveries)
 }
 
 /// Parks an event, or parks it again with another time.

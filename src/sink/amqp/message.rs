@@ -28,7 +28,7 @@ impl Message {
         };
         let mut headers = FieldTable::default();
         for (name, value) in attributes.headers() {
-            headers.insert(short(&name), AMQPValue::LongString(value.to_string().into()));
+            headers.insert(short(name), AMQPValue::LongString(value.to_string().into()));
         }
         headers.insert("x-ralio-signature".into(), AMQPValue::LongString(event.signature.as_str().into()));
         let properties = BasicProperties::default()
@@ -46,7 +46,7 @@ impl Message {
 /// Which event a message is, by its headers.
 pub(super) fn seq(properties: &BasicProperties) -> Option<Seq> {
     let headers = properties.headers().as_ref()?;
-    let AMQPValue::LongString(seq) = headers.inner().get(format!("ce-{SEQ}").as_str())? else { return None };
+    let AMQPValue::LongString(seq) = headers.inner().get(SEQ)? else { return None };
     Seq::new(std::str::from_utf8(seq.as_bytes()).ok()?.parse().ok()?)
 }
 

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, Method, Request, Response, Url, retry};
 use secrecy::SecretString;
 
 use crate::model::{Outcome, Outgoing};
 
-use super::cloudevents::{CloudEvent, STRUCTURED, header_value};
+use super::cloudevents::{CloudEvent, STRUCTURED, Value, header_value};
 use super::{BuildError, Format, Sink, Tls};
 use addresses::PublicOnly;
 pub use addresses::Refused;
@@ -43,6 +43,9 @@ const PING_AFTER: Duration = Duration::from_secs(3);
 /// ticking meanwhile, and an outcome that comes too late is lost: less than any timeout that can be configured.
 const DRAIN_BYTES: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(50);
+
+/// Room for the headers of a request, the client's own and some of the configuration among them.
+const HEADERS: usize = 24;
 
 /// Checked settings.
 #[derive(Clone)]
@@ -72,7 +75,8 @@ impl fmt::Debug for Config {
 /// caller's timeout is the only bound of a whole attempt.
 pub struct Http {
     client: Client,
-    url: Url,
+    /// Every delivery begins as a copy of it: the URL, and the credentials that it held.
+    blank: Request,
     /// The URL's host is an address that must not be connected to.
     refused: Option<Refused>,
     signer: Option<Signer>,
@@ -85,25 +89,29 @@ impl Http {
         let client = client(config)?;
         let refused = if config.allow_private { None } else { Refused::by_url(&config.url) };
         let signer = config.signing_secret.as_ref().map(Signer::new).transpose().map_err(BuildError)?;
-        Ok(Self { client, url: config.url.clone(), refused, signer, format })
+        let blank = client.post(config.url.clone()).build().map_err(|error| BuildError(explain(error)))?;
+        Ok(Self { client, blank, refused, signer, format })
     }
 
     /// The only way out, for deliveries and probes alike. The error is a reason.
-    async fn send(&self, request: RequestBuilder) -> Result<Response, String> {
+    async fn send(&self, request: Request) -> Result<Response, String> {
         match &self.refused {
             Some(refused) => Err(refused.to_string()),
-            None => request.send().await.map_err(explain),
+            None => self.client.execute(request).await.map_err(explain),
         }
+    }
+
+    fn blank(&self) -> Request {
+        self.blank.try_clone().expect("it has no body that could be used up")
     }
 
     fn request(&self, event: &Outgoing, now: Timestamp) -> (HeaderMap, Bytes) {
         let attributes = CloudEvent::new(event);
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         let body = match self.format {
             Format::Raw => {
                 for (name, value) in attributes.headers() {
-                    let name = HeaderName::try_from(name).expect("attribute names are lower case ASCII letters");
-                    headers.insert(name, legal(&header_value(&value.to_string())));
+                    headers.insert(HeaderName::from_static(name), header(value));
                 }
                 headers.insert(CONTENT_TYPE, legal(attributes.content_type()));
                 // A signature that held is hex or base64; anything else could not be a header.
@@ -155,7 +163,20 @@ fn client(config: &Config) -> Result<Client, BuildError> {
     if !config.allow_private {
         client = client.dns_resolver(PublicOnly);
     }
+    if config.url.scheme() == "http" {
+        // What the client sends again by itself are streams that a server refused unseen. HTTP/1 has none, so no request
+        // need be copied for it.
+        client = client.retry(retry::never());
+    }
     client.build().map_err(|error| BuildError(format!("cannot make an HTTP client: {}{remedy}", explain(error))))
+}
+
+fn header(value: &Value<'_>) -> HeaderValue {
+    match value {
+        Value::Text(text) => legal(&header_value(text)),
+        Value::Number(number) => HeaderValue::from(*number),
+        Value::Flag(flag) => HeaderValue::from_static(if *flag { "true" } else { "false" }),
+    }
 }
 
 fn legal(value: &str) -> HeaderValue {
@@ -165,8 +186,12 @@ fn legal(value: &str) -> HeaderValue {
 #[async_trait]
 impl Sink for Http {
     async fn deliver(&self, event: &Outgoing) -> Outcome {
-        let (headers, body) = self.request(event, Timestamp::now());
-        match self.send(self.client.post(self.url.clone()).headers(headers).body(body)).await {
+        let (mut headers, body) = self.request(event, Timestamp::now());
+        let mut request = self.blank();
+        headers.extend(std::mem::take(request.headers_mut()));
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.into());
+        match self.send(request).await {
             Ok(response) => {
                 let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let retry_after = wish.and_then(|wish| answer::retry_after(wish, SystemTime::now()));
@@ -179,7 +204,9 @@ impl Sink for Http {
     }
 
     async fn probe(&self) -> Result<(), String> {
-        self.send(self.client.head(self.url.clone())).await.map(drop)
+        let mut request = self.blank();
+        *request.method_mut() = Method::HEAD;
+        self.send(request).await.map(drop)
     }
 
     async fn close(&self) {

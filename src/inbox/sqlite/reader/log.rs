@@ -80,8 +80,7 @@ impl Reader {
 
     /// Up to `limit` events after `after`, fewer once their bodies pass 8 MiB.
     pub(in super::super) fn read_after(&mut self, after: Seq, limit: usize) -> rusqlite::Result<Slice> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let events = self.stored("e.seq > ?1 ORDER BY e.seq LIMIT ?2", &[after.get(), limit])?;
+        let events = self.stored("e.seq > ?1 ORDER BY e.seq", after.get(), limit)?;
         let read_to = events.last().map_or(after, |event| event.seq);
         Ok(Slice { events, read_to })
     }
@@ -110,7 +109,7 @@ impl Reader {
                 read_to = events.last().map_or(read_to, |event: &StoredEvent| event.seq.get());
                 break;
             }
-            let found = self.stored("e.seq = ?1", &[place])?;
+            let found = self.stored("e.seq = ?1", place, 1)?;
             bytes += found.iter().filter_map(|event| event.body.as_ref()).map(bytes::Bytes::len).sum::<usize>();
             events.extend(found);
         }
@@ -159,12 +158,13 @@ impl Reader {
     pub(in super::super) fn read(&mut self, seqs: &[Seq]) -> rusqlite::Result<Vec<StoredEvent>> {
         let mut events = Vec::with_capacity(seqs.len());
         for seq in seqs {
-            events.append(&mut self.stored("e.seq = ?1", &[seq.get()])?);
+            events.append(&mut self.stored("e.seq = ?1", seq.get(), 1)?);
         }
         Ok(events)
     }
 
-    fn stored(&mut self, condition: &str, parameters: &[i64]) -> rusqlite::Result<Vec<StoredEvent>> {
+    /// The limit is kept here, not in SQL: a statement with a parameter for its limit is prepared again for each value.
+    fn stored(&mut self, condition: &str, parameter: i64, limit: usize) -> rusqlite::Result<Vec<StoredEvent>> {
         self.learn_sources()?;
         let mut found = Vec::new();
         {
@@ -173,15 +173,15 @@ impl Reader {
                         e.signature, e.content_type, e.phase, b.body
                  FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE {condition}"
             ))?;
-            let mut rows = rows.query(params_from_iter(parameters))?;
+            let mut rows = rows.query([parameter])?;
             let mut bytes = 0;
-            while let Some(row) = rows.next()? {
+            while found.len() < limit
+                && bytes < READ_BYTES
+                && let Some(row) = rows.next()?
+            {
                 let event = self.stored_event(row)?;
                 bytes += event.0.body.as_ref().map_or(0, bytes::Bytes::len);
                 found.push(event);
-                if bytes >= READ_BYTES {
-                    break;
-                }
             }
         }
         // After the snapshot of the log was let go of.
