@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_search_is_shown_once_it_finds_nothing_for_long() {
+        let mut search = Search::new();
+        assert!(!search.went_on(1, 10) && search.bar.is_none());
+        search.quiet_since -= PATIENCE;
+        assert!(search.went_on(2, 10));
+        assert_eq!(search.bar.as_ref().map(|bar| (bar.position(), bar.length())), Some((2, Some(10))));
+        search.found();
+        assert!(search.bar.is_none() && !search.went_on(3, 10));
+    }
+
+    #[test]
     fn a_full_disk_is_an_error() {
         let mut out = Output::new(Limited(0, io::ErrorKind::StorageFull));
         assert!(out.json(&1).is_break());

@@ -1,6 +1,7 @@
 //! The commands, as typed.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -77,6 +78,23 @@ async fn simulate_sends_duplicates_and_bad_signatures_and_counts_the_answers() {
     let ids: BTreeSet<_> = events.iter().map(|event| text(event, "id")).collect();
     assert_eq!((ids.len(), events.len() as u64), (events.len(), count("accepted") - count("duplicates")));
     assert_eq!(relay.metric("duplicates_total", &[("kind", "same")]).await, count("duplicates") as i64);
+    relay.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_daemon_notes_when_events_came_in_and_searches_by_time_find_the_same() {
+    let relay = TestRelay::builder().start().await;
+    simulate(&relay, &["--count", "4200"]).await;
+    let note = relay.settings().inbox().with_extension("times");
+    eventually("the note of arrival times", async || std::fs::metadata(&note)).await;
+    assert_eq!(std::fs::metadata(&note).unwrap().permissions().mode() & 0o777, 0o600);
+    let events = relay.events().await;
+    let middle = text(&events[events.len() / 2], "received_at");
+    let (newer, older): (Vec<_>, Vec<_>) = events.iter().partition(|event| text(event, "received_at") >= middle);
+    for (option, expected) in [("--since", newer), ("--until", older)] {
+        let found = relay.events_where(&[option, middle]).await;
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{option}");
+    }
     relay.shutdown().await;
 }
 
