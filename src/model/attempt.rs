@@ -1,17 +1,18 @@
 //! What becomes of one try to hand one event to one sink.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The far side's proof of delivery, for the ledger: `confirm 17`, `HTTP 202`, `exit 0`. At most 4.5 KiB; what is
 /// displayed, as in the log, is at most the first 256 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt(String);
+pub struct Receipt(Arc<str>);
 
 /// Why an attempt failed, for people. At most 4.5 KiB; what is displayed, as in the log, is at most the first 256 bytes.
 /// Holds no body, no secret and no control character; what a command of the exec sink printed is that command's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason(String);
+pub struct Reason(Arc<str>);
 
 const MAX_NOTE_BYTES: usize = 9 << 9;
 
@@ -28,7 +29,7 @@ macro_rules! text {
         impl $name {
             /// Cuts the text to its bound and replaces control characters, so that it cannot forge a log line.
             pub fn new(text: impl AsRef<str>) -> Self {
-                Self(note(text.as_ref()))
+                Self(note(text.as_ref()).into())
             }
 
             /// The whole text.

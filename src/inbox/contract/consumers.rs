@@ -134,6 +134,24 @@ pub(in crate::inbox) async fn a_replay_is_a_consumer_with_an_end(inbox: &dyn Inb
     assert_eq!((jobs[0].id, jobs[0].done, jobs[0].failed), (id, 2, 1), "each event counts once");
 }
 
+pub(in crate::inbox) async fn a_delivery_counts_once_however_often_it_is_recorded(inbox: &dyn Inbox) {
+    fill(inbox, 3).await;
+    let live = register(inbox, "bus").await;
+    inbox.record(progress(live.id, 3)).await.unwrap();
+    let id = inbox.submit(job(replay("bus", 1, 3))).await.unwrap();
+    let state = inbox.consumer(of(id), "*".to_owned()).await.unwrap();
+    let first = vec![attempt(1, 1, Outcome::transient("down")), attempt(2, 1, Outcome::delivered(""))];
+    // The second was delivered, and its answer came too late.
+    let second = vec![attempt(1, 2, Outcome::delivered("")), attempt(2, 2, Outcome::delivered(""))];
+    for attempts in [first, second] {
+        // An answer of the inbox that gets lost has it recorded again.
+        for _ in 0..2 {
+            inbox.record(Progress { attempts: attempts.clone(), ..progress(state.id, 0) }).await.unwrap();
+        }
+    }
+    assert_eq!(inbox.open_jobs().await.unwrap()[0].done, 2);
+}
+
 pub(in crate::inbox) async fn a_replay_needs_a_sink_and_a_job(inbox: &dyn Inbox) {
     fill(inbox, 1).await;
     let refused = |id| async move { inbox.consumer(of(id), "*".to_owned()).await.unwrap_err().to_string() };

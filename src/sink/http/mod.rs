@@ -6,7 +6,7 @@ mod explain;
 mod signing;
 mod tls;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -110,9 +110,7 @@ impl Http {
         let mut headers = HeaderMap::with_capacity(HEADERS);
         let body = match self.format {
             Format::Raw => {
-                for (name, value) in attributes.headers() {
-                    headers.insert(HeaderName::from_static(name), header(value));
-                }
+                insert(attributes.headers(), &mut headers);
                 headers.insert(CONTENT_TYPE, legal(attributes.content_type()));
                 // A signature that held is hex or base64; anything else could not be a header.
                 if let Ok(signature) = HeaderValue::from_str(&event.signature) {
@@ -171,11 +169,21 @@ fn client(config: &Config) -> Result<Client, BuildError> {
     client.build().map_err(|error| BuildError(format!("cannot make an HTTP client: {}{remedy}", explain(error))))
 }
 
-fn header(value: &Value<'_>) -> HeaderValue {
-    match value {
-        Value::Text(text) => legal(&header_value(text)),
-        Value::Number(number) => HeaderValue::from(*number),
-        Value::Flag(flag) => HeaderValue::from_static(if *flag { "true" } else { "false" }),
+/// The values share one piece of memory: the client copies the headers of a request more than once.
+fn insert<'a>(attributes: impl Iterator<Item = (&'static str, &'a Value<'a>)>, headers: &mut HeaderMap) {
+    let (mut text, mut places) = (String::with_capacity(512), Vec::with_capacity(HEADERS));
+    for (name, value) in attributes {
+        let begin = text.len();
+        match value {
+            Value::Text(value) => text.push_str(&header_value(value)),
+            Value::Number(_) | Value::Flag(_) => write!(text, "{value}").expect("writing to a String cannot fail"),
+        }
+        places.push((HeaderName::from_static(name), begin..text.len()));
+    }
+    let text = Bytes::from(text);
+    for (name, place) in places {
+        let value = HeaderValue::from_maybe_shared(text.slice(place));
+        headers.insert(name, value.expect("printable ASCII is a legal header value"));
     }
 }
 

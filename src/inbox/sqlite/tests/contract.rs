@@ -27,6 +27,7 @@ contract! {
         a_renamed_sink_keeps_its_place
         a_name_that_may_be_asked_for_is_kept
         a_replay_is_a_consumer_with_an_end
+        a_delivery_counts_once_however_often_it_is_recorded
         a_replay_needs_a_sink_and_a_job
         a_replay_that_was_cancelled_leaves_no_parked_events;
     jobs:
