@@ -22,6 +22,8 @@ const BACKLOG: u64 = 100_000;
 /// Outstanding confirms, and requests in flight.
 const AMQP_WINDOW: usize = 200;
 const HTTP_WINDOW: usize = 32;
+/// Lines in flight, of which as many share a sync as come while one goes on; the bare loop syncs after as many.
+const FILE_WINDOW: usize = 128;
 
 /// Confirmed deliveries per second to RabbitMQ.
 pub async fn amqp(plan: &Plan) {
@@ -161,11 +163,11 @@ pub async fn file(plan: &Plan) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for run in 0..plan.runs {
         theirs.push(BACKLOG as f64 / raw_file(&settings.sink_file("raw")));
-        let sink =
-            format!("start = \"earliest\"\nfile = {{ path = {:?} }}", settings.sink_file(&format!("file-{run}")));
+        let path = settings.sink_file(&format!("file-{run}"));
+        let sink = format!("start = \"earliest\"\nconcurrency = {FILE_WINDOW}\nfile = {{ path = {path:?} }}");
         ours.push(BACKLOG as f64 / through(&settings, "file", &sink, run).await);
     }
-    print(&format!("File, a sync for every {HTTP_WINDOW} lines"), "std::fs alone", &ours, &theirs);
+    print(&format!("File, {FILE_WINDOW} lines in flight"), "std::fs alone", &ours, &theirs);
 }
 
 /// Writes the lines that the sink would, as many for each sync as its concurrency.
@@ -184,7 +186,7 @@ fn raw_file(path: &std::path::Path) -> f64 {
     for place in 0..BACKLOG as usize {
         batch.extend_from_slice(lines[place % lines.len()].as_bytes());
         batch.push(b'\n');
-        if place % HTTP_WINDOW == HTTP_WINDOW - 1 {
+        if place % FILE_WINDOW == FILE_WINDOW - 1 {
             file.write_all(&batch).unwrap();
             file.sync_data().unwrap();
             batch.clear();

@@ -40,9 +40,7 @@ impl Kind {
         match self {
             // Outstanding confirms cost next to nothing.
             Self::Amqp => 200,
-            // Lines that come while a sync goes on share the next one: as many as two of them take, and some to spare.
-            Self::File => 128,
-            Self::Http | Self::Exec | Self::Stdout => 32,
+            Self::Http | Self::Exec | Self::File | Self::Stdout => 32,
         }
     }
 }

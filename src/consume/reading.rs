@@ -30,7 +30,7 @@ pub(super) async fn read(
         // Asked again at once, it would say so again, without end.
         return Err(Unavailable::Storage("the log has nothing where there should be an event".to_owned()));
     }
-    if !route.has_filter() {
+    if route.is_by_type() {
         let by_type = |event: StoredEvent| {
             let is_wanted = route.wants(&event.event_type);
             (event, is_wanted)

@@ -102,14 +102,6 @@ impl Route {
         if self.wants(&subject.event_type) { Verdict::Wanted } else { Verdict::Filtered }
     }
 
-    /// Whether more than the type decides: without a filter, [`Self::wants`] is the verdict.
-    pub fn has_filter(&self) -> bool {
-        #[cfg(feature = "filters")]
-        return self.filter.is_some();
-        #[cfg(not(feature = "filters"))]
-        return false;
-    }
-
     /// Whether the globs alone let events of this type through.
     pub fn wants(&self, event_type: &EventType) -> bool {
         self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(event_type.as_str()))
