@@ -5,70 +5,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 
-use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::harness::fake_http::FakeHttp;
 use crate::harness::process::Process;
 use crate::harness::{Ack, Delivery, TestRelay, eventually, signed, skip, skip_for_good, text};
 
-/// Ids that were answered with 200.
-type Acknowledged = Mutex<BTreeSet<String>>;
-
-/// Sends `count` events, `width` at a time, until all are answered or the relay is gone.
-async fn load(relay: &TestRelay, round: usize, count: usize, acknowledged: &Acknowledged) {
-    let sends = (0..count).map(|n| async move {
-        let delivery = signed::payin_completed(&format!("evt-{round}-{n}"));
-        if let Ok(ack) = relay.try_post(&delivery).await {
-            assert_eq!(ack, Ack::FRESH);
-            acknowledged.lock().unwrap().insert(delivery.stored_id());
-        }
-    });
-    futures_util::stream::iter(sends).buffer_unordered(16).collect::<Vec<()>>().await;
-}
-
-#[tokio::test]
-async fn nothing_acknowledged_is_lost_to_kill_9_under_load() {
-    let acknowledged = Acknowledged::default();
-    let mut relay = TestRelay::with_file_sink("out").start().await;
-    for round in 0..3 {
-        let pid = relay.process().pid();
-        let enough = acknowledged.lock().unwrap().len() + 200;
-        let kill = async {
-            eventually("enough acknowledged events", async || {
-                let so_far = acknowledged.lock().unwrap().len();
-                if so_far >= enough { Ok(()) } else { Err(so_far) }
-            })
-            .await;
-            let status = Command::new("sh").args(["-c", "kill -s KILL \"$0\"", &pid.to_string()]).status();
-            assert!(status.unwrap().success());
-        };
-        futures_util::future::join(load(&relay, round, 5000, &acknowledged), kill).await;
-        relay = relay.restart().await;
-    }
-    relay.settled().await;
-    let acknowledged = acknowledged.into_inner().unwrap();
-    assert!(acknowledged.len() >= 600);
-
-    let events = relay.events().await;
-    let stored: BTreeSet<_> = events.iter().map(|event| text(event, "id").to_owned()).collect();
-    assert_eq!(stored.len(), events.len(), "each id once");
-    assert_eq!(acknowledged.difference(&stored).count(), 0, "acknowledged, but not in the inbox");
-    let seqs: Vec<_> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
-    assert_eq!(seqs, (1..=events.len() as u64).collect::<Vec<_>>(), "a log without gaps");
-
-    let delivered: BTreeSet<_> = relay.lines("out").iter().map(|line| text(line, "id").to_owned()).collect();
-    assert_eq!(delivered, stored, "every stored event reached the sink, at least once");
-
-    for id in acknowledged.iter().step_by(50) {
-        assert_eq!(relay.post(&signed::payin_completed(id)).await, Ack::DUPLICATE, "dedup is exact across restarts");
-    }
-    integrity(relay.shutdown().await.inbox().as_path());
-}
-
-fn integrity(inbox: &Path) {
+/// The database is whole.
+pub fn integrity(inbox: &Path) {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let database = rusqlite::Connection::open_with_flags(inbox, flags).unwrap();
     let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();

@@ -16,6 +16,8 @@ mod delivery;
 mod dev;
 mod durability;
 mod exec;
+mod faults;
+mod hostile;
 mod http_sink;
 mod observe;
 mod operate;

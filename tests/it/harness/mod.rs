@@ -1,6 +1,7 @@
 //! What the tests stand on. Everything waits on state, never on time.
 
 mod ack;
+mod campaign;
 mod cli;
 pub mod fake_http;
 pub mod metrics;
@@ -18,6 +19,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 pub use ack::Ack;
+pub use campaign::Campaign;
 pub use cli::{Output, run, run_in};
 pub use relay::TestRelay;
 pub use settings::Builder;

@@ -86,6 +86,12 @@ fn parent(pid: u32) -> Option<String> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
 }
 
+/// Kills a process that somebody else holds.
+pub fn kill9(pid: u32) {
+    let status = Command::new("sh").args(["-c", "kill -s KILL \"$0\"", &pid.to_string()]).status();
+    assert!(status.unwrap().success(), "cannot kill {pid}");
+}
+
 /// Whether a process runs (a zombie does not).
 pub fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
