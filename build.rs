@@ -5,10 +5,6 @@ use std::process::Command;
 fn main() {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=RALIO_RELAY_COMMIT={commit}");
-    // Relocations in a tenth of the space: what the loader reads of them stays in memory.
-    if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
-        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    }
     // Where these files are differs between a clone and a worktree; without git there is nothing to watch.
     println!("cargo:rerun-if-changed=build.rs");
     for file in ["HEAD", "logs/HEAD"] {

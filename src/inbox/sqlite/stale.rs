@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
-use super::index::{Kind, hash, seqs};
+use super::index::{Kind, each_seq, hash};
 use super::rows::FINAL;
 
 /// The final events above the index's watermark, as far as they were needed.
@@ -16,29 +16,45 @@ pub(super) struct Tail {
     finals: HashMap<i64, Vec<i64>>,
 }
 
+/// An event in an open state.
+pub(super) struct Open<'a> {
+    pub(super) seq: i64,
+    pub(super) source_id: i64,
+    pub(super) source: &'a str,
+    pub(super) key: &'a str,
+}
+
 impl Tail {
-    /// Whether a final event of the same entity and source stands before `seq`.
-    pub(super) fn is_stale(
-        &mut self,
-        connection: &Connection,
-        seq: i64,
-        source: (i64, &str),
-        key: &str,
-    ) -> rusqlite::Result<bool> {
-        let (source_id, source) = source;
-        let hash = hash(source, key);
-        // The tail first: what leaves it is in the index by then.
-        self.extend(connection, seq)?;
+    /// For each of these events, whether a final event of the same entity and source stands before it.
+    pub(super) fn are_stale(&mut self, connection: &Connection, open: &[Open<'_>]) -> rusqlite::Result<Vec<bool>> {
+        let mut are_stale = vec![false; open.len()];
+        let Some(last) = open.iter().map(|event| event.seq).max() else { return Ok(are_stale) };
+        // One for all: with each commit of the writer a new one finds SQLite's page cache empty.
+        let _snapshot = connection.unchecked_transaction()?;
+        self.extend(connection, last)?;
+        let mut places: Vec<(i64, usize)> =
+            open.iter().enumerate().map(|(place, event)| (hash(event.source, event.key), place)).collect();
+        places.sort_unstable();
+        let mut hashes: Vec<i64> = places.iter().map(|&(hash, _)| hash).collect();
+        hashes.dedup();
+        let mut others = Vec::new();
+        for &hash in &hashes {
+            others.extend(self.finals.get(&hash).into_iter().flatten().map(|&seq| (hash, seq)));
+        }
+        each_seq(connection, Kind::Entity, &hashes, |hash, seq| others.push((hash, seq)))?;
         let mut ends_entity = connection.prepare_cached(
             "SELECT 1 FROM events WHERE seq = ?1 AND phase = ?2 AND source_id = ?3 AND entity_key = ?4",
         )?;
-        let tail = self.finals.get(&hash).into_iter().flatten().copied();
-        for other in tail.chain(seqs(connection, Kind::Entity, hash)?).filter(|&other| other < seq) {
-            if ends_entity.exists(params![other, FINAL, source_id, key])? {
-                return Ok(true);
+        for (hash, other) in others {
+            let first = places.partition_point(|&(lower, _)| lower < hash);
+            for &(_, place) in places[first..].iter().take_while(|&&(same, _)| same == hash) {
+                let event = &open[place];
+                if !are_stale[place] && other < event.seq {
+                    are_stale[place] = ends_entity.exists(params![other, FINAL, event.source_id, event.key])?;
+                }
             }
         }
-        Ok(false)
+        Ok(are_stale)
     }
 
     /// Reads on to `seq`, and lets go of what the index holds by now.

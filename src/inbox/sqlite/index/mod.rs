@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::filter::{Filter, Loaded, load};
-pub(super) use self::runs::{Kind, seqs};
+pub(super) use self::runs::{Kind, each_seq, seqs};
 pub(super) use self::upkeep::move_from_tables;
 use self::upkeep::{SEAL, Upkeep};
 use crate::model::{Digest, EventId};

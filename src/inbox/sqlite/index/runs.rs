@@ -52,23 +52,64 @@ pub(super) fn set_state(connection: &Connection, run: i64, state: i64) -> rusqli
     connection.prepare_cached("UPDATE index_runs SET state = ?2 WHERE id = ?1")?.execute([run, state]).map(drop)
 }
 
-/// The seqs that complete runs hold under a hash, of one snapshot, in no order.
+/// The seqs that complete runs hold under a hash, in no order.
 pub(in super::super) fn seqs(connection: &Connection, kind: Kind, hash: i64) -> rusqlite::Result<Vec<i64>> {
-    // The chunk before the first that begins with the hash may end with it.
-    let mut chunks = connection.prepare_cached(
-        "SELECT c.keys FROM index_runs r CROSS JOIN index_chunks c
-         WHERE r.state = 2 AND r.kind = ?1 AND c.run = r.id AND c.first_hash <= ?2 AND c.first_hash >=
-             coalesce((SELECT max(first_hash) FROM index_chunks WHERE run = r.id AND first_hash < ?2), ?2)",
-    )?;
-    let mut chunks = chunks.query(params![kind as i64, hash])?;
     let mut seqs = Vec::new();
-    while let Some(row) = chunks.next()? {
-        let keys = row.get_ref(0)?.as_blob()?;
-        let count = keys.len() / KEY_BYTES;
-        let first = partition(count, |place| key(keys, place).hash < hash);
-        seqs.extend((first..count).map(|place| key(keys, place)).take_while(|key| key.hash == hash).map(|key| key.seq));
-    }
+    each_seq(connection, kind, &[hash], |_, seq| seqs.push(seq))?;
     Ok(seqs)
+}
+
+/// Passes on each hash and seq that complete runs hold under one of these hashes, which are sorted; of one snapshot, in no
+/// order. Hashes of one chunk share its read: of many, that is most of them in all but the largest runs.
+pub(in super::super) fn each_seq(
+    connection: &Connection,
+    kind: Kind,
+    hashes: &[i64],
+    mut found: impl FnMut(i64, i64),
+) -> rusqlite::Result<()> {
+    // Between two snapshots the run that takes the place of another could be missed.
+    let _snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
+    let mut runs = connection.prepare_cached("SELECT id FROM index_runs WHERE state = 2 AND kind = ?1")?;
+    let runs: Vec<i64> = runs.query_map([kind as i64], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut chunks = connection.prepare_cached(
+        "SELECT keys FROM index_chunks WHERE run = ?1 AND first_hash <= ?2 ORDER BY first_hash DESC, first_seq DESC",
+    )?;
+    for run in runs {
+        let mut last_chunk: Vec<u8> = Vec::new();
+        for &hash in hashes {
+            if is_inside(&last_chunk, hash) {
+                matches(&last_chunk, hash, &mut found);
+                continue;
+            }
+            last_chunk.clear();
+            let mut chunks = chunks.query([run, hash])?;
+            while let Some(row) = chunks.next()? {
+                let keys = row.get_ref(0)?.as_blob()?;
+                matches(keys, hash, &mut found);
+                if last_chunk.is_empty() && hashes.len() > 1 {
+                    last_chunk.extend_from_slice(keys);
+                }
+                // A chunk that begins with the hash may not be the first that has it.
+                if key(keys, 0).hash < hash {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a hash after the one that this chunk was read for can be in no other.
+fn is_inside(keys: &[u8], hash: i64) -> bool {
+    let count = keys.len() / KEY_BYTES;
+    count > 0 && hash < key(keys, count - 1).hash
+}
+
+fn matches(keys: &[u8], hash: i64, found: &mut impl FnMut(i64, i64)) {
+    let count = keys.len() / KEY_BYTES;
+    let first = partition(count, |place| key(keys, place).hash < hash);
+    let same = (first..count).map(|place| key(keys, place)).take_while(|key| key.hash == hash);
+    same.for_each(|key| found(hash, key.seq));
 }
 
 /// The first place at which `before` no longer holds.

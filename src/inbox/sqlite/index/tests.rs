@@ -98,6 +98,15 @@ proptest! {
             }
         }
         let watermark = count(&connection, "SELECT watermark FROM index_state");
+        let mut asked: Vec<i64> = (0..hashes + 3).map(|n| (n - hashes / 2).wrapping_mul(0x5851_f42d_4c95_7f2d)).collect();
+        asked.sort_unstable();
+        let mut at_once = Vec::new();
+        each_seq(&connection, Kind::Entity, &asked, |hash, seq| at_once.push((hash, seq))).unwrap();
+        at_once.sort_unstable();
+        let indexed = log.iter().filter(|keys| keys.seq <= watermark);
+        let mut indexed: Vec<_> = indexed.filter_map(|keys| Some((keys.entity?, keys.seq))).collect();
+        indexed.sort_unstable();
+        prop_assert_eq!(at_once, indexed);
         for n in 0..hashes {
             let hash = (n - hashes / 2).wrapping_mul(0x5851_f42d_4c95_7f2d);
             let expected: Vec<i64> = log.iter().filter(|keys| keys.id == hash).map(|keys| keys.seq).collect();

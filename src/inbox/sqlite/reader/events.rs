@@ -8,6 +8,7 @@ use rusqlite::{Row, params_from_iter};
 use super::super::index::{Kind, hash, seqs};
 use super::super::query::{ENTITY_KEY, PAGE, Query};
 use super::super::rows::{self, Stored, seq};
+use super::super::stale::Open;
 use super::{Direction, ReadError, Reader, scan};
 use crate::inbox::{EventFilter, EventSummary, Stretch, from_micros};
 use crate::model::{EntityKey, EventType, Seq, SourceName};
@@ -122,10 +123,16 @@ impl Reader {
             }
         }
         self.count_arrivals(events)?;
-        for (place, source_id) in open {
-            let EventSummary { seq, source, key, .. } = &events[place];
-            events[place].stale =
-                self.tail.is_stale(&self.connection, seq.get(), (source_id, source.as_str()), key.as_str())?;
+        let asked: Vec<Open<'_>> = open
+            .iter()
+            .map(|&(place, source_id)| {
+                let EventSummary { seq, source, key, .. } = &events[place];
+                Open { seq: seq.get(), source_id, source: source.as_str(), key: key.as_str() }
+            })
+            .collect();
+        let are_stale = self.tail.are_stale(&self.connection, &asked)?;
+        for ((place, _), is_stale) in open.into_iter().zip(are_stale) {
+            events[place].stale = is_stale;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use rusqlite::{Row, params_from_iter};
 use super::super::job::prune;
 use super::super::query::{PAGE, Query};
 use super::super::rows::{self, Stored, seq};
+use super::super::stale::Open;
 use super::{Direction, READ_BYTES, ReadError, Reader, scan};
 use crate::inbox::{Selection, Slice, StoredEvent, Tally, from_micros};
 use crate::model::{EntityKey, EventType, Seq};
@@ -185,12 +186,18 @@ impl Reader {
             }
         }
         // After the snapshot of the log was let go of.
-        let mut events = Vec::with_capacity(found.len());
-        for (mut event, source_id, open) in found {
-            event.stale = open && self.is_stale(event.seq, source_id, &event.source, &event.key)?;
-            events.push(event);
+        let open = found.iter().enumerate().filter(|(_, (_, _, open))| *open);
+        let (places, open): (Vec<_>, Vec<_>) = open
+            .map(|(place, (event, source_id, _))| {
+                let (source, key) = (event.source.as_str(), event.key.as_str());
+                (place, Open { seq: event.seq.get(), source_id: *source_id, source, key })
+            })
+            .unzip();
+        let are_stale = self.tail.are_stale(&self.connection, &open)?;
+        for (place, is_stale) in places.into_iter().zip(are_stale) {
+            found[place].0.stale = is_stale;
         }
-        Ok(events)
+        Ok(found.into_iter().map(|(event, ..)| event).collect())
     }
 
     fn stored_event(&self, row: &Row<'_>) -> rusqlite::Result<(StoredEvent, i64, bool)> {

@@ -17,7 +17,7 @@ use super::open::{SCHEMA, open_reader, schema_of};
 use super::rows::{Stored, seq};
 use super::stale::Tail;
 use crate::inbox::{Config, EventFilter};
-use crate::model::{EntityKey, Seq, SourceName};
+use crate::model::{Seq, SourceName};
 
 #[cfg(test)]
 pub(super) use self::detail::{ATTEMPTS, ROUTE};
@@ -88,10 +88,6 @@ impl Reader {
 
     fn last_seq(&self) -> rusqlite::Result<i64> {
         self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
-    }
-
-    fn is_stale(&mut self, at: Seq, source_id: i64, source: &SourceName, key: &EntityKey) -> rusqlite::Result<bool> {
-        self.tail.is_stale(&self.connection, at.get(), (source_id, source.as_str()), key.as_str())
     }
 
     fn learn_sources(&mut self) -> rusqlite::Result<()> {
