@@ -11,7 +11,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{Instant, interval, interval_at};
 use tokio_rustls::TlsConnector;
 
 use crate::harness::load::{Load, Outcome, address, connector};
@@ -71,7 +71,7 @@ async fn campaign_slowhttptest() {
 #[tokio::test]
 async fn beyond_the_limit_of_connections_nobody_is_refused() {
     let server = "max_connections = 150\nread_timeout = \"2s\"";
-    beyond_the_limit(Campaign::brief("more slow connections than there may be", 1), &Size { server, ..BRIEF }).await;
+    beyond_the_limit(Campaign::brief("more slow connections than there may be", 2), &Size { server, ..BRIEF }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +156,9 @@ async fn meet(relay: &TestRelay, size: &Size) -> (Arc<Slow>, Outcome) {
         })
         .await;
         for place in 0..size.slow {
-            connections.spawn(Arc::clone(&slow).keep(KINDS[place % KINDS.len()]));
+            // All at once, they would be a flood of handshakes, which is another matter.
+            let wait = 2 * size.pause.mul_f64(place as f64 / size.slow as f64);
+            connections.spawn(Arc::clone(&slow).keep(KINDS[place % KINDS.len()], Instant::now() + wait));
         }
     };
     let (outcome, ()) = futures_util::future::join(load(relay, size).run(), attack).await;
@@ -205,10 +207,9 @@ impl Slow {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// Holds one connection, and another one when it is closed.
-    async fn keep(self: Arc<Self>, kind: Kind) {
-        // A connection that is closed is replaced, but not at once.
-        let mut pace = interval(self.pause);
+    /// Holds one connection from then on, and another one when it is closed.
+    async fn keep(self: Arc<Self>, kind: Kind, from: Instant) {
+        let mut pace = interval_at(from, self.pause);
         loop {
             pace.tick().await;
             // An error is a connection that was cut.
