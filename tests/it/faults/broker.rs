@@ -228,7 +228,7 @@ async fn campaign_broker_alarms() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_closes_its_connections() {
-    cuts(Campaign::brief("connections to the broker cut", 2)).await;
+    cuts(Campaign::brief("connections to the broker cut", 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,7 +38,7 @@ const BRIEF: Size = Size {
     slow: 200,
     pause: Duration::from_millis(300),
     rate: 40.0,
-    length: Duration::from_secs(5),
+    length: Duration::from_secs(4),
     server: "read_timeout = \"2s\"",
 };
 const WHOLE: Size =
@@ -71,7 +71,7 @@ async fn campaign_slowhttptest() {
 #[tokio::test]
 async fn beyond_the_limit_of_connections_nobody_is_refused() {
     let server = "max_connections = 150\nread_timeout = \"2s\"";
-    beyond_the_limit(Campaign::brief("more slow connections than there may be", 2), &Size { server, ..BRIEF }).await;
+    beyond_the_limit(Campaign::brief("more slow connections than there may be", 1), &Size { server, ..BRIEF }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
