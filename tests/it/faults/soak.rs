@@ -31,7 +31,7 @@ async fn campaign_soak() {
     assert!(resident.len() > 2 * WARM_UP, "interrupted too late to say anything about memory: tests/campaign --new");
     let (first, second) = resident[WARM_UP..].split_at((resident.len() - WARM_UP) / 2);
     let (first, second) = (median(first), median(second));
-    println!(
+    eprintln!(
         "2,000 requests/s: {first:.0} MiB resident in the first half after {WARM_UP} minutes, {second:.0} in the second"
     );
     assert!(second <= first + FLAT, "memory grows: {resident:?}");
