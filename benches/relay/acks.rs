@@ -6,7 +6,7 @@ use crate::fill::fill;
 use crate::full::{count, full};
 use crate::harness::TestRelay;
 use crate::harness::fake_http::{Answer, FakeHttp};
-use crate::load::{self, Load, Outcome};
+use crate::harness::load::{Load, Outcome};
 use crate::servers::Server;
 use crate::stats::{Table, median, median_of, ratio, thousands};
 
@@ -82,8 +82,8 @@ fn rate_cells(connections: usize, outcomes: &[Vec<Outcome>; 4]) -> Vec<String> {
 }
 
 async fn taken(target: &Load) -> Outcome {
-    let outcome = load::run(target).await;
-    assert_eq!(outcome.refused, 0, "every delivery is taken");
+    let outcome = target.run().await;
+    assert!(outcome.refused.is_empty(), "every delivery is taken: {:?}", outcome.refused);
     outcome
 }
 
@@ -125,7 +125,7 @@ pub async fn beside_sinks(plan: &Plan) {
     let probe = TestRelay::builder().start().await;
     let mut full = Vec::new();
     for _ in 0..plan.runs.min(PROBES) {
-        full.push(load::run(&daemon::load(&probe, 64, plan.seconds, None)).await);
+        full.push(daemon::load(&probe, 64, plan.seconds, None).run().await);
     }
     let half = median_of(&full, Outcome::rate) / 2.0;
     probe.shutdown().await;
@@ -152,7 +152,7 @@ pub async fn beside_sinks(plan: &Plan) {
         let load = daemon::load(&relay, 64, plan.seconds, Some(half));
         let mut runs = Vec::new();
         for _ in 0..plan.runs {
-            runs.push(load::run(&load).await);
+            runs.push(load.run().await);
         }
         table.row(cells(name, &runs));
         relay.shutdown().await;
@@ -179,7 +179,7 @@ async fn catch_up(plan: &Plan, events: u64, half: f64) -> (f64, f64, Vec<Outcome
     let mut rates = Vec::new();
     loop {
         let before = delivered(&busy).await;
-        let outcome = load::run(&load).await;
+        let outcome = load.run().await;
         let (after, lag) = (delivered(&busy).await, busy.metric("sink_lag_events", &[("sink", "busy")]).await);
         // A run in which the backlog came to its end tells nothing, unless there is no other.
         if lag > 1000 || outcomes.is_empty() {

@@ -2,26 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{TestRelay, metrics};
-use crate::load::{self, Load};
+use crate::harness::load::Load;
+use crate::harness::{TestRelay, metrics, process};
 
 /// A load on a running relay.
 pub fn load(relay: &TestRelay, connections: usize, seconds: u64, rate: Option<f64>) -> Load {
-    let certificate = std::fs::read(relay.settings().directory().join("tls.crt")).unwrap();
-    Load {
-        address: relay.url("").trim_start_matches("https://").to_owned(),
-        connector: load::connector(&certificate),
-        connections,
-        duration: Duration::from_secs(seconds),
-        rate,
-    }
+    Load::on(relay, connections, Duration::from_secs(seconds), rate)
 }
 
 /// A line of `/proc/PID/status`, in MiB.
 pub fn memory(pid: u32, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+    process::memory(pid, field).unwrap_or(f64::NAN)
 }
 
 /// Waits, without the tests' deadline, until a sink has nothing before it; the seconds that it took.

@@ -12,10 +12,11 @@ use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties, Exc
 use serde_json::json;
 
 use crate::fill::fill;
+use crate::harness::load::body;
 use crate::harness::{Builder, TestRelay, rabbitmq};
 use crate::servers::Server;
 use crate::stats::{Table, median, thousands};
-use crate::{Plan, daemon, load};
+use crate::{Plan, daemon};
 
 /// Events in the backlog.
 const BACKLOG: u64 = 100_000;
@@ -73,7 +74,7 @@ async fn raw_amqp(url: &str) -> f64 {
         .queue_bind("q".into(), "e".into(), "#".into(), QueueBindOptions::default(), FieldTable::default())
         .await
         .unwrap();
-    let bodies: Vec<String> = (0..1000).map(|_| load::body()).collect();
+    let bodies: Vec<String> = (0..1000).map(|_| body()).collect();
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let began = Instant::now();
     let mut confirms = FuturesUnordered::new();
@@ -113,7 +114,7 @@ pub async fn http(plan: &Plan) {
 
 async fn raw_http(url: &str) -> f64 {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
-    let bodies: Vec<String> = (0..1000).map(|_| load::body()).collect();
+    let bodies: Vec<String> = (0..1000).map(|_| body()).collect();
     let headers = headers();
     let began = Instant::now();
     let mut requests = FuturesUnordered::new();
@@ -175,7 +176,7 @@ fn raw_file(path: &std::path::Path) -> f64 {
     use std::io::Write as _;
     let lines: Vec<String> = (0..1000)
         .map(|_| {
-            let data: serde_json::Value = serde_json::from_str(&load::body()).unwrap();
+            let data: serde_json::Value = serde_json::from_str(&body()).unwrap();
             json!({"specversion": "1.0", "id": data["eventId"], "source": "/ralio/test", "type": "payin.completed", "data": data})
                 .to_string()
         })

@@ -15,8 +15,8 @@ use ralio_relay::metrics::Metrics;
 use ralio_relay::model::{Seq, SourceName};
 use ralio_relay::verify::{Keys, Unverified, sign};
 
+use crate::harness::load::body;
 use crate::harness::{Builder, SECRET};
-use crate::load::body;
 
 const IN_FLIGHT: usize = 512;
 const TASKS: u64 = 2;

@@ -9,7 +9,6 @@ mod full;
 #[path = "../../tests/it/harness/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests use all of it")]
 mod harness;
-mod load;
 mod reading;
 mod resources;
 mod servers;

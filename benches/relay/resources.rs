@@ -6,7 +6,7 @@ use crate::full::{count, full};
 use crate::harness::signed::payin_completed;
 use crate::harness::{Builder, TestRelay};
 use crate::stats::{Table, median};
-use crate::{Plan, daemon, load};
+use crate::{Plan, daemon};
 
 /// How long a load lasts before the daemon is killed.
 const BEFORE_KILL: u64 = 2;
@@ -24,7 +24,7 @@ pub async fn all(plan: &Plan) {
     }
     row("memory, idle, empty, MiB", whole(idle));
     let mut relay = TestRelay::builder().start().await;
-    load::run(&daemon::load(&relay, 64, plan.seconds, None)).await;
+    daemon::load(&relay, 64, plan.seconds, None).run().await;
     row("memory, peak at full load, empty, MiB", whole(vec![daemon::memory(relay.process().pid(), "VmHWM")]));
     let settings = relay.shutdown().await;
     let (bodies, files) = disk(&settings).await;
@@ -38,7 +38,7 @@ pub async fn all(plan: &Plan) {
         let pid = relay.process().pid();
         idle.push(daemon::idle_memory(pid).await);
         let seconds = if run == 0 { plan.seconds } else { BEFORE_KILL };
-        load::run(&daemon::load(&relay, 64, seconds, None)).await;
+        daemon::load(&relay, 64, seconds, None).run().await;
         peak.push(daemon::memory(pid, "VmHWM"));
         after.push(daemon::memory(pid, "VmRSS"));
         settings = relay.kill9();

@@ -18,26 +18,6 @@ pub fn ratio<T>(ours: &[T], theirs: &[T], of: impl Fn(&T) -> f64) -> f64 {
     median(ours.iter().zip(theirs).map(|(ours, theirs)| of(ours) / of(theirs)).collect())
 }
 
-/// Latencies in microseconds, sorted.
-#[derive(Clone, Debug, Default)]
-pub struct Latencies(Vec<u32>);
-
-impl Latencies {
-    pub fn new(mut micros: Vec<u32>) -> Self {
-        micros.sort_unstable();
-        Self(micros)
-    }
-
-    /// In milliseconds: so much of all is at most this.
-    pub fn at(&self, share: f64) -> f64 {
-        if self.0.is_empty() {
-            return f64::NAN;
-        }
-        let place = ((self.0.len() as f64 * share) as usize).min(self.0.len() - 1);
-        f64::from(self.0[place]) / 1000.0
-    }
-}
-
 /// Every table that was printed, for the summary at the end.
 static PRINTED: Mutex<Vec<Table>> = Mutex::new(Vec::new());
 

@@ -8,6 +8,7 @@ mod tests;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
@@ -24,6 +25,9 @@ pub use crate::listener::Listener;
 
 /// Connections at a time: scrapers and health checks, with room for people.
 const MAX_CONNECTIONS: usize = 64;
+
+/// How long a connection may stay without a request: longer than scrapers pause, or they would meet the close of one.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The checked settings of the admin listener.
 #[derive(Clone, Debug)]
@@ -58,6 +62,7 @@ pub fn start(
         let stopping = connections.clone();
         let app = App::new().app_data(web::Data::from(admin.clone())).default_service(web::to(handle));
         let http = HttpService::<TcpStream, _, _>::build()
+            .keep_alive(KEEP_ALIVE)
             .graceful_shutdown_signal(move || stopping.stopping())
             .on_connect_ext(move |_, data| {
                 data.insert(connections.open());

@@ -8,8 +8,6 @@ mod harness;
 mod amqp;
 mod archive;
 mod breaker;
-#[cfg(feature = "amqp")]
-mod broker;
 mod commands;
 mod config;
 mod delivery;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixDatagram;
 
 use crate::harness::fake_http::{Answer, FakeHttp};
@@ -259,4 +260,19 @@ async fn a_port_in_use_is_told_at_once() {
     assert_eq!(status.code(), Some(1));
     let port = taken.local_addr().unwrap().port().to_string();
     assert!(process.stderr.all().join("\n").contains(&port), "{:?}", process.stderr.all());
+}
+
+/// Were it closed after some seconds of silence, a scraper that asks as often would meet the close every now and then, and
+/// miss a scrape.
+#[tokio::test]
+async fn a_scrapers_connection_lasts_from_one_scrape_to_the_next() {
+    let relay = TestRelay::builder().start().await;
+    let address = relay.admin_url("").trim_start_matches("http://").to_owned();
+    let mut scraper = tokio::net::TcpStream::connect(address).await.unwrap();
+    scraper.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 4096];
+    assert!(scraper.read(&mut answer).await.unwrap() > 0);
+    let closed = tokio::time::timeout(Duration::from_secs(7), scraper.read(&mut answer)).await;
+    assert!(closed.is_err(), "closed: {closed:?}");
+    relay.shutdown().await;
 }

@@ -153,17 +153,6 @@ async fn a_duplicate_is_acknowledged_as_one_and_stored_once() {
 }
 
 #[tokio::test]
-async fn many_copies_at_once_are_stored_once() {
-    let relay = TestRelay::builder().start().await;
-    let delivery = signed::payin_completed("evt-1");
-    let acks = futures_util::future::join_all((0..32).map(|_| relay.post(&delivery))).await;
-    assert_eq!(acks.iter().filter(|&&ack| ack == Ack::FRESH).count(), 1, "{acks:?}");
-    assert_eq!(acks.iter().filter(|&&ack| ack == Ack::DUPLICATE).count(), 31, "{acks:?}");
-    assert_eq!(relay.events().await.len(), 1);
-    relay.shutdown().await;
-}
-
-#[tokio::test]
 async fn a_conflict_is_stored_and_flagged_and_not_delivered() {
     let relay = TestRelay::with_file_sink("out").expect_errors().start().await;
     let first = signed::payin_of("evt-1", "payin_completed", "order-1");

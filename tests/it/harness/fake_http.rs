@@ -1,5 +1,6 @@
 //! An HTTP or HTTPS server that answers by script and remembers every request.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,7 +58,7 @@ struct Shared {
     /// TCP connections so far.
     connections: AtomicUsize,
     /// What comes next; the last one is repeated.
-    script: Mutex<Vec<Answer>>,
+    script: Mutex<VecDeque<Answer>>,
     requests: watch::Sender<Vec<Recorded>>,
 }
 
@@ -83,7 +84,7 @@ impl FakeHttp {
 
     /// Replaces the rest of the script.
     pub fn answer<A: Into<Answer>>(&self, answers: impl IntoIterator<Item = A>) {
-        let answers: Vec<_> = answers.into_iter().map(Into::into).collect();
+        let answers: VecDeque<_> = answers.into_iter().map(Into::into).collect();
         assert!(!answers.is_empty(), "a script has at least one answer");
         *self.shared.script.lock().unwrap() = answers;
     }
@@ -116,6 +117,11 @@ impl FakeHttp {
     /// How many TCP connections there have been.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many requests there have been.
+    pub fn count(&self) -> usize {
+        self.shared.requests.borrow().len()
     }
 
     /// Every request so far.
@@ -180,7 +186,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let body = body.collect().await?.to_bytes();
     let answer = {
         let mut script = shared.script.lock().unwrap();
-        if script.len() > 1 { script.remove(0) } else { script[0].clone() }
+        if script.len() > 1 { script.pop_front().unwrap() } else { script[0].clone() }
     };
     let status = match &answer {
         Answer::Status(status, _) => Some(*status),

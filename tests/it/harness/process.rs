@@ -92,6 +92,13 @@ pub fn kill9(pid: u32) {
     assert!(status.unwrap().success(), "cannot kill {pid}");
 }
 
+/// A line of `/proc/PID/status` about memory, in MiB; `None` when there is no such process.
+pub fn memory(pid: u32, field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.split_whitespace().next())?;
+    Some(kib.parse::<f64>().unwrap() / 1024.0)
+}
+
 /// Whether a process runs (a zombie does not).
 pub fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

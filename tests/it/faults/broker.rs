@@ -15,11 +15,14 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::rabbitmq::{self, Vhost};
-use crate::harness::{Ack, Delivery, TestRelay, eventually, signed, text};
+use crate::harness::{Ack, Campaign, Delivery, TestRelay, eventually, signed, text};
 
 const EXCHANGE: &str = "ralio.events";
 const QUEUE: &str = "ledger";
 const DELIVERED: &[(&str, &str)] = &[("outcome", "delivered")];
+
+/// Deliveries in flight: the most that one fault of the broker may repeat.
+const WINDOW: usize = 16;
 
 /// Deliveries come in so many at once, and so far apart: several under way at any moment, and few enough in all.
 const BURST: usize = 10;
@@ -35,7 +38,9 @@ struct Scene {
 impl Scene {
     async fn new(vhost: Vhost) -> Self {
         let url = vhost.url();
-        let amqp = format!("timeout = \"3s\"\n[sinks.amqp]\nurl = {url:?}\nexchange = {EXCHANGE:?}\nqueue = {QUEUE:?}");
+        let amqp = format!(
+            "concurrency = {WINDOW}\ntimeout = \"2s\"\nretry = {{ initial = \"200ms\", max = \"1s\" }}\n[sinks.amqp]\nurl = {url:?}\nexchange = {EXCHANGE:?}\nqueue = {QUEUE:?}"
+        );
         let relay = TestRelay::builder().sink("bus", "amqp", &amqp).expect_errors().start().await;
         Self { relay, vhost, posted: Vec::new() }
     }
@@ -43,6 +48,13 @@ impl Scene {
     /// Lets events come in for as long as something happens.
     async fn meanwhile<T>(&mut self, happens: impl Future<Output = T>) -> T {
         under_load(&self.relay, &mut self.posted, happens).await
+    }
+
+    /// Twice as many events come in as may be in flight.
+    async fn two_windows_come_in(&mut self) {
+        for _ in 0..2 * WINDOW.div_ceil(BURST) {
+            self.meanwhile(std::future::ready(())).await;
+        }
     }
 
     /// Events come in until some more are delivered.
@@ -75,24 +87,34 @@ impl Scene {
         assert!(missing.is_empty(), "delivered to nobody: {missing:?}");
     }
 
-    /// The digests of the bodies in the queue, by event id.
-    async fn held(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut held: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    /// The digests of the bodies in the queue, by event id; each as often as it is there.
+    async fn held(&self) -> BTreeMap<String, Vec<String>> {
+        let mut held: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for message in self.vhost.messages(QUEUE).await {
             let digest = HEXLOWER.encode(&Sha256::digest(&message.payload));
-            held.entry(text(&message.properties, "message_id").to_owned()).or_default().insert(digest);
+            held.entry(text(&message.properties, "message_id").to_owned()).or_default().push(digest);
         }
         held
     }
 
-    /// The end: every event is in the queue with its body, each has one confirm of its own, and nothing is left over. The
-    /// channels that carried them.
-    async fn all_arrived(self) -> BTreeSet<String> {
+    /// The end, after one fault: every event is in the queue with its body, each has one confirm of its own, and no
+    /// more came twice than were in flight. The channels that carried them.
+    async fn all_arrived(self, campaign: &mut Campaign) -> BTreeSet<String> {
         self.relay.settled().await;
+        let mut held = self.held().await;
+        let messages: usize = held.values().map(Vec::len).sum();
+        held.values_mut().for_each(Vec::dedup);
         let expected: BTreeMap<_, _> =
-            self.posted.iter().map(|posted| (posted.stored_id(), BTreeSet::from([posted.sha256()]))).collect();
+            self.posted.iter().map(|posted| (posted.stored_id(), vec![posted.sha256()])).collect();
         assert_eq!(expected.len(), self.posted.len());
-        assert!(self.held().await == expected, "not the events that were acknowledged");
+        assert!(held == expected, "not the events that were acknowledged");
+        let repeated = messages - expected.len();
+        campaign.count("events", expected.len() as u64);
+        campaign.count("lost", 0);
+        campaign.count("duplicates", repeated as u64);
+        campaign.highest("of one fault at most", repeated as u64);
+        assert!(repeated <= WINDOW, "{repeated} came twice");
+
         let delivered = Ledger::of(&self.relay).delivered();
         assert!(delivered.keys().eq(expected.keys()), "not exactly the events that were acknowledged");
         let receipts: Vec<&String> = delivered.values().flatten().collect();
@@ -102,6 +124,7 @@ impl Scene {
         let channel = |receipt: &String| receipt.split_once(" on channel of ").unwrap().1.to_owned();
         let channels = receipts.into_iter().map(channel).collect();
         self.relay.shutdown().await;
+        self.vhost.delete().await;
         channels
     }
 }
@@ -159,64 +182,137 @@ async fn under_load<T>(relay: &TestRelay, posted: &mut Vec<Delivery>, happens: i
     tokio::join!(load, happens).1
 }
 
-/// kill -9, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_is_killed() {
+    kills(Campaign::brief("broker killed", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a part of tests/campaign"]
+async fn campaign_broker_kills() {
+    kills(Campaign::whole("broker killed", 50)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_broker_goes_silent() {
+    silence(Campaign::brief("broker silent", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a part of tests/campaign"]
+async fn campaign_broker_silence() {
+    silence(Campaign::whole("broker silent", 20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_queue_is_unbound() {
+    unbound(Campaign::brief("queue unbound", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a part of tests/campaign"]
+async fn campaign_broker_unbound() {
+    unbound(Campaign::whole("queue unbound", 50)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_broker_runs_out_of_memory() {
+    alarms(Campaign::brief("broker out of memory", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a part of tests/campaign"]
+async fn campaign_broker_alarms() {
+    alarms(Campaign::whole("broker out of memory", 20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_broker_closes_its_connections() {
+    cuts(Campaign::brief("connections to the broker cut", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a part of tests/campaign"]
+async fn campaign_broker_cuts() {
+    cuts(Campaign::whole("connections to the broker cut", 20)).await;
+}
+
+/// kill -9; every other time of a broker that has gone silent: as many messages as may be in flight are on their way to
+/// it, and it has confirmed none of them.
+async fn kills(mut campaign: Campaign) {
     let Some(mut broker) = rabbitmq::exclusive().await else { return };
-    let mut scene = Scene::new(broker.vhost().await).await;
-    for _ in 0..2 {
+    while campaign.round().is_some() {
+        let mut scene = Scene::new(broker.vhost().await).await;
         scene.deliveries_go_on().await;
+        if campaign.number() % 2 == 1 {
+            scene.meanwhile(broker.freeze()).await;
+            scene.two_windows_come_in().await;
+        }
         scene.meanwhile(broker.kill()).await;
         scene.deliveries_fail("cannot connect to ").await;
         scene.meanwhile(broker.mend()).await;
+        scene.deliveries_go_on().await;
+        let channels = scene.all_arrived(&mut campaign).await;
+        assert!(channels.len() >= 2, "{channels:?}");
     }
-    scene.deliveries_go_on().await;
-    let channels = scene.all_arrived().await;
-    assert!(channels.len() >= 3, "{channels:?}");
+}
+
+/// The broker goes silent until the deliveries are given up, and then does what it was told before.
+async fn silence(mut campaign: Campaign) {
+    let Some(mut broker) = rabbitmq::exclusive().await else { return };
+    while campaign.round().is_some() {
+        let mut scene = Scene::new(broker.vhost().await).await;
+        scene.deliveries_go_on().await;
+        scene.meanwhile(broker.freeze()).await;
+        scene.two_windows_come_in().await;
+        scene.deliveries_fail("no answer within").await;
+        scene.meanwhile(broker.mend()).await;
+        scene.deliveries_go_on().await;
+        scene.all_arrived(&mut campaign).await;
+    }
 }
 
 /// The queue is unbound, so that the broker confirms what it then drops.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_queue_is_unbound() {
+async fn unbound(mut campaign: Campaign) {
     let Some(broker) = rabbitmq::shared().await else { return };
-    let mut scene = Scene::new(broker.vhost().await).await;
-    for _ in 0..3 {
+    while campaign.round().is_some() {
+        let mut scene = Scene::new(broker.vhost().await).await;
         scene.deliveries_go_on().await;
         under_load(&scene.relay, &mut scene.posted, scene.vhost.unbind(QUEUE, EXCHANGE)).await;
         scene.deliveries_fail("no queue is bound to exchange").await;
         scene.delivered_is_in_the_queue().await;
         let bind = scene.vhost.bind(QUEUE, json!({}), EXCHANGE, "#");
         under_load(&scene.relay, &mut scene.posted, bind).await;
+        scene.deliveries_go_on().await;
+        scene.all_arrived(&mut campaign).await;
     }
-    scene.deliveries_go_on().await;
-    scene.all_arrived().await;
 }
 
 /// A memory alarm: the broker blocks whoever publishes. Deliveries fail at once and say why; the connection is kept.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_broker_runs_out_of_memory() {
+async fn alarms(mut campaign: Campaign) {
     let Some(mut broker) = rabbitmq::exclusive().await else { return };
-    let mut scene = Scene::new(broker.vhost().await).await;
-    scene.deliveries_go_on().await;
-    scene.meanwhile(broker.raise_memory_alarm()).await;
-    scene.deliveries_fail("the broker blocks publishers: low on memory").await;
-    scene.delivered_is_in_the_queue().await;
-    scene.meanwhile(broker.mend()).await;
-    scene.deliveries_go_on().await;
-    let channels = scene.all_arrived().await;
-    assert_eq!(channels.len(), 1, "the connection was not kept: {channels:?}");
+    while campaign.round().is_some() {
+        let mut scene = Scene::new(broker.vhost().await).await;
+        scene.deliveries_go_on().await;
+        scene.meanwhile(broker.raise_memory_alarm()).await;
+        scene.deliveries_fail("the broker blocks publishers: low on memory").await;
+        scene.delivered_is_in_the_queue().await;
+        scene.meanwhile(broker.mend()).await;
+        scene.deliveries_go_on().await;
+        let channels = scene.all_arrived(&mut campaign).await;
+        assert_eq!(channels.len(), 1, "the connection was not kept: {channels:?}");
+    }
 }
 
 /// The broker closes every connection, as an operator may ask it to.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_broker_closes_its_connections() {
+async fn cuts(mut campaign: Campaign) {
     let Some(broker) = rabbitmq::shared().await else { return };
-    let mut scene = Scene::new(broker.vhost().await).await;
-    for _ in 0..3 {
+    while campaign.round().is_some() {
+        let mut scene = Scene::new(broker.vhost().await).await;
         scene.deliveries_go_on().await;
         under_load(&scene.relay, &mut scene.posted, scene.vhost.close_connections()).await;
+        scene.deliveries_go_on().await;
+        let channels = scene.all_arrived(&mut campaign).await;
+        assert_eq!(channels.len(), 2, "{channels:?}");
     }
-    scene.deliveries_go_on().await;
-    let channels = scene.all_arrived().await;
-    assert_eq!(channels.len(), 4, "{channels:?}");
 }
