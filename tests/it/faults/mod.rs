@@ -1,4 +1,12 @@
 //! What must hold, whatever breaks: each invariant of `src/ARCHITECTURE.md`, proven by breaking things. Every scenario runs
 //! for a few rounds here, and at length in `tests/campaign`, where its test's name begins with `campaign_`.
 
+mod adversity;
+mod calls;
+mod disk_full;
+mod fsync_fails;
 mod kills;
+mod load;
+mod power;
+mod trace;
+mod traced_order;
