@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::load::Load;
-use crate::harness::fake_http::FakeHttp;
+use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::process::kill9;
-use crate::harness::{Builder, Campaign, TestRelay};
+use crate::harness::{Ack, Builder, Campaign, TestRelay, eventually, signed};
 
 /// Deliveries in flight at each sink.
 const CONCURRENCY: u64 = 32;
@@ -22,6 +23,28 @@ async fn nothing_acknowledged_is_lost_to_kill_9_under_load() {
 #[ignore = "a part of tests/campaign"]
 async fn campaign_kills() {
     kills(Campaign::whole("SIGKILL at a random moment under load", 10), 20).await;
+}
+
+/// What ended after it is recorded, and the cursor has to wait for it all the same.
+#[tokio::test]
+async fn what_was_in_flight_at_a_kill_is_delivered() {
+    let app = FakeHttp::answering([Answer::Hang, Answer::from(200)]).await;
+    let relay = TestRelay::with_sink("app", &app).start().await;
+    let (first, second) = (signed::payin_completed("evt-1"), signed::payin_completed("evt-2"));
+    assert_eq!(relay.post(&first).await, Ack::FRESH);
+    app.requests_reach(1).await;
+    assert_eq!(relay.post(&second).await, Ack::FRESH);
+    eventually("a recorded attempt", async || match &relay.event("evt-2").await["attempts"] {
+        Value::Array(attempts) if attempts.len() == 1 => Ok(()),
+        other => Err(other.clone()),
+    })
+    .await;
+    let settings = relay.kill9();
+    app.answer([200]);
+    let relay = settings.start().await;
+    relay.settled().await;
+    assert_eq!(app.accepted_bodies(), [second.body, first.body]);
+    relay.shutdown().await;
 }
 
 /// Each round is the life of one inbox, with so many kills.

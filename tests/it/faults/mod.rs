@@ -7,6 +7,7 @@ mod disk_full;
 mod fsync_fails;
 mod kills;
 mod load;
+mod mutants;
 mod power;
 mod trace;
 mod traced_order;
