@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::load::Load;
 use super::trace::{is_complete, read, traced_to};
 use crate::harness::fake_http::FakeHttp;
-use crate::harness::faults::{inject, integrity};
+use crate::harness::faults::{inject, integrity, traced};
 use crate::harness::process::Process;
 use crate::harness::{Ack, Builder, Campaign, TestRelay, signed};
 
@@ -71,7 +71,8 @@ async fn failing_life(settings: &Builder, load: &Load, nth: u64) -> Option<Faile
     is_complete(&trace, pid).await;
     let (mut failed, mut failure) = (None, Failed { then_200: 0, exit: 0.0 });
     read(&trace, |step| match (step.call, step.ended, failed) {
-        ("fdatasync", Some(false), None) => failed = Some(step.at),
+        // The directory's has a test of its own.
+        ("fdatasync", Some(false), None) if step.file.contains("inbox.db") => failed = Some(step.at),
         ("write" | "writev" | "sendto" | "sendmsg", None, Some(_)) => {
             failure.then_200 += u64::from(step.text.contains(r#"\"received\":true"#));
         }
@@ -106,6 +107,21 @@ async fn recovering_life(settings: &Builder, has_log: bool) -> TestRelay {
         assert!(!has_log || steps.any(|done| done == step), "not done before listening, or not in this order: {step}");
     }
     relay
+}
+
+/// A log whose name is not on disk is no log after a power cut. SQLite itself ignores that its directory cannot be synced.
+#[tokio::test]
+async fn a_relay_does_not_start_in_a_directory_that_cannot_be_synced() {
+    let settings = TestRelay::builder();
+    let inbox = settings.inbox();
+    let directory = inbox.parent().unwrap().to_str().unwrap();
+    std::fs::create_dir(directory).unwrap();
+    // The first sync of each kind is before there is a log.
+    let options = ["-o", "/dev/null", "-P", directory, "-e", "trace=fsync,fdatasync", "-e"];
+    let Some(words) = traced(&[&options[..], &["inject=fsync,fdatasync:error=EIO:when=2+"]].concat()) else { return };
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let Err(mut process) = settings.wrapped(&words).try_start().await else { panic!("it started") };
+    assert_eq!(process.end().await.code(), Some(1));
 }
 
 /// Nor does a command that has the inbox go on after one.
