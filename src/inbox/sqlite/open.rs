@@ -79,8 +79,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     }
     // Made here, so that SQLite gives its companions the same mode.
     drop(private_file(path)?);
-    let dir = directory(path);
-    File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| io_error(&dir, e))?;
+    sync_directory(path)?;
 
     let sqlite_error = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(sqlite_error)?;
@@ -109,7 +108,14 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
         };
         OpenError::Schema { path: path.to_owned(), message }
     })?;
+    // The log has its name for good. SQLite syncs the directory too, but does not look at what came of it.
+    sync_directory(path)?;
     Ok(connection)
+}
+
+fn sync_directory(path: &Path) -> Result<(), OpenError> {
+    let dir = directory(path);
+    File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| io_error(&dir, e))
 }
 
 /// Opens a connection that only reads.

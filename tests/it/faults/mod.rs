@@ -1,10 +1,19 @@
 //! What must hold, whatever breaks: each invariant of `src/ARCHITECTURE.md`, proven by breaking things. Every scenario runs
 //! for a few rounds here, and at length in `tests/campaign`, where its test's name begins with `campaign_`.
 
+mod adversity;
 #[cfg(feature = "amqp")]
 mod broker;
+mod calls;
 mod copies;
+mod disk_full;
+mod fsync_fails;
 mod kills;
+mod load;
+mod mutants;
 mod order;
+mod power;
 mod slow;
 mod soak;
+mod trace;
+mod traced_order;

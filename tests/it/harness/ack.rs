@@ -31,11 +31,11 @@ impl Ack {
         Self { status, kind: Kind::Refused }
     }
 
-    /// Reads an answer; fails when it is not of the form that `Delivery` promises its sender.
-    pub async fn read(delivery: &Delivery, response: reqwest::Response) -> Self {
+    /// Reads an answer, which may be cut off; fails when it is not of the form that `Delivery` promises its sender.
+    pub async fn read(delivery: &Delivery, response: reqwest::Response) -> reqwest::Result<Self> {
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").map(|v| v.to_str().unwrap().parse::<u32>());
-        let body = response.bytes().await.unwrap();
+        let body = response.bytes().await?;
         let body: Value = serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{status} with {body:?}: {e}"));
         if status == 503 {
             assert!(matches!(retry_after, Some(Ok(_))), "503 without Retry-After in seconds: {body}");
@@ -43,11 +43,11 @@ impl Ack {
         if status != 200 {
             assert_eq!(keys(&body), ["error", "message"], "{status}");
             assert!(body["error"].is_string() && body["message"].is_string(), "{body}");
-            return Self::refused(status);
+            return Ok(Self::refused(status));
         }
         assert_eq!(keys(&body), ["duplicate", "id", "received"]);
         assert_eq!(body["received"], true);
         assert_eq!(body["id"], delivery.stored_id());
-        if body["duplicate"].as_bool().unwrap() { Self::DUPLICATE } else { Self::FRESH }
+        Ok(if body["duplicate"].as_bool().unwrap() { Self::DUPLICATE } else { Self::FRESH })
     }
 }

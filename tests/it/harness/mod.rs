@@ -4,6 +4,7 @@ mod ack;
 mod campaign;
 mod cli;
 pub mod fake_http;
+pub mod faults;
 pub mod load;
 pub mod metrics;
 pub mod pki;

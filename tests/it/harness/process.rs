@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::eventually;
 
 /// Lines as they come.
@@ -86,10 +88,10 @@ fn parent(pid: u32) -> Option<String> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
 }
 
-/// Kills a process that somebody else holds.
+/// Kills a process that somebody else holds, at once.
 pub fn kill9(pid: u32) {
-    let status = Command::new("sh").args(["-c", "kill -s KILL \"$0\"", &pid.to_string()]).status();
-    assert!(status.unwrap().success(), "cannot kill {pid}");
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// A line of `/proc/PID/status` about memory, in MiB; `None` when there is no such process.

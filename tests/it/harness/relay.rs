@@ -36,33 +36,49 @@ impl TestRelay {
         Builder::new().file_sink(name, "")
     }
 
-    pub(super) async fn over(settings: Builder, mut process: Process) -> Self {
+    pub(super) async fn over(settings: Builder, process: Process) -> Self {
+        let ended = |mut process: Process| panic!("the relay ended: {:?}", process.ended());
+        Self::try_over(settings, process).await.unwrap_or_else(ended)
+    }
+
+    /// Waits until its admin listener answers; gives the process back if that ends before.
+    pub(super) async fn try_over(settings: Builder, mut process: Process) -> Result<Self, Process> {
         let admin = eventually("the admin listener", async || match (address(&process, "admin"), process.ended()) {
-            (Some(address), _) => Ok(format!("http://{address}")),
-            (None, Some(status)) => panic!("the relay ended: {status}\n{}", process.stderr.all().join("\n")),
+            (Some(address), _) => Ok(Ok(format!("http://{address}"))),
+            (None, Some(_)) => Ok(Err(())),
             (None, None) => Err("no `listening` line"),
         });
-        let admin = admin.await;
+        let Ok(admin) = admin.await else { return Err(process) };
         let certificate = std::fs::read(settings.directory().join("tls.crt")).unwrap();
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&certificate).unwrap()])
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(50));
-        Self { settings, process, public: String::new(), admin, client: client.build().unwrap() }
+        Ok(Self { settings, process, public: String::new(), admin, client: client.build().unwrap() })
     }
 
     /// Waits until it is ready.
     pub async fn ready(&mut self) {
-        eventually("readiness", async || match (self.readyz().await, self.process.ended()) {
-            (200, _) => Ok(()),
-            (_, Some(status)) => panic!("the relay ended: {status}\n{}", self.process.stderr.all().join("\n")),
-            (status, None) => Err(status),
-        })
-        .await;
-        let public = eventually("the public listener's `listening` line", async || {
-            address(&self.process, "public").ok_or("none yet")
+        assert!(self.try_ready().await, "the relay ended: {:?}", self.process.ended());
+    }
+
+    /// Waits until it is ready; false when it ends before.
+    pub(super) async fn try_ready(&mut self) -> bool {
+        let public = eventually("readiness", async || {
+            match (self.readyz().await, address(&self.process, "public"), self.process.ended()) {
+                (200, Some(address), _) => Ok(Some(address)),
+                (_, _, Some(_)) => Ok(None),
+                (status, address, None) => Err((status, address)),
+            }
         });
-        self.public = format!("https://{}", public.await);
+        let Some(address) = public.await else { return false };
+        let scheme = if self.settings.is_plaintext() { "http" } else { "https" };
+        self.public = format!("{scheme}://{address}");
+        true
+    }
+
+    pub(super) fn into_process(self) -> Process {
+        self.process
     }
 
     /// The status of `/readyz`; 0 when nobody answers.
@@ -111,7 +127,7 @@ impl TestRelay {
 
     /// Like [`Self::post`], where the relay may be gone.
     pub async fn try_post(&self, delivery: &Delivery) -> reqwest::Result<Ack> {
-        Ok(Ack::read(delivery, self.send(delivery).await?).await)
+        Ack::read(delivery, self.send(delivery).await?).await
     }
 
     /// Sends a delivery.

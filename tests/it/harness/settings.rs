@@ -19,6 +19,9 @@ pub const TOKEN: &str = "canary-77b0-admin-token";
 #[derive(Clone)]
 pub struct Builder {
     directory: Arc<TempDir>,
+    /// Where the inbox and what file sinks write are, when not in the directory.
+    data: Option<PathBuf>,
+    plaintext: bool,
     server: String,
     sources: String,
     sinks: Vec<(String, String)>,
@@ -37,6 +40,8 @@ impl Builder {
         write_secret(&directory.path().join("admin-token"), TOKEN);
         Self {
             directory,
+            data: None,
+            plaintext: false,
             server: String::new(),
             sources: String::new(),
             sinks: Vec::new(),
@@ -54,7 +59,7 @@ impl Builder {
 
     /// The database file; its directory does not exist before the first start.
     pub fn inbox(&self) -> PathBuf {
-        self.directory().join("inbox/inbox.db")
+        self.data().join("inbox/inbox.db")
     }
 
     /// The configuration file.
@@ -64,7 +69,27 @@ impl Builder {
 
     /// Where a file sink of this name writes.
     pub fn sink_file(&self, name: &str) -> PathBuf {
-        self.directory().join(format!("{name}.jsonl"))
+        self.data().join(format!("{name}.jsonl"))
+    }
+
+    fn data(&self) -> &Path {
+        self.data.as_deref().unwrap_or(self.directory())
+    }
+
+    /// Keeps the inbox, and the file sinks that are added from here on, in another directory.
+    pub fn data_in(mut self, directory: &Path) -> Self {
+        self.data = Some(directory.to_owned());
+        self
+    }
+
+    /// Plain HTTP on the public listener.
+    pub fn plaintext(mut self) -> Self {
+        self.plaintext = true;
+        self
+    }
+
+    pub(super) fn is_plaintext(&self) -> bool {
+        self.plaintext
     }
 
     /// The names of its sinks.
@@ -149,6 +174,13 @@ impl Builder {
         relay
     }
 
+    /// Like [`Self::start`], for a relay that may end before it is ready: gives its process back then.
+    pub async fn try_start(self) -> Result<TestRelay, Process> {
+        let process = self.spawn();
+        let mut relay = TestRelay::try_over(self, process).await?;
+        if relay.try_ready().await { Ok(relay) } else { Err(relay.into_process()) }
+    }
+
     /// Starts it and waits until its admin listener answers, ready or not.
     pub async fn launch(self) -> TestRelay {
         let process = self.spawn();
@@ -177,9 +209,10 @@ impl Builder {
             _ => self.clone(),
         };
         let sinks: String = self.sinks.iter().map(|(_, table)| table.as_str()).collect();
+        let tls = format!("[server.tls]\ncert = \"{dir}/tls.crt\"\nkey = \"{dir}/tls.key\"\n");
+        let tls = if self.plaintext { "plaintext = true\n" } else { &tls };
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}\
-             [server.tls]\ncert = \"{dir}/tls.crt\"\nkey = \"{dir}/tls.key\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}{tls}\
              [inbox]\nurl = \"sqlite://{}\"\n\
              [admin]\nlisten = \"127.0.0.1:0\"\ntoken = {{ file = \"{dir}/admin-token\" }}\n\
              [log]\nformat = \"json\"\nlevel = \"info\"\n\
