@@ -1,12 +1,12 @@
 //! What a machine does to a relay: another process locks the inbox, the directory or the disk turns read-only, the clock
-//! is set back a day. 503 or works; never a loss, never a 4xx. ([`Load`] fails at any other answer.)
+//! is set back a day. 503 or works; never a loss, never a 4xx. ([`Sender`] fails at any other answer.)
 
 use std::path::Path;
 use std::process::Command;
 
 use futures_util::future::join;
 
-use super::load::Load;
+use super::sender::Sender;
 use crate::harness::fake_http::FakeHttp;
 use crate::harness::faults::Disk;
 use crate::harness::{Campaign, TestRelay, skip, text};
@@ -47,27 +47,27 @@ async fn campaign_clock() {
 async fn locked(mut campaign: Campaign) {
     while let Some(mut rng) = campaign.round() {
         let relay = TestRelay::with_file_sink("out").expect_errors().server("ack_deadline = \"500ms\"").start().await;
-        let load = Load::new(&mut rng);
-        load.run(&relay, 4, 20).await;
-        let before = load.acknowledged();
+        let sender = Sender::new(&mut rng);
+        sender.run(&relay, 4, 20).await;
+        let before = sender.acknowledged();
         let mode = if rng.bool() { "IMMEDIATE" } else { "EXCLUSIVE" };
         let other = rusqlite::Connection::open(relay.settings().inbox()).unwrap();
         other.execute_batch(&format!("BEGIN {mode}; UPDATE index_state SET watermark = watermark")).unwrap();
         // Longer than the writer's patience with a lock.
-        while load.refused() < 60 {
-            load.run(&relay, 4, 10).await;
+        while sender.refused() < 60 {
+            sender.run(&relay, 4, 10).await;
         }
-        assert_eq!(load.acknowledged(), before, "nothing can be stored, so nothing is acknowledged");
+        assert_eq!(sender.acknowledged(), before, "nothing can be stored, so nothing is acknowledged");
         other.execute_batch("ROLLBACK").unwrap();
         drop(other);
-        while load.acknowledged() == before {
-            load.run(&relay, 1, 1).await;
-            assert!(load.refused() < 1000, "the lock is gone");
+        while sender.acknowledged() == before {
+            sender.run(&relay, 1, 1).await;
+            assert!(sender.refused() < 1000, "the lock is gone");
         }
         campaign.count("locks held", 1);
-        campaign.count("503s meanwhile", load.refused());
-        campaign.count("acknowledged", load.acknowledged());
-        load.verify(relay, None).await;
+        campaign.count("503s meanwhile", sender.refused());
+        campaign.count("acknowledged", sender.acknowledged());
+        sender.verify(relay, None).await;
         campaign.count("lost", 0);
     }
 }
@@ -76,26 +76,26 @@ async fn read_only(mut campaign: Campaign) {
     while let Some(mut rng) = campaign.round() {
         let Some(disk) = Disk::new(64) else { return };
         let settings = TestRelay::builder().data_in(&disk.path()).file_sink("out", "").expect_errors();
-        let load = Load::new(&mut rng);
+        let sender = Sender::new(&mut rng);
         let relay = settings.clone().start().await;
-        load.run(&relay, 4, 50).await;
+        sender.run(&relay, 4, 50).await;
 
         // Files that are there can be written, and none be made or removed: it works.
         let inbox = settings.inbox();
         let Some(sealed) = Sealed::directory(inbox.parent().unwrap()) else { return skip("chattr") };
-        load.run(&relay, 4, 50).await;
-        assert_eq!(load.refused(), 0);
+        sender.run(&relay, 4, 50).await;
+        assert_eq!(sender.refused(), 0);
         let relay = relay.restart().await;
-        load.run(&relay, 4, 50).await;
-        assert_eq!(load.refused(), 0);
+        sender.run(&relay, 4, 50).await;
+        assert_eq!(sender.refused(), 0);
         drop(sealed);
 
         // Nothing can be written any more, as after an error of the disk: 503, or no relay.
-        let before = load.acknowledged();
+        let before = sender.acknowledged();
         if disk.fail() {
-            load.run(&relay, 4, 50).await;
-            campaign.count("503s while the disk was read-only", load.refused());
-            assert_eq!(load.acknowledged(), before, "nothing can be stored, so nothing is acknowledged");
+            sender.run(&relay, 4, 50).await;
+            campaign.count("503s while the disk was read-only", sender.refused());
+            assert_eq!(sender.acknowledged(), before, "nothing can be stored, so nothing is acknowledged");
         }
         relay.kill9();
         disk.mount_again().await;
@@ -105,8 +105,8 @@ async fn read_only(mut campaign: Campaign) {
         assert!(settings.clone().try_start().await.is_err());
         disk.remount("rw");
         campaign.count("disks turned read-only", 2);
-        campaign.count("acknowledged", load.acknowledged());
-        load.verify(settings.start().await, None).await;
+        campaign.count("acknowledged", sender.acknowledged());
+        sender.verify(settings.start().await, None).await;
         campaign.count("lost", 0);
     }
 }
@@ -147,24 +147,24 @@ async fn clock(mut campaign: Campaign) {
             .env("FAKETIME_NO_CACHE", "1")
             .env("DONT_FAKE_MONOTONIC", "1");
         let relay = settings.start().await;
-        let load = Load::new(&mut rng);
-        load.run(&relay, 4, 100).await;
+        let sender = Sender::new(&mut rng);
+        sender.run(&relay, 4, 100).await;
         // What fails now is to be tried again at a time that is a day away soon.
         app.stop().await;
-        load.run(&relay, 4, 50).await;
+        sender.run(&relay, 4, 50).await;
         relay.reaches(1, "breaker_open", &[("sink", "app")]).await;
-        join(load.run(&relay, 4, 100), async { set("-1d") }).await;
+        join(sender.run(&relay, 4, 100), async { set("-1d") }).await;
         let at: Vec<_> = relay.events().await.iter().map(|event| text(event, "received_at").to_owned()).collect();
         assert!(at.last() < at.first(), "the relay has seen it: {at:?}");
         app.start().await;
         relay.settled().await;
         // And over a start.
         let relay = relay.restart().await;
-        load.run(&relay, 4, 50).await;
-        assert_eq!(load.refused(), 0);
+        sender.run(&relay, 4, 50).await;
+        assert_eq!(sender.refused(), 0);
         campaign.count("set back", 1);
-        campaign.count("acknowledged", load.acknowledged());
-        load.verify(relay, Some(&app)).await;
+        campaign.count("acknowledged", sender.acknowledged());
+        sender.verify(relay, Some(&app)).await;
         campaign.count("lost", 0);
     }
 }

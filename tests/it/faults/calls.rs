@@ -4,7 +4,7 @@
 
 use fastrand::Rng;
 
-use super::load::Load;
+use super::sender::Sender;
 use crate::harness::faults::traced;
 use crate::harness::{Builder, Campaign, TestRelay};
 
@@ -24,27 +24,27 @@ async fn calls(mut campaign: Campaign, nth: impl Fn(&mut Rng, u64) -> u64) {
         let nth = nth(&mut rng, campaign.number());
         for call in ["pwrite64", "fdatasync"] {
             let settings = TestRelay::with_file_sink("out");
-            let load = Load::new(&mut rng);
+            let sender = Sender::new(&mut rng);
             // The first life makes the database; the second begins with what the first has left.
             for _ in 0..2 {
-                let Some(listened) = one_life(&settings, &load, call, nth).await else { return };
+                let Some(listened) = one_life(&settings, &sender, call, nth).await else { return };
                 campaign.count("kills", 1);
                 campaign.count("of them before it was ready", u64::from(!listened));
             }
-            load.verify(settings.start().await, None).await;
-            campaign.count("acknowledged", load.acknowledged());
+            sender.verify(settings.start().await, None).await;
+            campaign.count("acknowledged", sender.acknowledged());
             campaign.count("lost", 0);
         }
     }
 }
 
 /// From a start to the kill; whether it was ready by then. `None` where nothing can be traced.
-async fn one_life(settings: &Builder, load: &Load, call: &str, nth: u64) -> Option<bool> {
+async fn one_life(settings: &Builder, sender: &Sender, call: &str, nth: u64) -> Option<bool> {
     let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
     let words = traced(&["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject])?;
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let Ok(mut relay) = settings.clone().wrapped(&words).try_start().await else { return Some(false) };
-    load.run(&relay, 4, 10_000).await;
+    sender.run(&relay, 4, 10_000).await;
     let status = relay.process().end().await;
     assert_eq!(status.code(), None, "ended by a signal: {call} {nth}");
     Some(true)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::load::Load;
+use super::sender::Sender;
 use crate::harness::faults::{Disk, small_disk};
 use crate::harness::{Builder, Campaign, TestRelay, eventually, text};
 
@@ -30,18 +30,18 @@ async fn full(mut campaign: Campaign) {
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             // The small disk is the relay's alone; this is the way in.
             let ballast = |pid| PathBuf::from(format!("/proc/{pid}/root{}/ballast", inbox.display()));
-            let load = Load::new(&mut rng);
-            let relay = filled_and_freed(settings.wrapped(&words), ballast, &load, &mut campaign).await;
-            load.send_again(&relay).await;
+            let sender = Sender::new(&mut rng);
+            let relay = filled_and_freed(settings.wrapped(&words), ballast, &sender, &mut campaign).await;
+            sender.send_again(&relay).await;
             relay.settled().await;
-            load.have_reached(relay.lines("out").iter().map(|line| text(line, "id").to_owned()));
+            sender.have_reached(relay.lines("out").iter().map(|line| text(line, "id").to_owned()));
             relay.shutdown().await;
         }
         if let Some(disk) = Disk::new(16) {
             let settings = TestRelay::builder().data_in(&disk.path()).file_sink("out", "").expect_errors();
-            let load = Load::new(&mut rng);
-            let relay = filled_and_freed(settings, |_| disk.path().join("ballast"), &load, &mut campaign).await;
-            load.verify(relay, None).await;
+            let sender = Sender::new(&mut rng);
+            let relay = filled_and_freed(settings, |_| disk.path().join("ballast"), &sender, &mut campaign).await;
+            sender.verify(relay, None).await;
         }
         campaign.count("lost", 0);
     }
@@ -51,27 +51,27 @@ async fn full(mut campaign: Campaign) {
 async fn filled_and_freed(
     settings: Builder,
     ballast: impl Fn(u32) -> PathBuf,
-    load: &Load,
+    sender: &Sender,
     campaign: &mut Campaign,
 ) -> TestRelay {
     let mut relay = settings.start().await;
-    load.run(&relay, 4, 50).await;
+    sender.run(&relay, 4, 50).await;
     let ballast = ballast(relay.process().pid());
     fill(&ballast);
-    while load.refused() < REFUSED {
-        load.run(&relay, 4, 10).await;
-        assert!(load.acknowledged() < 10_000, "the disk never fills");
+    while sender.refused() < REFUSED {
+        sender.run(&relay, 4, 10).await;
+        assert!(sender.acknowledged() < 10_000, "the disk never fills");
     }
     std::fs::remove_file(&ballast).unwrap();
     let freed = Instant::now();
-    eventually("a 200 without a restart", async || load.try_again(&relay).await).await;
+    eventually("a 200 without a restart", async || sender.try_again(&relay).await).await;
     let until_200 = freed.elapsed();
     assert!(until_200.as_secs() < 5, "{until_200:?} until the first 200");
     campaign.count("disks filled", 1);
-    campaign.count("503s meanwhile", load.refused());
+    campaign.count("503s meanwhile", sender.refused());
     campaign.count("other answers but 200", 0);
     campaign.highest("ms until 200 again, at most", until_200.as_millis() as u64);
-    campaign.count("acknowledged", load.acknowledged());
+    campaign.count("acknowledged", sender.acknowledged());
     relay
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use fastrand::Rng;
 
-use super::load::Load;
+use super::sender::Sender;
 use super::trace::{is_complete, read, traced_to};
 use crate::harness::fake_http::FakeHttp;
 use crate::harness::faults::{inject, integrity, traced};
@@ -30,8 +30,8 @@ async fn fails(mut campaign: Campaign, nth: impl Fn(&mut Rng, u64) -> u64) {
         let app = FakeHttp::answering([200]).await;
         // A file sink may fail, and goes on: here every fdatasync is the inbox's.
         let settings = TestRelay::with_sink("app", &app).plaintext();
-        let load = Load::new(&mut rng);
-        let Some(failed) = failing_life(&settings, &load, nth).await else { return };
+        let sender = Sender::new(&mut rng);
+        let Some(failed) = failing_life(&settings, &sender, nth).await else { return };
         assert_eq!(failed.then_200, 0, "200s after the {nth}. fdatasync failed");
         assert!(failed.exit <= 1.0, "the process ended {} s after the {nth}. fdatasync had failed", failed.exit);
         campaign.count("failed fsyncs", 1);
@@ -41,8 +41,8 @@ async fn fails(mut campaign: Campaign, nth: impl Fn(&mut Rng, u64) -> u64) {
         let left = std::fs::metadata(settings.inbox().with_extension("db-wal")).map_or(0, |log| log.len());
         let relay = recovering_life(&settings, left > 0).await;
         campaign.count("logs written back before listening", u64::from(left > 0));
-        campaign.count("acknowledged", load.acknowledged());
-        load.verify(relay, Some(&app)).await;
+        campaign.count("acknowledged", sender.acknowledged());
+        sender.verify(relay, Some(&app)).await;
         campaign.count("lost", 0);
     }
 }
@@ -55,14 +55,14 @@ struct Failed {
 }
 
 /// Requests one after the other, so that each commit is for one; from the start to the end that the failure brings.
-async fn failing_life(settings: &Builder, load: &Load, nth: u64) -> Option<Failed> {
+async fn failing_life(settings: &Builder, sender: &Sender, nth: u64) -> Option<Failed> {
     let trace = settings.directory().join("failing");
     let inject = format!("inject=fdatasync:error=EIO:when={nth}");
     let words = traced_to(&trace, "fdatasync,write,writev,sendto,sendmsg", &["-e", &inject])?;
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let (pid, status) = match settings.clone().wrapped(&words).try_start().await {
         Ok(mut relay) => {
-            load.run(&relay, 1, 1000).await;
+            sender.run(&relay, 1, 1000).await;
             (relay.process().pid(), relay.process().end().await)
         }
         Err(mut process) => (process.pid(), process.end().await),

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::load::Load;
+use super::sender::Sender;
 use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::process::kill9;
 use crate::harness::{Ack, Builder, Campaign, TestRelay, eventually, signed};
@@ -53,7 +53,7 @@ async fn kills(mut campaign: Campaign, kills: u64) {
         let mut app = FakeHttp::answering([200]).await;
         let concurrency = format!("concurrency = {CONCURRENCY}");
         let settings = TestRelay::builder().file_sink("out", &concurrency).http_sink("app", &app, &concurrency);
-        let load = Load::new(&mut rng);
+        let sender = Sender::new(&mut rng);
         for _ in 0..kills {
             // Now and then one sink is down, so that the next lives begin with a backlog.
             if rng.u8(..3) == 0 {
@@ -61,23 +61,23 @@ async fn kills(mut campaign: Campaign, kills: u64) {
             } else {
                 app.start().await
             }
-            let killed_listening = one_life(&settings, &load, &mut rng).await;
+            let killed_listening = one_life(&settings, &sender, &mut rng).await;
             campaign.count("kills", 1);
             campaign.count("of them before it was ready", u64::from(!killed_listening));
         }
         app.start().await;
         let relay = settings.start().await;
-        let repeated = load.verify(relay, Some(&app)).await;
+        let repeated = sender.verify(relay, Some(&app)).await;
         assert!(repeated <= 2 * 4 * CONCURRENCY * kills, "{repeated} deliveries were repeated");
-        assert_eq!(load.refused(), 0, "a relay that is well refuses nothing");
-        campaign.count("acknowledged", load.acknowledged());
+        assert_eq!(sender.refused(), 0, "a relay that is well refuses nothing");
+        campaign.count("acknowledged", sender.acknowledged());
         campaign.count("lost", 0);
         campaign.count("delivered again", repeated);
     }
 }
 
 /// From a start to a kill; false if it came before the relay was ready. The moment is the fault, not a wait.
-async fn one_life(settings: &Builder, load: &Load, rng: &mut Rng) -> bool {
+async fn one_life(settings: &Builder, sender: &Sender, rng: &mut Rng) -> bool {
     let longest = if rng.bool() { 300 } else { 2000 };
     let moment = Instant::now() + Duration::from_millis(longest).mul_f64(rng.f64());
     // Dropping what starts kills it.
@@ -87,7 +87,7 @@ async fn one_life(settings: &Builder, load: &Load, rng: &mut Rng) -> bool {
         sleep_until(moment).await;
         kill9(pid);
     };
-    futures_util::future::join(load.run(&relay, 16, u64::MAX / 2), kill).await;
+    futures_util::future::join(sender.run(&relay, 16, u64::MAX / 2), kill).await;
     relay.kill9();
     true
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
 
-use super::load::Load;
+use super::sender::Sender;
 use crate::harness::faults::Disk;
 use crate::harness::{Builder, Campaign, TestRelay};
 
@@ -30,32 +30,32 @@ async fn cuts(mut campaign: Campaign, cuts: u64) {
         let Some(disk) = Disk::new(512) else { return };
         // What the power takes away, the relay complains of.
         let settings = TestRelay::builder().data_in(&disk.path()).file_sink("out", "").expect_errors();
-        let load = Load::new(&mut rng);
+        let sender = Sender::new(&mut rng);
         for _ in 0..cuts {
-            one_life(&settings, &disk, &load, &mut rng).await;
+            one_life(&settings, &disk, &sender, &mut rng).await;
             disk.mount_again().await;
             campaign.count("cuts", 1);
         }
-        load.verify(settings.start().await, None).await;
-        campaign.count("acknowledged", load.acknowledged());
+        sender.verify(settings.start().await, None).await;
+        campaign.count("acknowledged", sender.acknowledged());
         campaign.count("lost", 0);
     }
 }
 
 /// From a start to the cut. The moment is the fault, not a wait.
-async fn one_life(settings: &Builder, disk: &Disk, load: &Load, rng: &mut Rng) {
+async fn one_life(settings: &Builder, disk: &Disk, sender: &Sender, rng: &mut Rng) {
     let relay = settings.clone().start().await;
-    load.is_stored(&relay).await;
+    sender.is_stored(&relay).await;
     let moment = Instant::now() + Duration::from_millis(1500).mul_f64(rng.f64());
     let and_journal = rng.bool();
     let cut = async {
         sleep_until(moment).await;
-        let answered = load.answered();
+        let answered = sender.answered();
         disk.cut_power(and_journal).await;
-        load.stop();
+        sender.stop();
         answered
     };
-    let ((), answered) = futures_util::future::join(load.run(&relay, 16, u64::MAX / 2), cut).await;
-    load.go_back_to(answered);
+    let ((), answered) = futures_util::future::join(sender.run(&relay, 16, u64::MAX / 2), cut).await;
+    sender.go_back_to(answered);
     relay.kill9();
 }

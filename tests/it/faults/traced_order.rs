@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::load::Load;
+use super::sender::Sender;
 use super::trace::{Step, is_complete, read, traced_to};
 use crate::harness::fake_http::FakeHttp;
 use crate::harness::{Campaign, TestRelay};
@@ -29,10 +29,10 @@ async fn order(mut campaign: Campaign, requests: u64) {
         };
         let words: Vec<_> = words.iter().map(String::as_str).collect();
         let mut relay = settings.wrapped(&words).start().await;
-        let (pid, load) = (relay.process().pid(), Load::new(&mut rng));
+        let (pid, sender) = (relay.process().pid(), Sender::new(&mut rng));
         // Alone and in company: each batch has its fsync.
-        load.run(&relay, 1, requests / 10).await;
-        load.run(&relay, 64, requests - requests / 10).await;
+        sender.run(&relay, 1, requests / 10).await;
+        sender.run(&relay, 64, requests - requests / 10).await;
         relay.settled().await;
         let _directory = relay.shutdown().await;
         is_complete(&trace, pid).await;
@@ -98,7 +98,7 @@ impl Order {
     }
 }
 
-/// What [`Load`] calls its events, each once for each place.
+/// What [`Sender`] calls its events, each once for each place.
 fn ids(text: &str) -> Vec<String> {
     const LENGTH: usize = "evt-000000".len();
     let ids = text.match_indices("evt-").filter_map(|(at, _)| text.get(at..at + LENGTH));

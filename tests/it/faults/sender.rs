@@ -14,7 +14,7 @@ use crate::harness::{Ack, Delivery, TestRelay, text};
 /// Events of one inbox, over any number of lives of its relay. Every fifth request repeats one that was sent before,
 /// whether it was answered or not.
 #[derive(Default)]
-pub struct Load {
+pub struct Sender {
     rng: RefCell<Rng>,
     requests: Cell<u64>,
     /// How many there are to be.
@@ -32,7 +32,7 @@ pub struct Answered {
     any: BTreeSet<String>,
 }
 
-/// A request of the load. The body hangs on the id alone: from 200 bytes to 10 KiB, most of them small.
+/// A request. The body hangs on the id alone: from 200 bytes to 10 KiB, most of them small.
 fn delivery(id: &str) -> Delivery {
     let number: u64 = id.trim_start_matches("evt-").parse().unwrap();
     let mut rng = Rng::with_seed(number);
@@ -40,7 +40,7 @@ fn delivery(id: &str) -> Delivery {
     Delivery::current(id, "payin.completed", json!({"orderId": format!("order-{}", rng.u8(..)), "pad": pad}))
 }
 
-impl Load {
+impl Sender {
     pub fn new(rng: &mut Rng) -> Self {
         Self { rng: RefCell::new(rng.fork()), ..Self::default() }
     }
