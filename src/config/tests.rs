@@ -100,6 +100,20 @@ fn what_is_left_out_has_the_documented_default() {
     assert!(settings.sinks.is_empty() && settings.warnings.is_empty(), "{:?}", settings.warnings);
 }
 
+#[test]
+fn the_names_of_the_admin_listener_are_names() {
+    let settings = Case::new().env("RALIO_RELAY__ADMIN__HOSTS", "relay.internal, relay").good(&[GOOD]);
+    assert_eq!(settings.admin.unwrap().hosts, ["relay.internal", "relay"]);
+    for bad in ["relay.internal:8081", "http://relay", "*.internal", ""] {
+        assert_wrong(
+            &format!("[admin]\nhosts = [{bad:?}]"),
+            "admin.hosts",
+            "is not the name of a host",
+            "without a port",
+        );
+    }
+}
+
 #[cfg(feature = "amqp")]
 #[test]
 fn sinks_have_the_defaults_of_their_type() {
