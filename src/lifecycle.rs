@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -44,4 +45,12 @@ pub fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager could not be told");
     }
+}
+
+/// A crash leaves no picture of the memory, which holds secrets and bodies. Only the soft limit: who has to find out why
+/// a crash happens can raise it again with `prlimit`.
+pub fn forbid_core_dumps() {
+    let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
+    // A limit can always be lowered.
+    let _ = setrlimit(Resource::Core, limit);
 }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, HOST, HeaderMap, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -24,25 +26,23 @@ pub(super) struct Admin {
     /// SHA-256 of the token, so that comparing takes the same time whatever is sent.
     token: Option<[u8; 32]>,
     open_metrics: bool,
-    listen: IpAddr,
+    hosts: Vec<String>,
 }
 
 impl Admin {
-    pub(super) fn new(config: &Config, listen: IpAddr, metrics: Arc<Metrics>, status: Arc<dyn Status>) -> Self {
+    pub(super) fn new(config: &Config, metrics: Arc<Metrics>, status: Arc<dyn Status>) -> Self {
         let token = config.token.as_ref().map(|token| Sha256::digest(token.expose_secret()).into());
-        Self { metrics, status, token, open_metrics: config.open_metrics, listen }
+        Self { metrics, status, token, open_metrics: config.open_metrics, hosts: config.hosts.clone() }
     }
 
-    /// Whether a request was meant for us: a page in a browser on this machine can reach a loopback address under a name
-    /// of its own (DNS rebinding). On all addresses there is no saying what our name is.
+    /// Whether a request was meant for us. A page in a browser can make a name of its own lead to this listener (DNS
+    /// rebinding), but it cannot make an address or `localhost` lead elsewhere. Who sends no Host is no browser.
     fn is_our_name(&self, headers: &HeaderMap) -> bool {
-        let Some(host) = headers.get(HOST) else { return true };
-        let host = host.to_str().ok().and_then(|host| host.parse::<actix_web::http::uri::Authority>().ok());
-        let Some(host) = host else { return false };
-        let name = host.host().trim_start_matches('[').trim_end_matches(']');
-        self.listen.is_unspecified()
-            || name.eq_ignore_ascii_case("localhost")
-            || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip == self.listen)
+        headers.get_all(HOST).all(|host| {
+            let Some(name) = host_name(host) else { return false };
+            let ours = |ours: &String| name.eq_ignore_ascii_case(ours);
+            is_address(name) || name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(ours)
+        })
     }
 
     fn metrics(&self, headers: &HeaderMap) -> HttpResponse {
@@ -80,8 +80,12 @@ const NO_STORE: (actix_web::http::header::HeaderName, &str) = (CACHE_CONTROL, "n
 /// Answers any request.
 pub(super) async fn handle(admin: web::Data<Admin>, request: HttpRequest) -> HttpResponse {
     if !admin.is_our_name(request.headers()) {
-        let message = "the Host header must be a loopback name or address, or the one that is listened on";
+        let message = "ask by address, as localhost, or by a name that is listed in admin.hosts";
         return refuse(HttpResponse::Forbidden(), "wrong_host", message);
+    }
+    if !is_same_origin(request.headers()) {
+        let message = "a page of another site asks: its Origin is not this Host";
+        return refuse(HttpResponse::Forbidden(), "wrong_origin", message);
     }
     let known = matches!(request.path(), "/healthz" | "/readyz" | "/metrics");
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -95,6 +99,29 @@ pub(super) async fn handle(admin: web::Data<Admin>, request: HttpRequest) -> Htt
         "/metrics" => admin.metrics(request.headers()),
         _ => refuse(HttpResponse::NotFound(), "not_found", "there are /healthz, /readyz and /metrics"),
     }
+}
+
+/// The name in a Host header, without the port.
+fn host_name(header: &HeaderValue) -> Option<&str> {
+    let host = header.to_str().ok()?;
+    match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') => port.bytes().all(|b| b.is_ascii_digit()).then_some(name),
+        _ => Some(host),
+    }
+}
+
+fn is_address(name: &str) -> bool {
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    inner.unwrap_or(name).parse::<IpAddr>().is_ok()
+}
+
+/// A browser names the page that asks in Origin, unless that page is ours and only reads. `null` is nobody's page.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    headers.get_all(ORIGIN).all(|origin| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
+    })
 }
 
 fn refuse(mut response: HttpResponseBuilder, error: &str, message: &str) -> HttpResponse {

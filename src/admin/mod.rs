@@ -38,6 +38,8 @@ pub struct Config {
     pub token: Option<SecretString>,
     /// `/metrics` without a token.
     pub open_metrics: bool,
+    /// Names under which it may be asked, besides `localhost` and any address.
+    pub hosts: Vec<String>,
 }
 
 /// What the admin listener asks the daemon.
@@ -57,7 +59,7 @@ pub fn start(
     metrics: Arc<Metrics>,
     status: Arc<dyn Status>,
 ) -> io::Result<Listener> {
-    let admin = Arc::new(Admin::new(config, listener.local_addr()?.ip(), metrics, status));
+    let admin = Arc::new(Admin::new(config, metrics, status));
     listener::run(listener, "admin", 1, MAX_CONNECTIONS, move |connections| {
         let stopping = connections.clone();
         let app = App::new().app_data(web::Data::from(admin.clone())).default_service(web::to(handle));

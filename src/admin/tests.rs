@@ -27,7 +27,12 @@ fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>)
     // An address of these tests' own, so that no other test can take a port over.
     let listener = TcpListener::bind("127.0.0.3:0").unwrap();
     let listen = listener.local_addr().unwrap();
-    let config = Config { listen, token: token.map(|token| token.to_owned().into()), open_metrics };
+    let config = Config {
+        listen,
+        token: token.map(|token| token.to_owned().into()),
+        open_metrics,
+        hosts: vec!["relay.internal".to_owned()],
+    };
     start(listener, &config, Arc::new(Metrics::new()), status.clone()).unwrap()
 }
 
@@ -89,19 +94,60 @@ fn without_a_token_metrics_are_refused_unless_they_are_open() {
     assert_eq!(ask(&start_with(Some("s3cret"), true, &Arc::default()), "GET /metrics", &[LOCAL]).0, 200);
 }
 
+/// A name that is not listed may be anybody's who owns a name; an address may not.
 #[test]
 fn a_foreign_host_is_refused() {
     let listener = start_with(None, true, &Arc::default());
-    for path in ["/healthz", "/readyz", "/metrics", "/"] {
-        assert_eq!(ask(&listener, &format!("GET {path}"), &["Host: evil.example"]).0, 403, "{path}");
+    let foreign = [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "evil.example:8081",
+        "evil.example@localhost:",
+        "relay.internal.evil.example",
+        "127.0.0.1, evil.example",
+        "0x7f000001.evil.example",
+        "[::1]evil.example",
+        "",
+    ];
+    for host in foreign {
+        for path in ["/healthz", "/readyz", "/metrics", "/"] {
+            assert_eq!(ask(&listener, &format!("GET {path}"), &[&format!("Host: {host}")]).0, 403, "{host}{path}");
+        }
     }
     let port = listener.addr().port();
-    for ours in ["localhost".to_owned(), format!("127.0.0.1:{port}"), "[::1]:8081".to_owned(), "LocalHost:1".to_owned()]
+    let by_address = format!("127.0.0.3:{port}");
+    for ours in
+        [&*by_address, "localhost", "LocalHost:1", "[::1]:8081", "10.0.0.1", "relay.internal", "Relay.Internal:81"]
     {
         assert_eq!(ask(&listener, "GET /healthz", &[&format!("Host: {ours}")]).0, 200, "{ours}");
     }
-    for foreign in ["127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"] {
-        assert_eq!(ask(&listener, "GET /healthz", &[&format!("Host: {foreign}")]).0, 403, "{foreign}");
+}
+
+/// The bearer token guards what a page could read; this guards what needs none.
+#[test]
+fn a_page_of_another_site_is_refused() {
+    let listener = start_with(Some("s3cret"), true, &Arc::default());
+    let host = "Host: localhost:8081";
+    for origin in [
+        "http://evil.example",
+        "http://localhost",
+        "http://localhost:8082",
+        "null",
+        "",
+        "localhost:8081",
+        "http://127.0.0.1:8081",
+    ] {
+        for path in ["/healthz", "/metrics"] {
+            let headers = [host, "Authorization: Bearer s3cret", &format!("Origin: {origin}")];
+            let (status, answer) = ask(&listener, &format!("GET {path}"), &headers);
+            assert!(status == 403 && answer.contains("wrong_origin"), "{origin:?}{path}: {answer}");
+        }
+    }
+    let both = [host, "Origin: http://localhost:8081", "Origin: http://evil.example"];
+    assert_eq!(ask(&listener, "GET /metrics", &both).0, 403);
+    for ours in ["http://localhost:8081", "https://LOCALHOST:8081"] {
+        assert_eq!(ask(&listener, "GET /metrics", &[host, &format!("Origin: {ours}")]).0, 200, "{ours}");
     }
 }
 

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{Problems, Settings};
+use crate::lifecycle::forbid_core_dumps;
 
 /// How a command ended, other than by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +122,7 @@ impl Format {
 /// Runs the command that the process was started with. Exit code 0 on success, 1 on a finding or failure, 2 on bad
 /// usage or configuration.
 pub fn main() -> ExitCode {
+    forbid_core_dumps();
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is installed once, here");
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),

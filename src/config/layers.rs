@@ -185,6 +185,10 @@ fn read(file: &Path) -> Result<String, Vec<Problem>> {
     match result {
         Ok(bytes) if bytes as u64 > MAX_FILE_BYTES => Err(vec![general(origin, "is larger than 1 MiB".to_owned())]),
         Ok(_) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(vec![Problem {
+            hint: "is it the configuration? It is a text file in TOML".to_owned(),
+            ..general(origin, "is not UTF-8 text".to_owned())
+        }]),
         Err(error) => Err(vec![Problem {
             hint: "pass the configuration with --config, or run `ralio-relay serve --dev` to try it out".to_owned(),
             ..general(origin, format!("cannot be read: {error}"))

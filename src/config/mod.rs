@@ -270,12 +270,20 @@ fn admin(root: &mut Section<'_>) -> Option<Option<admin::Config>> {
         let had_token = s.has("token");
         let token = s.secret("token");
         let open_metrics = s.bool("open_metrics", false);
+        let hosts = s.strings("hosts").unwrap_or_default();
+        let is_name = |host: &str| {
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        if let Some(bad) = hosts.iter().find(|host| !is_name(host)) {
+            let hint = "write hosts = [\"relay.internal\"]: names alone, without a port";
+            s.wrong("hosts", format!("{bad:?} is not the name of a host"), hint);
+        }
         let Some(listen) = listen? else { return Some(None) };
         if !listen.ip().is_loopback() && !had_token {
             let hint = "write admin.token = { file = \"/run/secrets/ralio-relay-admin\" }, or listen on 127.0.0.1";
             s.wrong("listen", format!("{listen} can be reached from other machines, and there is no token"), hint);
         }
-        Some(Some(admin::Config { listen, token, open_metrics: open_metrics? }))
+        Some(Some(admin::Config { listen, token, open_metrics: open_metrics?, hosts }))
     })
 }
 

@@ -126,6 +126,7 @@ fn later_files_win_key_by_key_and_the_environment_wins_over_all() {
         .env("RALIO_RELAY__SERVER__MAX_BODY", "2MiB")
         .env("RALIO_RELAY__SERVER__MAX_CONNECTIONS", "7")
         .env("RALIO_RELAY__ADMIN__OPEN_METRICS", "true")
+        .env("RALIO_RELAY__ADMIN__HOSTS", "relay.internal, relay")
         .env("RALIO_RELAY__SOURCES__0__NAME", "renamed")
         .env("RALIO_RELAY_CONFIG", "/nowhere.toml");
     let first = format!("{GOOD}\n[server]\nlisten='127.0.0.1:1'\nack_deadline='5s'\nmax_body='3MiB'");
@@ -133,7 +134,8 @@ fn later_files_win_key_by_key_and_the_environment_wins_over_all() {
     assert_eq!(settings.ingest.listen.port(), 2);
     assert_eq!(settings.ingest.ack_deadline, Duration::from_secs(5));
     assert_eq!((settings.ingest.max_body, settings.ingest.max_connections), (2 << 20, 7));
-    assert!(settings.admin.unwrap().open_metrics);
+    let admin = settings.admin.unwrap();
+    assert!(admin.open_metrics && admin.hosts == ["relay.internal", "relay"]);
     assert_eq!(settings.ingest.sources[0].name.as_str(), "renamed");
     assert!(settings.ingest.tls.is_some());
 }
@@ -311,6 +313,7 @@ fn keys_are_checked_against_each_other() {
     let stdout = "[[sinks]]\nname='x'\ntype='stdout'\n";
     assert_wrong("[server]\nlisten='0.0.0.0:8081'", "admin.listen", "taken by server.listen", "8081");
     assert_wrong("[admin]\nlisten='0.0.0.0:8081'", "admin.listen", "no token", "127.0.0.1");
+    assert_wrong("[admin]\nhosts=['relay:8081']", "admin.hosts", "\"relay:8081\" is not the name of a host", "a port");
     assert_wrong(&format!("{stdout}retry={{initial='2m',max='1m'}}"), "sinks[0].retry.initial", "longer", "max");
     assert_wrong(&format!("{stdout}{stdout}"), "sinks[1].name", "taken", "its own");
     assert_wrong(&format!("{stdout}format='cloudevents'"), "sinks[0].format", "no effect", "take it out");

@@ -50,8 +50,8 @@ impl Envelope {
     pub fn parse(body: &[u8]) -> Self {
         let json = decode(body);
         let names = ["eventId", "id", "eventType", "event", "timestamp", "data"];
-        let Some(([event_id, id, event_type, event, timestamp, _], data)) = members_nested(&json, &names, &Data::NAMES)
-        else {
+        let found = members_nested(&json, &names, &Data::NAMES).filter(|_| has_no_control(&json) || is_json(&json));
+        let Some(([event_id, id, event_type, event, timestamp, _], data)) = found else {
             let event_type = if is_json(&json) { EventType::unknown() } else { EventType::malformed() };
             return Self { id: None, event_type, time: None, key: None, state: None };
         };
@@ -66,6 +66,12 @@ impl Envelope {
             event_type,
         }
     }
+}
+
+/// Names are read leniently: a raw control character in one of them, which JSON forbids, passes there. Nearly every body is
+/// on one line and without any; others are looked at once more.
+fn has_no_control(json: &str) -> bool {
+    json.bytes().fold(true, |none, byte| none & (byte >= b' '))
 }
 
 fn canonical(raw: &str) -> Option<EventType> {

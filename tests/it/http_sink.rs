@@ -166,6 +166,54 @@ async fn a_dead_http2_connection_is_replaced() {
     assert_eq!(app.connections(), 2);
 }
 
+/// Ways to write an address that is not public, most of them of the loopback interface, where a server listens.
+const PRIVATE: [&str; 44] = [
+    "127.0.0.1",
+    "127.1",
+    "127.0.1",
+    "127.0.0.1.",
+    "127.255.255.254",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.1",
+    "0x7F.0x0.0x0.0x1",
+    "0177.0.0.1",
+    "017700000001",
+    "%31%32%37.0.0.1",
+    "%6cocalhost",
+    "１２７.0.0.1",
+    "127。0。0。1",
+    "localhost",
+    "LOCALHOST",
+    "LocalHost",
+    "user:word@127.0.0.1",
+    "example.com@localhost",
+    "example.com%2f@127.0.0.1",
+    "0",
+    "0x0",
+    "0.0.0.0",
+    "[::]",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::127.0.0.1]",
+    "[::ffff:0:127.0.0.1]",
+    "[64:ff9b::127.0.0.1]",
+    "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2001:0:7f00:1::]",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "0xa9fea9fe",
+    "100.64.0.1",
+    "[fe80::1]",
+    "[fd00:ec2::254]",
+    "224.0.0.1",
+];
+
 /// By address and by name, delivery and probe: no connection is even tried.
 #[tokio::test]
 async fn private_addresses_are_refused_when_connecting() {
@@ -177,16 +225,11 @@ async fn private_addresses_are_refused_when_connecting() {
         Http::new(&config, Format::Raw).unwrap()
     };
     let port = plain.url().rsplit(':').next().unwrap().to_owned();
-    for url in [
-        plain.url(),
-        plain.url().replace("127.0.0.1", "localhost"),
-        plain.url().replace("127.0.0.1", "LOCALHOST"),
-        format!("http://0x7f000001:{port}"),
-        format!("http://[::ffff:127.0.0.1]:{port}"),
-        format!("http://0:{port}"),
-    ] {
+    for url in PRIVATE.map(|host| format!("http://{host}:{port}")) {
         let sink = refused(&url, Tls::default());
-        assert_says(&reason(&sink).await, &["is not public", "sinks.http.allow_private"]);
+        let reason = reason(&sink).await;
+        assert!(reason.as_str().contains("is not public"), "{url}: {reason}");
+        assert_says(&reason, &["sinks.http.allow_private"]);
         assert!(sink.probe().await.unwrap_err().contains("allow_private"), "{url}");
     }
     let sink = refused(&secure.url().replace("127.0.0.1", "localhost"), pki.trusted());
@@ -195,6 +238,26 @@ async fn private_addresses_are_refused_when_connecting() {
 
     let allowed = Http::new(&config(&plain.url().replace("127.0.0.1", "localhost"), Tls::default()), Format::Raw);
     assert_eq!(deliver(&allowed.unwrap(), &event(1, b"{}")).await, Outcome::delivered("HTTP 200"));
+}
+
+/// Whatever the kind of redirect and wherever it leads: the answer is one to wait after, and nobody goes there.
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let elsewhere = FakeHttp::answering([200]).await;
+    let port = elsewhere.url().rsplit(':').next().unwrap().to_owned();
+    let relative = format!("//127.0.0.1:{port}");
+    for status in (300..=308).chain([399]) {
+        for location in [elsewhere.url(), relative.clone(), "/else".to_owned(), "file:///etc/passwd".to_owned()] {
+            let refresh = ("refresh", format!("0; url={}", elsewhere.url()));
+            let app = FakeHttp::answering([Answer::Status(status, vec![("location", location), refresh])]).await;
+            let sink = sink(&app, Tls::default());
+            let reason = reason(&sink).await;
+            assert!(reason.as_str().starts_with(&format!("HTTP {status}")), "{reason}");
+            let paths: Vec<String> = app.requests().into_iter().map(|request| request.path).collect();
+            assert_eq!(paths, ["/hook"], "{status}");
+        }
+    }
+    assert_eq!(elsewhere.connections(), 0);
 }
 
 /// The only sink, `app`, with these keys in `[sinks.http]`.

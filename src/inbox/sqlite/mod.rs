@@ -56,10 +56,6 @@ use crate::model::{JobId, Seq};
 const MAX_WAITING: usize = 2048;
 /// Bytes of their bodies. Their senders may have gone by now: what bounds the requests in hand does not bound these.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-/// Bytes of refused requests waiting to be written; what goes beyond is counted in metrics, but not kept.
-const MAX_REFUSED_BYTES: usize = 8 << 20;
-/// What a refused request weighs besides its body.
-const REFUSED_OVERHEAD: usize = 4096;
 /// Connections for reading: more reads wait, so that a thousand parked events that are due at once do not open a
 /// thousand files.
 const MAX_READERS: usize = 4;
@@ -163,9 +159,7 @@ impl Inbox for SqliteInbox {
     }
 
     fn quarantine(&self, refused: Refused) {
-        let bytes = weight(&refused);
-        if self.shared.quarantine_bytes.fetch_add(bytes, Ordering::Relaxed) >= MAX_REFUSED_BYTES {
-            self.shared.quarantine_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if !self.shared.refused.admit(&refused) {
             tracing::debug!(source = %refused.rejected.delivery.source, "the quarantine takes no more for now");
             return;
         }
@@ -280,9 +274,4 @@ impl Drop for SqliteInbox {
     fn drop(&mut self) {
         _ = self.send(Command::Close);
     }
-}
-
-/// What a refused request takes of [`MAX_REFUSED_BYTES`].
-fn weight(refused: &Refused) -> usize {
-    refused.rejected.delivery.body.len() + REFUSED_OVERHEAD
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
@@ -122,6 +123,50 @@ impl Quarantine {
             }
         }
     }
+}
+
+/// Bytes of refused requests waiting to be written; what goes beyond is counted in metrics, but not kept.
+const MAX_WAITING_BYTES: usize = 8 << 20;
+/// What a refused request weighs besides its body.
+const OVERHEAD: usize = 4096;
+
+/// How much waits to be written. A peer has its share here too: whoever floods keeps nobody else out.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<HashMap<String, usize>>);
+
+impl Waiting {
+    /// Whether there is room for one more; then it waits, until [`Self::written`].
+    pub(super) fn admit(&self, refused: &Refused) -> bool {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = peer_name(refused.peer);
+        let (total, own) = (peers.values().sum::<usize>(), peers.get(&peer).copied().unwrap_or_default());
+        let room = total < MAX_WAITING_BYTES && own < MAX_WAITING_BYTES / SHARE as usize;
+        if room {
+            peers.insert(peer, own + weight(refused));
+        }
+        room
+    }
+
+    /// These wait no longer.
+    pub(super) fn written(&self, refused: impl Iterator<Item = Refused>) {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for refused in refused {
+            if let Some(own) = peers.get_mut(&peer_name(refused.peer)) {
+                *own = own.saturating_sub(weight(&refused));
+            }
+        }
+        peers.retain(|_, bytes| *bytes > 0);
+    }
+
+    /// Of all peers.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.lock().unwrap().values().sum()
+    }
+}
+
+fn weight(refused: &Refused) -> usize {
+    refused.rejected.delivery.body.len() + OVERHEAD
 }
 
 /// A request that was taken out of the quarantine; [`Quarantine::forget`] must follow the commit.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::quarantine::Waiting;
 use crate::model::{JobId, Seq};
 
 pub(super) struct Shared {
@@ -12,8 +13,8 @@ pub(super) struct Shared {
     pub(super) waiting: AtomicUsize,
     /// Bytes of their bodies.
     pub(super) waiting_bytes: AtomicUsize,
-    /// Bytes of refused requests handed over and not yet written.
-    pub(super) quarantine_bytes: AtomicUsize,
+    /// Refused requests handed over and not yet written.
+    pub(super) refused: Waiting,
     pub(super) closed: AtomicBool,
     pub(super) head: watch::Sender<Seq>,
     /// The last job that could not be read: open jobs are looked at several times a second, in order.
@@ -27,7 +28,7 @@ impl Shared {
         Self {
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
-            quarantine_bytes: AtomicUsize::new(0),
+            refused: Waiting::default(),
             closed: AtomicBool::new(false),
             head: watch::Sender::new(Seq::ZERO),
             unreadable: AtomicI64::new(0),

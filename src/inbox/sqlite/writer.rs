@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,6 @@ use super::index::{self, Index, Loaded};
 use super::lock::Lock;
 use super::quarantine::{Quarantine, Removed};
 use super::shared::Shared;
-use super::weight;
 use crate::clock::Clock;
 use crate::inbox::{AppendKind, Appended, Config, Refused, Unavailable, micros};
 use crate::metrics::Metrics;
@@ -333,8 +331,7 @@ impl Writer {
             match self.write_behind() {
                 Ok(()) => {
                     self.arrivals.clear();
-                    let written = self.refused.drain(..).map(|refused| weight(&refused)).sum();
-                    self.shared.quarantine_bytes.fetch_sub(written, Ordering::Relaxed);
+                    self.shared.refused.written(self.refused.drain(..));
                     self.shared.set_trouble(None);
                 }
                 Err(error) => self.housekeeping_failed(&error),

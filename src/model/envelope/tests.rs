@@ -195,6 +195,22 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Found by fuzzing: what no other reader takes for JSON is none.
+#[test]
+fn a_raw_control_character_makes_it_no_json_wherever_it_is() {
+    for control in ['\0', '\n', '\t', '\u{1f}'] {
+        for body in [
+            format!(r#"{{"eventId":"a","x{control}":1}}"#),
+            format!(r#"{{"eventId":"a{control}"}}"#),
+            format!(r#"{{"eventId":"a","data":{{"x{control}":1}}}}"#),
+        ] {
+            assert_eq!(Envelope::parse(body.as_bytes()).event_type, EventType::malformed(), "{body:?}");
+        }
+    }
+    let sound = Envelope::parse(b"{\n\t\"eventId\": \"a\",\r\n\"x\\u0000\": 1}\n");
+    assert_eq!((sound.id.unwrap().as_str(), sound.event_type), ("a", EventType::unknown()));
+}
+
 proptest! {
     /// Whatever comes in: no panic, and JSON is never `malformed`.
     #[test]

@@ -17,16 +17,28 @@ pub struct Raw(TlsStream<TcpStream>);
 
 impl Raw {
     pub async fn connect(relay: &TestRelay) -> Self {
+        Self::offering(relay, &[]).await.unwrap()
+    }
+
+    /// Offers these protocols in the handshake (ALPN); fails when the handshake does.
+    pub async fn offering(relay: &TestRelay, protocols: &[&str]) -> std::io::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         let certificate = relay.settings().directory().join("tls.crt");
         roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let address = relay.url("").trim_start_matches("https://").to_owned();
         let stream = TcpStream::connect(&address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+        Ok(Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+    }
+
+    /// The protocol that was agreed on.
+    pub fn protocol(&self) -> Option<String> {
+        let protocol = self.0.get_ref().1.alpn_protocol();
+        protocol.map(|protocol| String::from_utf8_lossy(protocol).into_owned())
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
@@ -45,6 +57,15 @@ impl Raw {
             text.extend_from_slice(&chunk[..read]);
         }
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Sends this, as far as it is taken, and nothing more; then reads until the other side closes.
+    pub async fn exchange(mut self, bytes: &[u8]) -> String {
+        // Whoever has read enough may close before it has read all.
+        if self.0.write_all(bytes).await.is_ok() {
+            let _ = self.0.shutdown().await;
+        }
+        self.read_to_close().await
     }
 
     /// Reads until the other side closes. A reset is a close.

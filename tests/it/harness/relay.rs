@@ -271,10 +271,13 @@ pub fn lines(file: &Path) -> Vec<Value> {
     complete.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
-/// Where the daemon says that it listens.
+/// Where the daemon says that it listens, whichever format its log has.
 fn address(process: &Process, listener: &str) -> Option<String> {
+    let said = format!("listening listener=\"{listener}\" addr=");
     process.stderr.all().iter().find_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            return line.split_once(&said).map(|(_, address)| address.to_owned());
+        };
         let fields = line.get("fields").unwrap_or(&line);
         let fits = fields["message"] == "listening" && fields["listener"] == listener;
         fits.then(|| fields["addr"].as_str().map(str::to_owned))?

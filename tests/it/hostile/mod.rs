@@ -1,1 +1,11 @@
 //! What a stranger may send, and what a merchant's own data may hold.
+
+mod commands;
+mod fuzzed;
+mod logs;
+mod metrics;
+mod quarantine;
+mod requests;
+mod secrets;
+mod signatures;
+mod tls;
