@@ -19,7 +19,7 @@ async fn send(client: &reqwest::Client, relay: &TestRelay, delivery: &Delivery) 
     for (name, value) in &delivery.headers {
         request = request.header(name, value);
     }
-    Ack::read(delivery, request.send().await.unwrap()).await
+    Ack::read(delivery, request.send().await.unwrap()).await.unwrap()
 }
 
 /// A secret of ours that is stale refuses what is genuine: that must be there when the secret is put right.
