@@ -5,6 +5,8 @@
 mod contract;
 mod event;
 mod job;
+#[cfg(test)]
+pub(crate) mod memory;
 mod progress;
 mod quarantine;
 pub mod sqlite;
