@@ -2,7 +2,7 @@
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod event;
 mod job;
 #[cfg(test)]

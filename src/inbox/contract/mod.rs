@@ -78,7 +78,7 @@ fn delivery(source: &str, body: &str, signature: String) -> Unverified {
     }
 }
 
-pub(in crate::inbox) fn new_event(source: &str, body: &str) -> NewEvent {
+pub(crate) fn new_event(source: &str, body: &str) -> NewEvent {
     let keys = Keys::new(&[SECRET]).unwrap();
     let verified = delivery(source, body, sign(SECRET, body.as_bytes())).verify(&keys).unwrap();
     NewEvent::new(verified, now())
@@ -152,7 +152,7 @@ pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {
     DeadLetter { seq: seq(at), attempts: 1, reason: reason.to_owned(), at: now() }
 }
 
-pub(in crate::inbox) fn job(task: Task) -> NewJob {
+pub(crate) fn job(task: Task) -> NewJob {
     NewJob { task, who: "ada".to_owned(), reason: "because".to_owned(), total: None, at: now() }
 }
 

@@ -169,7 +169,8 @@ impl State {
         ids.map(|(consumer, _)| Effect { consumer, change: change.clone() }).collect()
     }
 
-    fn has_ended(&self, job: JobId) -> bool {
+    /// Nobody works on a job any more.
+    pub(crate) fn has_ended(&self, job: JobId) -> bool {
         self.job(job).is_none_or(|stored| stored.job.state.has_ended())
     }
 

@@ -101,6 +101,14 @@ impl Row {
         self.attempts.range((seq, 0)..=(seq, u32::MAX)).any(|(_, attempt)| is_delivery(attempt))
     }
 
+    /// Where a replay ends.
+    pub(crate) fn last(&self) -> Option<Seq> {
+        match &self.whose {
+            Whose::Sink { .. } => None,
+            Whose::Replay { selection, .. } => Some(selection.last),
+        }
+    }
+
     /// Letters that no person has decided about.
     pub(crate) fn open_letters(&self) -> usize {
         self.letters.values().filter(|letter| !letter.is_decided).count()
@@ -145,7 +153,8 @@ impl Memory {
 }
 
 impl State {
-    fn last(&self) -> Seq {
+    /// The last event's place.
+    pub(crate) fn last(&self) -> Seq {
         place(self.events.len())
     }
 
@@ -290,7 +299,7 @@ impl State {
         ConsumerId::new(place(self.consumers.len()).get())
     }
 
-    fn record(&mut self, progress: Progress) -> Result<(), Unavailable> {
+    pub(crate) fn record(&mut self, progress: Progress) -> Result<(), Unavailable> {
         let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing } = progress;
         let Some(row) = self.row(consumer) else {
             return Err(Unavailable::Refused(format!("there is no consumer {}", consumer.get())));
