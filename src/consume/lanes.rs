@@ -99,6 +99,8 @@ impl Refusals {
 #[derive(Debug, Default)]
 struct Lane {
     events: BTreeSet<Seq>,
+    /// How many of them are not parked.
+    open: usize,
     /// Which of them is in `ready`, in `timers`, or in flight.
     raised: Option<Seq>,
 }
@@ -166,10 +168,10 @@ impl Lanes {
         self.timers.iter().copied()
     }
 
-    /// Whether the first event of a lane is parked.
+    /// Whether the events of a lane are parked, all of them: the next one can wait behind them. Behind one that is not, it
+    /// must not be parked: after a restart what is parked goes before what has to be read again.
     pub(super) fn is_held_up(&self, lane: &LaneKey) -> bool {
-        let head = self.lanes.get(lane).and_then(|lane| lane.events.first());
-        head.is_some_and(|head| self.items[head].parked)
+        self.lanes.get(lane).is_some_and(|lane| lane.open == 0)
     }
 
     pub(super) fn insert(&mut self, seq: Seq, item: Item) {
@@ -183,10 +185,12 @@ impl Lanes {
         } else {
             self.open.insert(seq);
         }
-        let lane = item.lane.clone();
+        let (key, is_open) = (item.lane.clone(), !item.parked);
         self.items.insert(seq, item);
-        self.lanes.entry(lane.clone()).or_default().events.insert(seq);
-        self.raise(&lane);
+        let lane = self.lanes.entry(key.clone()).or_default();
+        lane.events.insert(seq);
+        lane.open += usize::from(is_open);
+        self.raise(&key);
     }
 
     /// The head of a lane takes off. Returns its body, where that is in memory.
@@ -206,6 +210,7 @@ impl Lanes {
             item.parked = true;
             self.parked += 1;
             self.open.remove(&seq);
+            self.lanes.get_mut(&item.lane).expect("an item has a lane").open -= 1;
         }
         let (attempts, first_attempt, still) = (item.attempts, item.first_attempt, item.still);
         let lane = item.lane.clone();
@@ -233,6 +238,7 @@ impl Lanes {
         self.lower(&item.lane, seq);
         let lane = self.lanes.get_mut(&item.lane).expect("an item has a lane");
         lane.events.remove(&seq);
+        lane.open -= usize::from(!item.parked);
         if lane.events.is_empty() {
             self.lanes.remove(&item.lane);
         } else {

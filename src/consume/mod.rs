@@ -17,6 +17,8 @@ mod reading;
 mod runner;
 #[cfg(test)]
 mod runner_tests;
+#[cfg(test)]
+mod simulation;
 mod still;
 
 use std::time::Duration;

@@ -215,6 +215,9 @@ impl Consumer {
             self.measure(head.borrow().get());
             let pause = if stopping { POLL } else { self.pause() };
             tokio::select! {
+                // By turns of chance, one seed of the simulation would not be one schedule. Nothing waits for ever: whatever
+                // else is ready is looked at before the next round.
+                biased;
                 Some(done) = work.next() => {
                     self.take_in(done);
                     // Whatever else has ended meanwhile costs no turn of its own.
@@ -458,7 +461,7 @@ impl Consumer {
             let Some(outgoing) = reading::outgoing(event, replay) else {
                 return Done::Landed(Landing::Bodiless { seq });
             };
-            let (at, began) = (deps.clock.now(), Instant::now());
+            let (at, began) = (deps.clock.now(), tokio::time::Instant::now());
             let delivery = AssertUnwindSafe(sink.deliver(&outgoing)).catch_unwind();
             let outcome = match tokio::time::timeout(timeout, delivery).await {
                 Ok(Ok(outcome)) => outcome,

@@ -2,9 +2,11 @@
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod event;
 mod job;
+#[cfg(test)]
+pub(crate) mod memory;
 mod progress;
 mod quarantine;
 pub mod sqlite;

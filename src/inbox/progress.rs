@@ -108,6 +108,21 @@ pub struct Standing {
     pub still: Duration,
 }
 
+impl Standing {
+    /// As it is now, paused or not: a crash can come between a pause, or its end, and the consumer's own record of it.
+    pub(super) fn settled(self, paused_since: Option<Timestamp>, now: Timestamp) -> Self {
+        let Self { breaker_open_since, still_since, still } = self;
+        match (paused_since.or(breaker_open_since), still_since) {
+            (Some(since), None) => Self { still_since: Some(since), ..self },
+            (None, Some(since)) => {
+                let more = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+                Self { still_since: None, still: still + more, ..self }
+            }
+            (Some(_), Some(_)) | (None, None) => self,
+        }
+    }
+}
+
 /// What one consumer has done since it last recorded; written in one transaction.
 #[derive(Clone, Debug)]
 pub struct Progress {

@@ -24,6 +24,29 @@ fn a_pause_starts_nothing_and_lets_land_what_flies() {
     world.assert_settled();
 }
 
+/// While the breaker is open nothing is parked behind the event that has failed. Were a later one parked once it is closed,
+/// it would go first after a restart: what is parked is known before the log has been read again.
+#[test]
+fn nothing_is_parked_before_an_event_of_its_key_that_is_not() {
+    let mut world = World::new(of_keys(&["a", "a", "b"]), config_with(1, 1));
+    world.turn();
+    world.finish(0, down(), 1.0);
+    assert!(world.core.is_open());
+    world.commit();
+    world.wait(60);
+    world.turn();
+    assert_eq!(world.finish(0, delivered(), 1.0), Some(Switched::Closed));
+    world.log.push(event(4, "a", "payin.completed", false));
+    for _ in 0..2 {
+        world.turn();
+        world.commit();
+    }
+    assert_eq!((world.in_flight.clone(), world.parked()), (vec![seq(1)], vec![1]));
+    world.crash();
+    world.run_to_the_end();
+    world.assert_settled();
+}
+
 #[test]
 fn a_pause_does_not_count_against_an_event() {
     let mut config = config_with(1, 10);

@@ -1,8 +1,39 @@
 //! Reading the log.
 
 use super::*;
-use crate::inbox::Slice;
+use crate::inbox::{AppendKind, Slice};
 use crate::model::Category;
+
+pub(in crate::inbox) async fn an_event_is_stored_once_and_a_conflict_beside_it(inbox: &dyn Inbox) {
+    let bodies = [payin("a", "o", "PROCESSING"), payin("a", "o", "COMPLETED")];
+    let mut appended = Vec::new();
+    for (source, body) in [("one", &bodies[0]), ("one", &bodies[1]), ("two", &bodies[0]), ("one", &bodies[1])] {
+        let Appended { seq, kind } = append(inbox, source, body).await;
+        appended.push((seq.get(), kind));
+    }
+    let (fresh, conflict) = (AppendKind::Fresh, AppendKind::Conflict);
+    assert_eq!(appended, [(1, fresh), (2, conflict), (3, fresh), (2, AppendKind::Duplicate)]);
+    let events = inbox.read(vec![seq(3), seq(77), seq(2)]).await.unwrap();
+    let read: Vec<_> = events.iter().map(|event| (event.seq.get(), event.source.as_str(), event.conflict)).collect();
+    assert_eq!(read, [(3, "two", false), (2, "one", true)]);
+}
+
+pub(in crate::inbox) async fn one_event_at_once_many_times_is_stored_once(inbox: &dyn Inbox) {
+    let body = payin("a", "o", "COMPLETED");
+    let appends = futures_util::future::join_all((0..1000).map(|_| inbox.append(new_event("one", &body)))).await;
+    let fresh = appends.iter().filter(|done| done.as_ref().unwrap().kind == AppendKind::Fresh).count();
+    assert_eq!((fresh, *inbox.head().borrow()), (1, seq(1)));
+}
+
+pub(in crate::inbox) async fn a_processing_after_its_completed_is_stale(inbox: &dyn Inbox) {
+    let orders = [("one", "a", "PROCESSING"), ("one", "a", "COMPLETED"), ("one", "a", "PROCESSING")];
+    let others = [("one", "b", "PROCESSING"), ("two", "a", "PROCESSING"), ("one", "a", "FAILED")];
+    for (n, (source, order, state)) in orders.into_iter().chain(others).enumerate() {
+        append(inbox, source, &payin(&n.to_string(), order, state)).await;
+    }
+    let events = inbox.read_after(Seq::ZERO, 10, None).await.unwrap().events;
+    assert_eq!(events.iter().map(|event| event.stale).collect::<Vec<_>>(), [false, false, true, false, false, false]);
+}
 
 fn places(slice: &Slice) -> Vec<i64> {
     slice.events.iter().map(|event| event.seq.get()).collect()

@@ -1,9 +1,57 @@
 //! What every inbox must do, whatever it is stored in: each function is given a fresh one, and uses nothing but the
-//! trait. See `sqlite/tests/contract.rs` for how they are run.
+//! trait. [`suite`] runs them all. Outside of it is what only a file on a disk has: its lock, its schema, its bounds, what
+//! a failed commit leaves, and the reader that browses it without a daemon (`sqlite/tests.rs`).
 
 pub(in crate::inbox) mod consumers;
 pub(in crate::inbox) mod jobs;
 pub(in crate::inbox) mod log;
+
+/// Every test of the contract. Each is given to `$run`, which hands it an inbox.
+macro_rules! suite {
+    ($run:path) => {
+        crate::inbox::contract::tests! { $run;
+            log:
+                an_event_is_stored_once_and_a_conflict_beside_it
+                one_event_at_once_many_times_is_stored_once
+                a_processing_after_its_completed_is_stale
+                what_is_read_is_what_was_asked_for
+                reading_ends_where_the_log_or_the_selection_does
+                large_bodies_make_short_reads;
+            consumers:
+                a_consumer_is_read_back_as_it_was_recorded
+                a_consumer_that_nobody_registered_records_nothing
+                a_renamed_sink_keeps_its_place
+                a_name_that_may_be_asked_for_is_kept
+                a_replay_is_a_consumer_with_an_end
+                a_delivery_counts_once_however_often_it_is_recorded
+                a_replay_needs_a_sink_and_a_job
+                a_replay_that_was_cancelled_leaves_no_parked_events;
+            jobs:
+                a_job_waits_until_it_has_ended
+                a_paused_sink_stands_still_with_its_replays
+                the_time_of_a_pause_is_kept_but_not_that_of_an_open_breaker
+                dead_letters_are_tried_again_where_they_left_off
+                discarded_dead_letters_are_decided_about
+                a_consumer_never_has_more_parked_than_it_can_hold
+                a_job_of_many_portions_ends
+                requests_leave_the_quarantine_once
+                bodies_go_when_nobody_needs_them;
+        }
+    };
+}
+
+macro_rules! tests {
+    ($run:path; $($room:ident: $($name:ident)*;)*) => {
+        $($(
+            #[tokio::test]
+            async fn $name() {
+                $run(crate::inbox::contract::$room::$name).await;
+            }
+        )*)*
+    };
+}
+
+pub(in crate::inbox) use {suite, tests};
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -30,7 +78,7 @@ fn delivery(source: &str, body: &str, signature: String) -> Unverified {
     }
 }
 
-pub(in crate::inbox) fn new_event(source: &str, body: &str) -> NewEvent {
+pub(crate) fn new_event(source: &str, body: &str) -> NewEvent {
     let keys = Keys::new(&[SECRET]).unwrap();
     let verified = delivery(source, body, sign(SECRET, body.as_bytes())).verify(&keys).unwrap();
     NewEvent::new(verified, now())
@@ -104,7 +152,7 @@ pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {
     DeadLetter { seq: seq(at), attempts: 1, reason: reason.to_owned(), at: now() }
 }
 
-pub(in crate::inbox) fn job(task: Task) -> NewJob {
+pub(crate) fn job(task: Task) -> NewJob {
     NewJob { task, who: "ada".to_owned(), reason: "because".to_owned(), total: None, at: now() }
 }
 

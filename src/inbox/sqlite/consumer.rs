@@ -104,7 +104,7 @@ pub(super) fn register(
             [id],
             |row| row.get(0),
         )?,
-        standing: settle(consumer.standing, paused_at, now),
+        standing: consumer.standing.settled(paused_at, now),
         paused: paused_at.is_some(),
         selection,
     })
@@ -164,19 +164,6 @@ fn replay(connection: &Connection, id: JobId, now: Timestamp) -> Result<(Consume
     consumer.paused_at = own.paused_at;
     let last = consumer.last_seq.map_or(selection.last, seq);
     Ok((consumer, Selection { last, ..selection }))
-}
-
-/// A crash can come between a pause, or its end, and the consumer's own record of it.
-fn settle(standing: Standing, paused_at: Option<Timestamp>, now: Timestamp) -> Standing {
-    let Standing { breaker_open_since, still_since, still } = standing;
-    match (paused_at.or(breaker_open_since), still_since) {
-        (Some(since), None) => Standing { still_since: Some(since), ..standing },
-        (None, Some(since)) => {
-            let more = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-            Standing { still_since: None, still: still + more, ..standing }
-        }
-        (Some(_), Some(_)) | (None, None) => standing,
-    }
 }
 
 fn note_route(connection: &Connection, id: i64, cursor: i64, route: &str, now: Timestamp) -> rusqlite::Result<()> {

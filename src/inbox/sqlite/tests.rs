@@ -108,18 +108,6 @@ async fn deduplication_is_exact_through_the_index_and_across_restarts() {
 }
 
 #[tokio::test]
-async fn one_event_at_once_many_times_is_stored_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let inbox = open(&config);
-    let body = payin("a", "o", "COMPLETED");
-    let appends = futures_util::future::join_all((0..1000).map(|_| inbox.append(new_event("one", &body)))).await;
-    let fresh = appends.iter().filter(|done| done.as_ref().unwrap().kind == AppendKind::Fresh).count();
-    assert_eq!((fresh, *inbox.head().borrow()), (1, Seq::new(1).unwrap()));
-    inbox.close().await;
-}
-
-#[tokio::test]
 async fn a_processing_after_its_completed_is_stale() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());

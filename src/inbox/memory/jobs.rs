@@ -1,0 +1,286 @@
+//! Jobs, carried out portion by portion.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Row, State, Whose, filter, index, place};
+use crate::inbox::{
+    Advance, Change, ConsumerId, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, Parked, Task, Unavailable,
+};
+use crate::model::{JobId, Seq, SinkName};
+
+/// Dead letters that one portion looks at.
+const PORTION: usize = 500;
+/// Parked events of one consumer.
+const MAX_PARKED: usize = 10_000;
+
+/// A job, and how far its portions have come.
+pub(super) struct Stored {
+    pub(super) job: Job,
+    /// The last dead letter that was looked at.
+    place: i64,
+    /// The last one that it is about.
+    upto: i64,
+}
+
+/// What one portion came to.
+#[derive(Default)]
+struct Step {
+    place: i64,
+    done: u64,
+    failed: u64,
+    effects: Vec<Effect>,
+    must_wait: bool,
+    end: Option<JobState>,
+}
+
+impl Step {
+    fn ended(end: JobState, effects: Vec<Effect>) -> Self {
+        Self { end: Some(end), effects, ..Self::default() }
+    }
+}
+
+impl State {
+    pub(super) fn job(&self, id: JobId) -> Option<&Stored> {
+        self.jobs.get(index(id.get())?)
+    }
+
+    pub(super) fn job_mut(&mut self, id: JobId) -> Option<&mut Stored> {
+        self.jobs.get_mut(index(id.get())?)
+    }
+
+    /// Every job there has been.
+    pub(crate) fn all_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().map(|stored| &stored.job)
+    }
+
+    pub(super) fn submit(&mut self, job: NewJob) -> JobId {
+        let NewJob { task, who, reason, total, at } = job;
+        let id = JobId::new(place(self.jobs.len() + 1).get());
+        let job = Job {
+            id,
+            task,
+            who,
+            reason,
+            created_at: at,
+            ended_at: None,
+            state: JobState::Queued,
+            done: 0,
+            failed: 0,
+            total,
+            message: String::new(),
+        };
+        self.jobs.push(Stored { job, place: 0, upto: self.letters_ever });
+        id
+    }
+
+    pub(super) fn open_jobs(&self) -> Vec<Job> {
+        self.all_jobs().filter(|job| !job.state.has_ended()).cloned().collect()
+    }
+
+    pub(super) fn update_job(&mut self, id: JobId, update: JobUpdate, now: Timestamp) -> Result<(), Unavailable> {
+        let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
+        if stored.job.state.has_ended() {
+            return Ok(());
+        }
+        let JobUpdate { state, done, failed, total, message } = update;
+        let job = &mut stored.job;
+        job.state = state.unwrap_or(job.state);
+        job.ended_at = job.state.has_ended().then_some(now);
+        job.done += done;
+        job.failed += failed;
+        job.total = total.or(job.total);
+        job.message = message.unwrap_or_else(|| std::mem::take(&mut job.message));
+        if job.state.has_ended()
+            && let Some(consumer) = self.replayed_by(id)
+        {
+            self.row_mut(consumer).parked.clear();
+        }
+        Ok(())
+    }
+
+    pub(super) fn advance(&mut self, id: JobId, now: Timestamp) -> Result<Advance, Unavailable> {
+        let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
+        if stored.job.state.has_ended() {
+            return Ok(Advance { ended: true, ..Advance::default() });
+        }
+        if stored.job.state == JobState::Queued {
+            let upto = self.letters_ever;
+            self.job_mut(id).ok_or_else(|| unknown(id))?.upto = upto;
+        }
+        let step = self.step(id, now);
+        let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
+        stored.place = step.place;
+        stored.job.done += step.done;
+        stored.job.failed += step.failed;
+        stored.job.state = step.end.unwrap_or(JobState::Running);
+        stored.job.ended_at = step.end.map(|_| now);
+        Ok(Advance { effects: step.effects, ended: step.end.is_some(), must_wait: step.must_wait })
+    }
+
+    fn step(&mut self, id: JobId, now: Timestamp) -> Step {
+        let Some(Stored { job, place, upto }) = self.job(id) else { return Step::default() };
+        let (task, bounds) = (job.task.clone(), (*place, *upto));
+        match task {
+            Task::Pause { sink } => self.pause(&sink, now),
+            Task::Resume { sink } => self.resume(&sink, now),
+            Task::Rename { from, to } => self.rename(&from, &to),
+            Task::Retry { letters } => self.retry(&letters, bounds, now),
+            Task::Discard { letters } => self.discard(&letters, bounds),
+            Task::Purge { requests } => {
+                self.quarantined.retain(|request| !filter::matches_request(&requests, request));
+                Step::ended(JobState::Done, vec![])
+            }
+            Task::Prune { before, sinks } => self.prune(before, &sinks),
+            Task::Admit { .. } | Task::Replay { .. } | Task::Cancel { .. } => Step::ended(JobState::Failed, vec![]),
+        }
+    }
+
+    fn pause(&mut self, sink: &SinkName, now: Timestamp) -> Step {
+        let Some(id) = self.named(sink) else { return Step::ended(JobState::Failed, vec![]) };
+        let row = self.row_mut(id);
+        if row.paused_since.is_some() {
+            return Step::ended(JobState::Done, vec![]);
+        }
+        row.paused_since = Some(now);
+        row.standing.still_since.get_or_insert(now);
+        Step::ended(JobState::Done, self.effects(id, &Change::Paused))
+    }
+
+    fn resume(&mut self, sink: &SinkName, now: Timestamp) -> Step {
+        let Some(id) = self.named(sink) else { return Step::ended(JobState::Failed, vec![]) };
+        let row = self.row_mut(id);
+        if row.paused_since.take().is_none() {
+            return Step::ended(JobState::Done, vec![]);
+        }
+        row.standing = row.standing.settled(None, now);
+        Step::ended(JobState::Done, self.effects(id, &Change::Resumed))
+    }
+
+    /// Of a sink and of its replays that have not ended.
+    fn effects(&self, sink: ConsumerId, change: &Change) -> Vec<Effect> {
+        let is_meant = |id: ConsumerId, row: &Row| match &row.whose {
+            Whose::Sink { .. } => id == sink,
+            Whose::Replay { job, of, .. } => *of == sink && !self.has_ended(*job),
+        };
+        let ids = self.ids().zip(&self.consumers).filter(|(id, row)| is_meant(*id, row));
+        ids.map(|(consumer, _)| Effect { consumer, change: change.clone() }).collect()
+    }
+
+    /// Nobody works on a job any more.
+    pub(crate) fn has_ended(&self, job: JobId) -> bool {
+        self.job(job).is_none_or(|stored| stored.job.state.has_ended())
+    }
+
+    fn rename(&mut self, from: &SinkName, to: &SinkName) -> Step {
+        let refused = Step::ended(JobState::Failed, vec![]);
+        let Some(id) = self.named(from) else { return refused };
+        let is_replayed = self
+            .open_jobs()
+            .iter()
+            .any(|job| matches!(&job.task, Task::Replay { sink, .. } if self.live(sink) == Some(id)));
+        let is_taken = self.named(to).is_some() || self.live(to).is_some_and(|other| other != id);
+        let Whose::Sink { name, former } = &mut self.row_mut(id).whose else { return refused };
+        if is_replayed || is_taken || former.as_ref().is_some_and(|former| former != to) {
+            return refused;
+        }
+        (*name, *former) = (to.clone(), Some(from.clone()));
+        Step::ended(JobState::Done, vec![])
+    }
+
+    /// The next open letters between two numbers, oldest first: each with its consumer, its event, and whether it is
+    /// meant. A replay's letters never are.
+    fn portion(&self, which: &LetterFilter, (after, upto): (i64, i64)) -> Vec<(i64, ConsumerId, Seq, bool)> {
+        let mut found = BTreeMap::new();
+        for (id, row) in self.ids().zip(&self.consumers) {
+            for (seq, letter) in row.letters.iter().filter(|(_, letter)| !letter.is_decided) {
+                let Some(entry) = self.entry(*seq) else { continue };
+                let is_meant =
+                    matches!(row.whose, Whose::Sink { .. }) && filter::matches_letter(which, row, letter, entry);
+                found.insert(letter.number, (letter.number, id, *seq, is_meant));
+            }
+        }
+        found.range(after + 1..=upto).map(|(_, letter)| *letter).take(PORTION).collect()
+    }
+
+    fn retry(&mut self, which: &LetterFilter, bounds: (i64, i64), now: Timestamp) -> Step {
+        let letters = self.portion(which, bounds);
+        let mut step = Step { place: bounds.0, ..Step::default() };
+        let mut revived: BTreeMap<ConsumerId, Vec<Parked>> = BTreeMap::new();
+        for &(number, id, seq, is_meant) in &letters {
+            if is_meant && self.row_mut(id).parked.len() >= MAX_PARKED {
+                step.must_wait = true;
+                break;
+            }
+            let has_body = self.event(seq).is_some_and(|event| event.body.is_some());
+            if is_meant && !has_body {
+                step.failed += 1;
+            } else if is_meant && let Some(letter) = self.row_mut(id).letters.remove(&seq) {
+                let attempts = letter.record.attempts;
+                let event = Parked { seq, attempts, first_attempt: None, still: Duration::ZERO, next_attempt: now };
+                self.row_mut(id).parked.insert(seq, event.clone());
+                revived.entry(id).or_default().push(event);
+                step.done += 1;
+            }
+            step.place = number;
+        }
+        let effect = |(consumer, parked)| Effect { consumer, change: Change::Revived(parked) };
+        step.effects = revived.into_iter().map(effect).collect();
+        step.end = (!step.must_wait && letters.len() < PORTION).then_some(JobState::Done);
+        step
+    }
+
+    fn discard(&mut self, which: &LetterFilter, bounds: (i64, i64)) -> Step {
+        let letters = self.portion(which, bounds);
+        let mut step = Step { place: bounds.0, ..Step::default() };
+        let mut discarded: BTreeMap<ConsumerId, u64> = BTreeMap::new();
+        for &(number, id, seq, is_meant) in &letters {
+            if is_meant && let Some(letter) = self.row_mut(id).letters.get_mut(&seq) {
+                letter.is_decided = true;
+                *discarded.entry(id).or_default() += 1;
+                step.done += 1;
+            }
+            step.place = number;
+        }
+        let effect = |(consumer, count)| Effect { consumer, change: Change::Discarded(count) };
+        step.effects = discarded.into_iter().map(effect).collect();
+        step.end = (letters.len() < PORTION).then_some(JobState::Done);
+        step
+    }
+
+    fn prune(&mut self, before: Timestamp, sinks: &[SinkName]) -> Step {
+        let cursor = |sink| self.live(sink).and_then(|id| self.row(id)).map_or(Seq::ZERO, |row| row.cursor);
+        let upto = sinks.iter().map(cursor).min().unwrap_or_else(|| self.last());
+        let is_old = |seq: &Seq| *seq <= upto && self.event(*seq).is_some_and(|event| event.received_at < before);
+        let places = (1..=self.events.len()).map(place).take_while(is_old);
+        let gone: Vec<Seq> = places.filter(|seq| !self.is_needed(*seq)).collect();
+        let mut step = Step::ended(JobState::Done, vec![]);
+        for seq in gone {
+            let body = index(seq.get()).and_then(|at| self.events[at].stored.body.take());
+            step.done += u64::from(body.is_some());
+        }
+        step
+    }
+
+    fn is_needed(&self, seq: Seq) -> bool {
+        let needs = |row: &Row| match &row.whose {
+            Whose::Sink { .. } => row.is_waiting(seq),
+            Whose::Replay { job, selection, .. } => {
+                !self.has_ended(*job) && (row.is_waiting(seq) || row.cursor < seq && seq <= selection.last)
+            }
+        };
+        let will_be_read = |job: &Job| match &job.task {
+            Task::Replay { selection, .. } if self.replayed_by(job.id).is_none() => {
+                selection.first <= seq && seq <= selection.last
+            }
+            _ => false,
+        };
+        self.consumers.iter().any(needs) || self.open_jobs().iter().any(will_be_read)
+    }
+}
+
+fn unknown(id: JobId) -> Unavailable {
+    Unavailable::Refused(format!("there is no job {id}"))
+}
