@@ -96,7 +96,7 @@ impl<'r> Section<'r> {
     pub(super) fn take(&mut self, key: &'static str) -> Option<(Value, String)> {
         self.known.push(key);
         let value = self.left.remove(key)?;
-        let origin = origin_of(&value).unwrap_or_default().to_owned();
+        let origin = origin_of(&value).or(self.origin.as_deref()).unwrap_or_default().to_owned();
         Some((value, origin))
     }
 
@@ -343,7 +343,9 @@ impl<'r> Section<'r> {
     fn finish(mut self) -> Effective {
         for (key, value) in self.take_rest() {
             let wrong = self.unknown(&key);
-            self.report.problem(origin_of(&value), &self.path(&key), wrong);
+            // An empty table has no place that could be told; its file can.
+            let origin = origin_of(&value).or(self.origin.as_deref());
+            self.report.problem(origin, &self.path(&key), wrong);
         }
         self.shown
     }

@@ -249,6 +249,8 @@ fn a_number_without_quotes_or_unit_says_which_is_missing() {
 #[test]
 fn unknown_keys_are_errors_with_the_nearest_known_one() {
     assert_wrong("[server]\nlsiten='x'", "server.lsiten", "not a key of [server]", "did you mean \"listen\"?");
+    assert_wrong("[zzz]", "zzz", "not a key of the top level", "known here: server");
+    assert_wrong("[log.level]", "log.level", "a table is not text", "level =");
     assert_wrong("[log]\nzzz=1", "log.zzz", "not a key of [log]", "known here: format, level");
     assert_wrong("[sever]\nlisten='x'", "sever", "not a key of the top level", "did you mean \"server\"?");
     assert_wrong(
