@@ -57,7 +57,7 @@ struct Entry {
 /// Whose consumer it is.
 enum Whose {
     Sink { name: SinkName, former: Option<SinkName> },
-    Replay { job: JobId, of: ConsumerId, selection: Selection },
+    Replay { job: JobId, of: ConsumerId, selection: Box<Selection> },
 }
 
 /// A consumer.
@@ -130,7 +130,7 @@ impl Row {
             paused: paused_since.is_some(),
             selection: match &self.whose {
                 Whose::Sink { .. } => None,
-                Whose::Replay { selection, .. } => Some(selection.clone()),
+                Whose::Replay { selection, .. } => Some(Selection::clone(selection)),
             },
         }
     }
@@ -285,7 +285,7 @@ impl State {
         let first = selection.first.max(place(1));
         let cursor = self.row(of).map_or(Seq::ZERO, |row| row.cursor);
         let selection = Selection { last: selection.last.min(cursor).max(before(first)), ..selection.clone() };
-        Ok((self.add(Row::new(Whose::Replay { job, of, selection }, first)), of))
+        Ok((self.add(Row::new(Whose::Replay { job, of, selection: Box::new(selection) }, first)), of))
     }
 
     /// The consumer of a replay that has begun.
