@@ -57,7 +57,7 @@ struct Entry {
 /// Whose consumer it is.
 enum Whose {
     Sink { name: SinkName, former: Option<SinkName> },
-    Replay { job: JobId, of: ConsumerId, selection: Selection },
+    Replay { job: JobId, of: ConsumerId, selection: Box<Selection> },
 }
 
 /// A consumer.
@@ -130,7 +130,7 @@ impl Row {
             paused: paused_since.is_some(),
             selection: match &self.whose {
                 Whose::Sink { .. } => None,
-                Whose::Replay { selection, .. } => Some(selection.clone()),
+                Whose::Replay { selection, .. } => Some(Selection::clone(selection)),
             },
         }
     }
@@ -284,7 +284,8 @@ impl State {
         }
         let first = selection.first.max(place(1));
         let cursor = self.row(of).map_or(Seq::ZERO, |row| row.cursor);
-        let selection = Selection { last: selection.last.min(cursor).max(before(first)), ..selection.clone() };
+        let last = selection.last.min(cursor).max(before(first));
+        let selection = Box::new(Selection { last, ..selection.clone() });
         Ok((self.add(Row::new(Whose::Replay { job, of, selection }, first)), of))
     }
 
