@@ -89,7 +89,9 @@ impl Inbox for Unsteady {
         Ok(())
     }
 
+    /// Every turn of a consumer begins with it.
     fn trouble(&self) -> Option<String> {
+        self.stage.turns(self.who);
         self.stage.is_out(&self.stage.plan.inbox.outages).then(|| "simulated".to_owned())
     }
 

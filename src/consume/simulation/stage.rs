@@ -20,6 +20,9 @@ use crate::inbox::memory::Memory;
 use crate::inbox::{ConsumerId, Progress};
 use crate::model::{JobId, Seq};
 
+/// Many times what consumers need in the longest schedule.
+const MAX_TURNS: u64 = 50_000;
+
 /// A consumer: that of a sink, by its place in the plan, or that of a replay to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Who {
@@ -63,6 +66,8 @@ pub(super) struct Stage {
 pub(super) struct State {
     rng: Rng,
     pub steps: u64,
+    /// Of consumers.
+    turns: u64,
     /// The process is dead: nothing that it still does has an effect.
     is_down: bool,
     /// What went wrong first.
@@ -112,6 +117,7 @@ impl Stage {
         let state = State {
             rng: Rng::with_seed(!seed),
             steps: 0,
+            turns: 0,
             is_down: false,
             wrong: None,
             healed: false,
@@ -177,6 +183,14 @@ impl Stage {
         *state.tally.entry("crashes").or_default() += 1;
         self.died.notify_one();
         false
+    }
+
+    /// A consumer takes its next turn: only a busy loop makes too many.
+    pub(super) fn turns(&self, who: Who) {
+        self.state().turns += 1;
+        if self.state().turns > MAX_TURNS {
+            self.wrong(format!("{who} runs in circles"));
+        }
     }
 
     /// A call into the inbox or a sink, or its end: what comes after it happens only if the process does not die first.
@@ -246,8 +260,9 @@ impl Stage {
             let mut state = self.state();
             if most == 0 || state.healed { 0 } else { state.rng.u64(0..=most) }
         };
-        if millis > 0 {
-            tokio::time::sleep(Duration::from_millis(millis)).await;
+        let time = Duration::from_millis(millis);
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
         }
     }
 
@@ -273,9 +288,9 @@ impl State {
         self.is_down
     }
 
-    /// Whether every consumer knows what became of its last record.
-    pub(super) fn is_sure(&self) -> bool {
-        self.pending.is_empty() && self.failed.is_empty()
+    /// Whether a consumer knows what became of its last record.
+    pub(super) fn is_sure(&self, who: Who) -> bool {
+        !self.pending.contains_key(&who) && !self.failed.contains(&who)
     }
 
     /// Whether the last record of a consumer came to nothing, for all that it knows.

@@ -203,7 +203,7 @@ impl World {
             Action::Retry(sink) => {
                 // SQLite's answer gets lost with the process only. An inbox beyond a network would have to keep a record
                 // that is repeated from burying again what was revived in between.
-                while !self.stage.state().is_sure() {
+                while !self.stage.state().is_sure(Who { sink: *sink, replay: None }) {
                     sleep(AGAIN).await;
                 }
                 self.carry_out(Task::Retry { letters: self.letters_of(*sink) }).await;

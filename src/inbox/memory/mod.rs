@@ -284,8 +284,9 @@ impl State {
         }
         let first = selection.first.max(place(1));
         let cursor = self.row(of).map_or(Seq::ZERO, |row| row.cursor);
-        let selection = Selection { last: selection.last.min(cursor).max(before(first)), ..selection.clone() };
-        Ok((self.add(Row::new(Whose::Replay { job, of, selection: Box::new(selection) }, first)), of))
+        let last = selection.last.min(cursor).max(before(first));
+        let selection = Box::new(Selection { last, ..selection.clone() });
+        Ok((self.add(Row::new(Whose::Replay { job, of, selection }, first)), of))
     }
 
     /// The consumer of a replay that has begun.
