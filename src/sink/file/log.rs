@@ -101,7 +101,8 @@ impl Current {
         let is_new = match fs::metadata(path) {
             // Opening a pipe would wait for its reader.
             Ok(metadata) if !metadata.is_file() => return Err(io::Error::other("it is not a regular file")),
-            Ok(_) => false,
+            // Empty, it may have been made by a process that died before the directory was synced.
+            Ok(metadata) => metadata.len() == 0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(error),
         };

@@ -92,7 +92,7 @@ impl Campaign {
     }
 
     fn said(&self) -> String {
-        self.figures.iter().map(|(what, value)| format!("{what} {value}")).collect::<Vec<_>>().join(", ")
+        self.figures.iter().map(|(what, value)| format!("{what} {value}")).collect::<Vec<_>>().join("; ")
     }
 
     fn keep(&self) {
