@@ -95,8 +95,8 @@ impl Plan {
         let length = millis(rng, 1000, 15_000);
         let sinks: Vec<SinkPlan> = (0..rng.usize(1..=2)).map(|n| SinkPlan::new(rng, n, length)).collect();
         let mut actions = Vec::new();
-        let (events, keys) = (rng.u32(0..=20), rng.u32(1..=6));
-        let early = rng.bool();
+        let (events, keys) = (rng.u32(0..=24), rng.u32(1..=6));
+        let early = rng.u32(0..4) == 0;
         for n in 0..events {
             let at = if early { Duration::ZERO } else { millis(rng, 0, length.as_millis() as u64) };
             // Now and then an id that was there before: a duplicate, or a conflict.
@@ -116,7 +116,7 @@ impl Plan {
             latency: u64::from(sometimes(rng, 400)),
             outages: outages(rng, length),
         };
-        let crashes = (0..sometimes(rng, 5)).map(|_| rng.u64(1..400)).collect();
+        let crashes = (0..sometimes(rng, 8)).map(|_| rng.u64(1..300)).collect();
         Self { sinks, inbox, actions, crashes }
     }
 }
@@ -137,7 +137,7 @@ impl SinkPlan {
                 max: initial + millis(rng, 0, 8000),
                 jitter: rng.bool(),
                 give_up_after: if rng.bool() { Duration::MAX } else { millis(rng, 100, 20_000) },
-                breaker_after: rng.usize(1..=6),
+                breaker_after: if rng.bool() { 1 } else { rng.usize(2..=6) },
             },
         };
         Self {
@@ -157,7 +157,7 @@ fn outages(rng: &mut Rng, length: Duration) -> Vec<(Duration, Duration)> {
         let from = millis(rng, 0, length.as_millis() as u64);
         (from, from + millis(rng, 1, 10_000))
     };
-    (0..sometimes(rng, 2)).map(|_| outage(rng)).collect()
+    (0..sometimes(rng, 3)).map(|_| outage(rng)).collect()
 }
 
 impl Action {
