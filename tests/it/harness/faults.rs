@@ -38,7 +38,11 @@ pub fn small_disk(directory: &Path, mebibytes: u32) -> Option<Vec<String>> {
     fs::create_dir(directory).unwrap();
     fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
     let rights: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user"] };
-    let mount = format!("mount -t tmpfs -o size={mebibytes}m,mode=700 none {directory:?} && exec \"$@\"");
+    // The copy of a [`Disk`] of another test would keep that disk from being mounted anew after its power cut.
+    let mount = format!(
+        "grep -o '^/dev/loop[^ ]* [^ ]*' /proc/self/mounts | while read -r _ disk; do umount -l \"$disk\"; done
+         mount -t tmpfs -o size={mebibytes}m,mode=700 none {directory:?} && exec \"$@\""
+    );
     let words = [&["unshare"], rights, &["--mount", "sh", "-c", &mount, "sh"]].concat();
     if !succeeds(&[&words[..], &["true"]].concat()) {
         skip_for_good("the right to mount a tmpfs");
