@@ -22,4 +22,5 @@ mod operate;
 mod operate_handover;
 mod operate_replay;
 mod receive;
+mod reload;
 mod sink_contract;
