@@ -84,13 +84,12 @@ impl Effective {
     /// The paths of keys that have another value here than there, or are known on one side only. Where a value comes from
     /// makes no difference.
     pub fn differences(&self, other: &Self) -> BTreeSet<String> {
-        let (ours, theirs) = (self.facts(), other.facts());
+        let facts = |effective: &Self| -> BTreeMap<String, Shown> {
+            let values = effective.values().into_iter();
+            values.map(|(path, shown)| (path, Shown { origin: String::new(), ..shown.clone() })).collect()
+        };
+        let (ours, theirs) = (facts(self), facts(other));
         ours.keys().chain(theirs.keys()).filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
-    }
-
-    fn facts(&self) -> BTreeMap<String, (&Option<Json>, &Option<String>, &Option<Digest>)> {
-        let values = self.values().into_iter();
-        values.map(|(path, shown)| (path, (&shown.value, &shown.secret, &shown.digest))).collect()
     }
 
     /// Every known key with list places left out: `sinks.timeout`.

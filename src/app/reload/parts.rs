@@ -18,6 +18,8 @@ const MAX_PEM_BYTES: u64 = 4 << 20;
 
 /// Files that are taken together: the secrets of a source, a certificate with its key.
 pub(super) struct Part {
+    /// The name of a source, or the path of a key.
+    name: String,
     inputs: Vec<Input>,
     target: Target,
     /// What was last taken, or refused: nothing is done about it twice.
@@ -38,13 +40,13 @@ pub(super) enum Input {
 /// Who takes what was read.
 enum Target {
     /// A source.
-    Keys { source: String, keys: Keys },
+    Keys(Keys),
     /// The admin listener.
     Token(Token),
     /// The public listener.
     Tls { files: Tls, tls: ServerTls },
-    /// Nobody, before the next start. Holds the path of the key, and what its file held at the start.
-    Restart { key: String, started: Look },
+    /// Nobody, before the next start. Holds what its file held at the start.
+    Restart(Look),
 }
 
 /// What the inputs of a part held when they were looked at, or why that cannot be told.
@@ -98,23 +100,24 @@ impl Part {
     /// The secrets in use, as the settings have read them: what `settings` holds is taken by whoever uses it.
     pub(super) fn secrets(settings: &Settings) -> Vec<Self> {
         let sources = settings.ingest.sources.iter().zip(&settings.secrets.sources).map(|(source, secrets)| {
-            let target = Target::Keys { source: source.name.to_string(), keys: source.keys.clone() };
-            Self::of_secrets(secrets, target)
+            Self::of_secrets(source.name.as_str(), secrets, Target::Keys(source.keys.clone()))
         });
         let token = settings.admin.as_ref().and_then(|admin| admin.token.clone());
         let token = token.zip(settings.secrets.token.clone());
-        let token = token.map(|(token, secret)| Self::of_secrets(&[secret], Target::Token(token)));
+        let token = token.map(|(token, secret)| Self::of_secrets("admin.token", &[secret], Target::Token(token)));
         sources.chain(token).collect()
     }
 
-    fn of_secrets(secrets: &[Secret], target: Target) -> Self {
+    fn of_secrets(name: &str, secrets: &[Secret], target: Target) -> Self {
         let seen = Look(secrets.iter().map(|secret| Ok(secret.text().clone())).collect());
-        Self { inputs: secrets.iter().cloned().map(Input::Secret).collect(), target, seen, candidate: None }
+        let inputs = secrets.iter().cloned().map(Input::Secret).collect();
+        Self { name: name.to_owned(), inputs, target, seen, candidate: None }
     }
 
     /// A certificate in use, which was read when its files held this, or later.
     pub(super) fn tls(files: &Tls, tls: ServerTls, seen: Look) -> Self {
-        Self { inputs: tls_inputs(files), target: Target::Tls { files: files.clone(), tls }, seen, candidate: None }
+        let target = Target::Tls { files: files.clone(), tls };
+        Self { name: "server.tls".to_owned(), inputs: tls_inputs(files), target, seen, candidate: None }
     }
 
     /// What sinks read at the start.
@@ -123,14 +126,14 @@ impl Part {
         let part = |(key, file): &(String, PathBuf)| {
             let inputs = vec![Input::File(file.clone())];
             let seen = look(&inputs);
-            Self { inputs, target: Target::Restart { key: key.clone(), started: seen.clone() }, seen, candidate: None }
+            Self { name: key.clone(), inputs, target: Target::Restart(seen.clone()), seen, candidate: None }
         };
         files.map(part).collect()
     }
 
     /// Whether it is about a file that is only read at the start.
     pub(super) fn is_for_restart(&self) -> bool {
-        matches!(self.target, Target::Restart { .. })
+        matches!(self.target, Target::Restart(_))
     }
 
     /// Its files.
@@ -146,8 +149,8 @@ impl Part {
     /// The key whose file is only read at the start and holds something else now.
     pub(super) fn needs_restart(&self, now: &Look) -> Option<&str> {
         match &self.target {
-            Target::Restart { key, started } if started != now => Some(key),
-            Target::Restart { .. } | Target::Keys { .. } | Target::Token(_) | Target::Tls { .. } => None,
+            Target::Restart(started) if started != now => Some(&self.name),
+            Target::Restart(_) | Target::Keys(_) | Target::Token(_) | Target::Tls { .. } => None,
         }
     }
 
@@ -164,10 +167,10 @@ impl Part {
         self.candidate = None;
         let before = std::mem::replace(&mut self.seen, look);
         match &self.target {
-            Target::Keys { .. } | Target::Token(_) => self.take_secrets(&before),
+            Target::Keys(_) | Target::Token(_) => self.take_secrets(&before),
             Target::Tls { files, tls } => take_tls(files, tls, now),
-            Target::Restart { key, .. } => {
-                let file = self.files().next().map(Path::display).map(tracing::field::display);
+            Target::Restart(_) => {
+                let (key, file) = (&self.name, self.files().next().map(Path::display).map(tracing::field::display));
                 tracing::warn!(key, file, "a file has changed that is only read at the start: restart to apply it");
             }
         }
@@ -176,14 +179,10 @@ impl Part {
 
     /// Each secret by itself: one that cannot be read keeps its old text, and holds up no other.
     fn take_secrets(&mut self, before: &Look) {
-        let mut changed = false;
+        let (mut changed, of) = (false, &self.name);
         for (slot, (input, look)) in self.inputs.iter_mut().zip(&self.seen.0).enumerate() {
             let Input::Secret(secret) = input else { continue };
             let file = secret.file().map(Path::display).map(tracing::field::display);
-            let of = match &self.target {
-                Target::Keys { source, .. } => source.as_str(),
-                Target::Token(_) | Target::Tls { .. } | Target::Restart { .. } => "admin.token",
-            };
             match (look, before.0.get(slot)) {
                 (Err(error), Some(Err(known))) if error == known => {}
                 (Err(error), _) => {
@@ -212,9 +211,9 @@ impl Part {
         let secrets: Vec<SecretString> = self.inputs.iter().filter_map(secret).collect();
         let texts: Vec<&str> = secrets.iter().map(|secret| secret.expose_secret()).collect();
         match &self.target {
-            Target::Keys { keys, .. } => keys.replace(&texts).expect("there were secrets, and none is empty"),
+            Target::Keys(keys) => keys.replace(&texts).expect("there were secrets, and none is empty"),
             Target::Token(token) => texts.iter().for_each(|text| token.replace(text)),
-            Target::Tls { .. } | Target::Restart { .. } => {}
+            Target::Tls { .. } | Target::Restart(_) => {}
         }
     }
 }
