@@ -8,12 +8,9 @@ use actix_web::http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use secrecy::ExposeSecret as _;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
-use super::{Config, Status};
+use super::{Config, Status, Token};
 use crate::metrics::Metrics;
 
 /// The media type of the Prometheus text format.
@@ -23,16 +20,15 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct Admin {
     metrics: Arc<Metrics>,
     status: Arc<dyn Status>,
-    /// SHA-256 of the token, so that comparing takes the same time whatever is sent.
-    token: Option<[u8; 32]>,
+    token: Option<Token>,
     open_metrics: bool,
     hosts: Vec<String>,
 }
 
 impl Admin {
     pub(super) fn new(config: &Config, metrics: Arc<Metrics>, status: Arc<dyn Status>) -> Self {
-        let token = config.token.as_ref().map(|token| Sha256::digest(token.expose_secret()).into());
-        Self { metrics, status, token, open_metrics: config.open_metrics, hosts: config.hosts.clone() }
+        let (token, hosts) = (config.token.clone(), config.hosts.clone());
+        Self { metrics, status, token, open_metrics: config.open_metrics, hosts }
     }
 
     /// Whether a request was meant for us. A page in a browser can make a name of its own lead to this listener (DNS
@@ -46,13 +42,13 @@ impl Admin {
     }
 
     fn metrics(&self, headers: &HeaderMap) -> HttpResponse {
-        match (self.open_metrics, self.token) {
+        match (self.open_metrics, &self.token) {
             (true, _) => {}
             (false, None) => {
                 let message = "set admin.token, or admin.open_metrics = true for metrics without a token";
                 return refuse(HttpResponse::Forbidden(), "no_token_configured", message);
             }
-            (false, Some(token)) if !is_bearer(headers, &token) => {
+            (false, Some(token)) if !is_bearer(headers, token) => {
                 let mut response = HttpResponse::Unauthorized();
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
                 return refuse(response, "unauthorized", "send `Authorization: Bearer <admin.token>`");
@@ -129,10 +125,7 @@ fn refuse(mut response: HttpResponseBuilder, error: &str, message: &str) -> Http
 }
 
 /// RFC 6750 2.1; the scheme's case does not matter (RFC 9110 11.1).
-fn is_bearer(headers: &HeaderMap, token: &[u8; 32]) -> bool {
+fn is_bearer(headers: &HeaderMap, token: &Token) -> bool {
     let sent = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
-    sent.is_some_and(|(scheme, sent)| {
-        let sent: [u8; 32] = Sha256::digest(sent).into();
-        scheme.eq_ignore_ascii_case(b"bearer ") && bool::from(sent.ct_eq(token))
-    })
+    sent.is_some_and(|(scheme, sent)| scheme.eq_ignore_ascii_case(b"bearer ") && token.is(sent))
 }

@@ -5,16 +5,18 @@ mod answer;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
-use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use tokio::net::TcpStream;
 
 use crate::listener;
@@ -35,11 +37,42 @@ pub struct Config {
     /// Where to listen; loopback unless the operator says otherwise.
     pub listen: SocketAddr,
     /// The bearer token; without one, what needs it is refused.
-    pub token: Option<SecretString>,
+    pub token: Option<Token>,
     /// `/metrics` without a token.
     pub open_metrics: bool,
     /// Names under which it may be asked, besides `localhost` and any address.
     pub hosts: Vec<String>,
+}
+
+/// The bearer token in use. Clones are one: what [`replace`](Self::replace) does to one of them, it does to all.
+#[derive(Clone)]
+pub struct Token {
+    /// SHA-256, so that comparing takes the same time whatever is sent.
+    digest: Arc<RwLock<[u8; 32]>>,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").finish_non_exhaustive()
+    }
+}
+
+impl Token {
+    /// Takes the token as it is.
+    pub fn new(token: &str) -> Self {
+        Self { digest: Arc::new(RwLock::new(Sha256::digest(token).into())) }
+    }
+
+    /// Takes another one instead, for every request from now on.
+    pub fn replace(&self, token: &str) {
+        *self.digest.write().unwrap_or_else(PoisonError::into_inner) = Sha256::digest(token).into();
+    }
+
+    fn is(&self, sent: &[u8]) -> bool {
+        let (sent, own): ([u8; 32], _) =
+            (Sha256::digest(sent).into(), *self.digest.read().unwrap_or_else(PoisonError::into_inner));
+        sent.ct_eq(&own).into()
+    }
 }
 
 /// What the admin listener asks the daemon.

@@ -27,12 +27,8 @@ fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>)
     // An address of these tests' own, so that no other test can take a port over.
     let listener = TcpListener::bind("127.0.0.3:0").unwrap();
     let listen = listener.local_addr().unwrap();
-    let config = Config {
-        listen,
-        token: token.map(|token| token.to_owned().into()),
-        open_metrics,
-        hosts: vec!["relay.internal".to_owned()],
-    };
+    let config =
+        Config { listen, token: token.map(Token::new), open_metrics, hosts: vec!["relay.internal".to_owned()] };
     start(listener, &config, Arc::new(Metrics::new()), status.clone()).unwrap()
 }
 

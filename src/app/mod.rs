@@ -1,6 +1,7 @@
 //! The wiring: which room is given what, in which order things start, and in which they stop.
 
 mod errand;
+mod reload;
 mod times;
 
 use std::io;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use errand::{Ask, Errand, carry_out};
+pub use reload::Reload;
 
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
@@ -123,7 +125,7 @@ struct Readiness {
     waiting_for: Mutex<&'static str>,
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
     lags: Mutex<Vec<Lag>>,
-    tls_expiry: Mutex<Option<jiff::Timestamp>>,
+    tls: Option<ingest::ServerTls>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
@@ -152,8 +154,9 @@ impl Status for Readiness {
             let head = *inbox.head().borrow();
             get(&self.lags).iter().for_each(|lag| lag.refresh(head));
         }
-        if let Some(expiry) = get(&self.tls_expiry) {
-            self.metrics.tls_cert_expiry_seconds.set(expiry.duration_since(self.clock.now()).as_secs());
+        if let Some(tls) = &self.tls {
+            let left = tls.not_after().duration_since(self.clock.now());
+            self.metrics.tls_cert_expiry_seconds.set(left.as_secs());
         }
     }
 }
@@ -161,22 +164,21 @@ impl Status for Readiness {
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
 ///
 /// Asked to stop softly, it drains, for as long as `server.drain_timeout`; while it starts there is nothing to drain.
-pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
+pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (gate, gate_seen) = watch::channel(Gate::Starting);
+    let (tls, reloader) = reload.prepare(&settings, &clock, gate_seen.clone())?;
     let readiness = Arc::new(Readiness {
         gate: gate_seen,
         waiting_for: Mutex::new("opening the inbox"),
         inbox: Mutex::new(None),
         lags: Mutex::new(Vec::new()),
-        tls_expiry: Mutex::new(None),
+        tls: tls.clone(),
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     });
 
-    let tls = settings.ingest.tls.as_ref().map(ingest::load_tls).transpose()?;
-    set(&readiness.tls_expiry, tls.as_ref().map(ingest::ServerTls::not_after));
     let mut admin = match start_admin(&settings, &metrics, &readiness) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
             tracing::warn!("the admin listener's address is taken too, so this process cannot say that it waits");
@@ -185,13 +187,15 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
         started => started?,
     };
 
+    let mut tasks = JoinSet::new();
+    // Also while it waits for the inbox: it may take over with none but old secrets.
+    tasks.spawn(reloader.run(stop.soft.clone()));
     // Nothing has been acknowledged until this is done.
     let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
     let Started { inbox, public, consumers, executor, sinks } = started?;
     if admin.is_none() {
         admin = take_over_admin(&settings, &metrics, &readiness).await?;
     }
-    let mut tasks = JoinSet::new();
     for consumer in consumers {
         let stop = stop.soft.clone();
         tasks.spawn(async move { _ = consumer.run(stop).await });
@@ -200,7 +204,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
     tasks.spawn(times::keep(settings.inbox.clone(), inbox.head(), stop.soft.clone()));
     gate.send_replace(Gate::Open);
     tracing::info!(listener = "public", addr = %public.addr(), "listening");
-    notify(NotifyState::Ready);
+    notify(&[NotifyState::Ready]);
 
     // Asked to stop, consumers end too: that is then no failure.
     let ended = tokio::select! {
@@ -210,7 +214,7 @@ pub async fn run(settings: Settings, stop: Stop) -> Result<(), AppError> {
         Some(ended) = tasks.join_next() => Err(AppError::Ended(format!("{ended:?}"))),
     };
     gate.send_replace(Gate::Stopping);
-    notify(NotifyState::Stopping);
+    notify(&[NotifyState::Stopping]);
     let grace = if ended.is_ok() { settings.drain_timeout } else { FAILED_GRACE };
     stop.soft.cancel();
     tokio::select! {

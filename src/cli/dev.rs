@@ -40,21 +40,20 @@ open_metrics = true
 format = "text"
 "#;
 
-/// Makes what is missing, says where everything is, and loads the configuration.
-pub(super) fn prepare() -> anyhow::Result<Settings> {
+/// Makes what is missing; the answer is the configuration's files.
+pub(super) fn prepare() -> anyhow::Result<Vec<PathBuf>> {
     let dir = Path::new(DIR);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make ./{DIR}"))?;
-    let secret = dir.join("secret");
-    make(&secret, || Ok(format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())))?;
+    make(&dir.join("secret"), || Ok(format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())))?;
     make_certificate(dir)?;
     let config = dir.join("relay.toml");
     make(&config, || Ok(RELAY_TOML.to_owned()))?;
-    let settings = crate::config::load(&[config])?;
-    introduce(&settings, &secret);
-    Ok(settings)
+    Ok(vec![config])
 }
 
-fn introduce(settings: &Settings, secret: &Path) {
+/// Says where everything is, and what to do next.
+pub(super) fn introduce(settings: &Settings) {
+    let secret = Path::new(DIR).join("secret");
     let path = settings.ingest.sources.first().map_or("/", |source| source.path.as_str());
     let url = format!("https://{}{path}", settings.ingest.listen);
     let program = std::env::args().next().unwrap_or_else(|| "ralio-relay".to_owned());

@@ -2,20 +2,23 @@
 
 use std::ffi::OsStr;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArgs, Exit, dev};
-use crate::app;
-use crate::config::{Log, LogFormat};
+use crate::app::{self, Reload};
+use crate::config::{self, Env, Log, LogFormat, Reading};
 use crate::lifecycle::{Signals, Stop};
 
 /// Run the daemon
 ///
 /// Receives deliveries, stores them, and hands them to every configured sink. SIGTERM or Ctrl-C finishes what is in
-/// flight, within server.drain_timeout; a second one stops at once. Logs go to stderr.
+/// flight, within server.drain_timeout; a second one stops at once. Certificates and secrets are read again when their
+/// files change, and on SIGHUP, which also says what else of the configuration has changed. Logs go to stderr.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ralio-relay serve --dev                              try it out: no configuration needed
@@ -44,14 +47,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
 
 async fn serve(args: Args) -> anyhow::Result<Exit> {
     // First of all, so that whoever has seen a line of ours may ask us to stop.
-    let signals = Signals::register().context("signals cannot be received")?;
-    let settings = if args.dev { dev::prepare()? } else { args.config.load()? };
+    let hangup = Arc::new(Notify::new());
+    let signals = Signals::register().and_then(|signals| signals.with_hangup(Arc::clone(&hangup)));
+    let signals = signals.context("signals cannot be received")?;
+    let files = if args.dev { dev::prepare()? } else { args.config.config };
+    let Reading { settings, effective } = config::read(&files, &Env::of_process());
+    let settings = settings?;
+    if args.dev {
+        dev::introduce(&settings);
+    }
     init_logging(&settings.log)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
     let stop = Stop::default();
-    let mut daemon = std::pin::pin!(app::run(settings, stop.clone()));
+    let reload = Reload { files, effective, asked: hangup };
+    let mut daemon = std::pin::pin!(app::run(settings, reload, stop.clone()));
     let ended = tokio::select! {
         ended = &mut daemon => ended,
         () = signals.pass_on(stop) => daemon.await,

@@ -1,9 +1,10 @@
 //! The configuration in effect, for `config show`: every key that is known, with its value and where it came from.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
 use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
 
 /// What stands in for a secret.
 pub const REDACTED: &str = "<redacted>";
@@ -31,6 +32,25 @@ pub struct Shown {
     pub origin: String,
     /// What kind of secret it is: `literal`, `environment`, `env NAME`, `file PATH`.
     pub secret: Option<String>,
+    /// Of a secret, what is enough to see that it has changed.
+    pub(super) digest: Option<Digest>,
+}
+
+/// SHA-256 of secrets; never shown, because a weak secret can be guessed by it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Digest([u8; 32]);
+
+impl Digest {
+    pub(super) fn of<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
+        let each: Vec<u8> = secrets.flat_map(Sha256::digest).collect();
+        Self(Sha256::digest(each).into())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Digest").finish_non_exhaustive()
+    }
 }
 
 impl Effective {
@@ -59,6 +79,17 @@ impl Effective {
                 }
             }
         }
+    }
+
+    /// The paths of keys that have another value here than there, or are known on one side only. Where a value comes from
+    /// makes no difference.
+    pub fn differences(&self, other: &Self) -> BTreeSet<String> {
+        let facts = |effective: &Self| -> BTreeMap<String, Shown> {
+            let values = effective.values().into_iter();
+            values.map(|(path, shown)| (path, Shown { origin: String::new(), ..shown.clone() })).collect()
+        };
+        let (ours, theirs) = (facts(self), facts(other));
+        ours.keys().chain(theirs.keys()).filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
     }
 
     /// Every known key with list places left out: `sinks.timeout`.
@@ -151,7 +182,7 @@ mod tests {
     use super::*;
 
     fn value(value: Json) -> Item {
-        Item::Value(Shown { value: Some(value), origin: "relay.toml:1".to_owned(), secret: None })
+        Item::Value(Shown { value: Some(value), origin: "relay.toml:1".to_owned(), secret: None, digest: None })
     }
 
     #[test]

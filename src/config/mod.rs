@@ -25,11 +25,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::Value;
+use secrecy::ExposeSecret as _;
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
 pub(crate) use parse::{instant, nearest};
 pub use problem::{Problem, Problems};
+pub use secret::Secret;
 use section::{Report, Section};
 
 use crate::model::SinkName;
@@ -51,8 +53,21 @@ pub struct Settings {
     pub admin: Option<admin::Config>,
     /// Logging.
     pub log: Log,
+    /// Where the secrets came from that are read again while the daemon runs.
+    pub secrets: Secrets,
     /// What works, but should not stay so: a secret in the configuration itself, a key that everybody can read.
     pub warnings: Vec<String>,
+}
+
+/// The secrets that may change while the daemon runs, and the files that are read at its start only.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Those of each source, in the order of the sources.
+    pub sources: Vec<Vec<Secret>>,
+    /// That of the admin listener.
+    pub token: Option<Secret>,
+    /// What sinks read when they are made: the path of the key that names it, and the file.
+    pub at_start: Vec<(String, PathBuf)>,
 }
 
 /// One `[[sinks]]` table.
@@ -181,7 +196,7 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
     let sinks = sinks::sinks(root);
     let admin = admin(root);
     let log = log(root);
-    if let (Some((server, _)), Some(Some(admin))) = (&server, &admin) {
+    if let (Some((server, _)), Some((Some(admin), _))) = (&server, &admin) {
         check_listeners(root, server.listen, admin.listen);
     }
     if let (Some((server, _)), Some(inbox)) = (&server, &inbox)
@@ -194,13 +209,17 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
         check_files(root, &inbox.path, sinks);
     }
     let (ingest, drain_timeout) = server?;
+    let (sources, source_secrets) = sources?.into_iter().unzip();
+    let (admin, token) = admin?;
+    let at_start = root.report.files().into_iter().filter(|(key, _)| key.starts_with("sinks[")).collect();
     Some(Settings {
-        ingest: ingest::Config { sources: sources?, ..ingest },
+        ingest: ingest::Config { sources, ..ingest },
         drain_timeout,
         inbox: inbox?,
         sinks: sinks?,
-        admin: admin?,
+        admin,
         log: log?,
+        secrets: Secrets { sources: source_secrets, token, at_start },
         warnings: Vec::new(),
     })
 }
@@ -260,8 +279,8 @@ fn inbox(root: &mut Section<'_>) -> Option<inbox::Config> {
     })
 }
 
-/// `Some(None)` where there is to be no admin listener.
-fn admin(root: &mut Section<'_>) -> Option<Option<admin::Config>> {
+/// The admin listener, where there is to be one, and its token's secret.
+fn admin(root: &mut Section<'_>) -> Option<(Option<admin::Config>, Option<Secret>)> {
     root.section("admin", |s| {
         let listen = s.text("listen", Some("127.0.0.1:8081"), |text| match text {
             "off" => Ok(None),
@@ -278,12 +297,13 @@ fn admin(root: &mut Section<'_>) -> Option<Option<admin::Config>> {
             let hint = "write hosts = [\"relay.internal\"]: names alone, without a port";
             s.wrong("hosts", format!("{bad:?} is not the name of a host"), hint);
         }
-        let Some(listen) = listen? else { return Some(None) };
+        let Some(listen) = listen? else { return Some((None, None)) };
         if !listen.ip().is_loopback() && !had_token {
             let hint = "write admin.token = { file = \"/run/secrets/ralio-relay-admin\" }, or listen on 127.0.0.1";
             s.wrong("listen", format!("{listen} can be reached from other machines, and there is no token"), hint);
         }
-        Some(Some(admin::Config { listen, token, open_metrics: open_metrics?, hosts }))
+        let own = token.as_ref().map(|secret| admin::Token::new(secret.text().expose_secret()));
+        Some((Some(admin::Config { listen, token: own, open_metrics: open_metrics?, hosts }), token))
     })
 }
 

@@ -4,14 +4,15 @@
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::config::{Value, ValueKind};
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value as Json;
 
-use super::effective::REDACTED;
+use super::effective::{Digest, REDACTED, Shown};
 use super::layers::is_from_environment;
 use super::parse::{self, Wrong};
 use super::section::{Report, Section, described, origin_of};
@@ -20,29 +21,55 @@ const MAX_SECRET_BYTES: u64 = 64 << 10;
 const FORMS: &str = "write { file = \"/path\" } or { env = \"NAME\" }";
 
 /// A secret, read.
-struct Secret {
+#[derive(Clone, Debug)]
+pub struct Secret {
     text: SecretString,
     /// `literal`, `environment`, `env NAME` or `file PATH`.
     kind: String,
     /// Written into a configuration file as it is.
     is_literal: bool,
+    file: Option<PathBuf>,
+}
+
+impl Secret {
+    /// The secret itself.
+    pub fn text(&self) -> &SecretString {
+        &self.text
+    }
+
+    /// The file that it was read from, if any.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// What its file holds now, or what is wrong with that; a secret that comes from no file stays what it is. Blocks.
+    pub fn read_again(&self) -> Result<SecretString, String> {
+        let Some(file) = &self.file else { return Ok(self.text.clone()) };
+        let (text, _) = read_file(file).map_err(|wrong| format!("{}: {}", wrong.message, wrong.hint))?;
+        trimmed(&text, &self.kind).map_err(|wrong| wrong.message)
+    }
+
+    /// The same secret with another text: what [`read_again`](Self::read_again) gave.
+    pub fn renew(&mut self, text: SecretString) {
+        self.text = text;
+    }
 }
 
 impl Section<'_> {
     /// A secret.
-    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
         let Some((value, origin)) = self.take(key) else {
             self.show(key, None, super::effective::DEFAULT, None);
             return None;
         };
         let secret = read(self.report, &self.path(key), &value, &origin)?;
         warn_of_literal(self.report, &self.path(key), &origin, &secret);
-        self.show(key, Some(REDACTED.into()), &origin, Some(secret.kind));
-        Some(secret.text)
+        self.show_secret(key, REDACTED.into(), &origin, &[&secret]);
+        Some(secret)
     }
 
     /// A list of secrets.
-    pub(super) fn secrets(&mut self, key: &'static str) -> Option<Vec<SecretString>> {
+    pub(super) fn secrets(&mut self, key: &'static str) -> Option<Vec<Secret>> {
         let path = self.path(key);
         let (value, origin) = self.take(key)?;
         let items = match value.kind {
@@ -54,17 +81,16 @@ impl Section<'_> {
                 return None;
             }
         };
-        let (mut secrets, mut kinds) = (Vec::new(), Vec::new());
+        let mut secrets = Vec::new();
         let wanted = items.len();
         for (index, item) in items.iter().enumerate() {
             let (path, origin) = (format!("{path}[{index}]"), origin_of(item).unwrap_or(&origin));
             if let Some(secret) = read(self.report, &path, item, origin) {
                 warn_of_literal(self.report, &path, origin, &secret);
-                kinds.push(secret.kind);
-                secrets.push(secret.text);
+                secrets.push(secret);
             }
         }
-        self.show(key, Some(vec![REDACTED; wanted].into()), &origin, Some(kinds.join(", ")));
+        self.show_secret(key, vec![REDACTED; wanted].into(), &origin, &secrets.iter().collect::<Vec<_>>());
         (secrets.len() == wanted).then_some(secrets)
     }
 
@@ -83,11 +109,10 @@ impl Section<'_> {
         // A token may be a user without a password.
         let has_credentials = |url: &Url| !url.username().is_empty() || url.password().is_some();
         let harmless = |url: &Url| !has_credentials(url) && url.query().is_none();
-        let (shown, kind) = match &url {
-            Ok(url) if harmless(url) && secret.is_literal => (url.as_str(), None),
-            _ => (REDACTED, Some(secret.kind.clone())),
-        };
-        self.show(key, Some(shown.into()), &origin, kind);
+        match &url {
+            Ok(url) if harmless(url) && secret.is_literal => self.show(key, Some(url.as_str().into()), &origin, None),
+            _ => self.show_secret(key, REDACTED.into(), &origin, &[&secret]),
+        }
         match url {
             Ok(url) => {
                 if has_credentials(&url) {
@@ -120,8 +145,16 @@ impl Section<'_> {
         if names_a_secret(name) {
             warn_of_literal(self.report, &path, origin, &secret);
         }
-        self.show(name, Some(REDACTED.into()), origin, Some(secret.kind));
+        self.show_secret(name, REDACTED.into(), origin, &[&secret]);
         header.ok()
+    }
+
+    /// Shows where secrets come from, and keeps of what they are as much as it takes to see that they have changed.
+    fn show_secret(&mut self, key: impl Into<String>, value: Json, origin: &str, secrets: &[&Secret]) {
+        let kinds: Vec<&str> = secrets.iter().map(|secret| secret.kind.as_str()).collect();
+        let digest = Digest::of(secrets.iter().map(|secret| secret.text.expose_secret()));
+        let secret = Some(kinds.join(", "));
+        self.show_value(key, Shown { value: Some(value), origin: origin.to_owned(), secret, digest: Some(digest) });
     }
 }
 
@@ -155,21 +188,30 @@ fn read(report: &Report<'_>, path: &str, value: &Value, origin: &str) -> Option<
 }
 
 fn resolve(report: &Report<'_>, path: &str, value: &Value, origin: &str) -> Result<Secret, Wrong> {
+    let mut place = None;
     let (text, kind) = match &value.kind {
         ValueKind::String(text) if is_from_environment(origin) => (text.clone(), "environment".to_owned()),
         ValueKind::String(text) => (text.clone(), "literal".to_owned()),
         ValueKind::Table(table) => match reference(table)? {
             ("env", name) => (from_env(report, name)?, format!("env {name}")),
-            (_, file) => (from_file(report, path, origin, Path::new(file))?, format!("file {file}")),
+            (_, file) => {
+                report.note_file(path, Path::new(file));
+                place = Some(PathBuf::from(file));
+                (from_file(report, path, origin, Path::new(file))?, format!("file {file}"))
+            }
         },
         _ => return Err(Wrong::new(format!("{} is not a secret", kind_of(value)), format!("{FORMS}, or a \"text\""))),
     };
+    Ok(Secret { text: trimmed(&text, &kind)?, is_literal: kind == "literal", kind, file: place })
+}
+
+fn trimmed(text: &str, kind: &str) -> Result<SecretString, Wrong> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        let place = if kind == "literal" { "it".to_owned() } else { kind.clone() };
+        let place = if kind == "literal" { "it" } else { kind };
         return Err(Wrong::new(format!("the secret is empty ({place})"), "an empty secret would let anybody in"));
     }
-    Ok(Secret { text: text.into(), is_literal: kind == "literal", kind })
+    Ok(text.into())
 }
 
 /// A number may be a secret that lost its quotes.
@@ -202,6 +244,18 @@ fn from_env(report: &Report<'_>, name: &str) -> Result<String, Wrong> {
 }
 
 fn from_file(report: &Report<'_>, path: &str, origin: &str, file: &Path) -> Result<String, Wrong> {
+    let (text, mode) = read_file(file)?;
+    if mode & 0o004 != 0 {
+        let shown = file.display();
+        report.warn(format!(
+            "{origin}: {path}: {shown} can be read by everybody on this machine; run `chmod 600 {shown}`"
+        ));
+    }
+    Ok(text)
+}
+
+/// What a file holds, and its mode.
+fn read_file(file: &Path) -> Result<(String, u32), Wrong> {
     let shown = file.display();
     let wrong = |error: &dyn std::fmt::Display| {
         let hint =
@@ -215,10 +269,5 @@ fn from_file(report: &Report<'_>, path: &str, origin: &str, file: &Path) -> Resu
     if bytes as u64 > MAX_SECRET_BYTES {
         return Err(wrong(&"it is larger than 64 KiB"));
     }
-    if mode & 0o004 != 0 {
-        report.warn(format!(
-            "{origin}: {path}: {shown} can be read by everybody on this machine; run `chmod 600 {shown}`"
-        ));
-    }
-    Ok(text)
+    Ok((text, mode))
 }

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
@@ -19,11 +20,12 @@ pub(super) struct Report<'a> {
     pub(super) env: &'a Env,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    files: RefCell<Vec<(String, PathBuf)>>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(env: &'a Env) -> Self {
-        Self { env, problems: RefCell::default(), warnings: RefCell::default() }
+        Self { env, problems: RefCell::default(), warnings: RefCell::default(), files: RefCell::default() }
     }
 
     pub(super) fn problem(&self, origin: Option<&str>, key: &str, wrong: Wrong) {
@@ -37,6 +39,16 @@ impl<'a> Report<'a> {
 
     pub(super) fn warn(&self, warning: String) {
         self.warnings.borrow_mut().push(warning);
+    }
+
+    /// A file that a key names, and that is read on its behalf.
+    pub(super) fn note_file(&self, key: &str, file: &Path) {
+        self.files.borrow_mut().push((key.to_owned(), file.to_owned()));
+    }
+
+    /// What has been noted so far.
+    pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
+        self.files.borrow().clone()
     }
 
     pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
@@ -101,7 +113,11 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn show(&mut self, key: impl Into<String>, value: Option<Json>, origin: &str, secret: Option<String>) {
-        self.shown.0.push((key.into(), Item::Value(Shown { value, origin: origin.to_owned(), secret })));
+        self.show_value(key, Shown { value, origin: origin.to_owned(), secret, digest: None });
+    }
+
+    pub(super) fn show_value(&mut self, key: impl Into<String>, shown: Shown) {
+        self.shown.0.push((key.into(), Item::Value(shown)));
     }
 
     fn show_default(&mut self, key: &'static str, value: Option<Json>) {

@@ -7,6 +7,7 @@ use reqwest::header::HeaderName;
 use secrecy::ExposeSecret as _;
 
 use super::parse::{self, Wrong};
+use super::secret::Secret;
 use super::section::Section;
 use crate::ingest::{Config, OnBadSignature, Source, Tls};
 use crate::model::SourceName;
@@ -85,8 +86,8 @@ pub(super) fn readable(text: &str) -> Result<PathBuf, Wrong> {
     }
 }
 
-/// The registered endpoints. `None` when any of them is not right.
-pub(super) fn sources(root: &mut Section<'_>) -> Option<Vec<Source>> {
+/// The registered endpoints, each with its secrets. `None` when any of them is not right.
+pub(super) fn sources(root: &mut Section<'_>) -> Option<Vec<(Source, Vec<Secret>)>> {
     let (mut names, mut paths) = (Vec::new(), Vec::new());
     let sources = root.each("sources", |s| source(s, &mut names, &mut paths));
     if sources.is_empty() {
@@ -96,7 +97,7 @@ pub(super) fn sources(root: &mut Section<'_>) -> Option<Vec<Source>> {
     sources.into_iter().collect()
 }
 
-fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<String>) -> Option<Source> {
+fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<String>) -> Option<(Source, Vec<Secret>)> {
     let name = s.required("name", "\"production\"", |text| {
         SourceName::new(text).map_err(|error| Wrong::new(error.to_string(), "write a name such as \"production\""))
     });
@@ -112,21 +113,22 @@ fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<Stri
     });
     let words = [("reject", OnBadSignature::Reject), ("retry", OnBadSignature::Retry)];
     let on_bad_signature = s.word("on_bad_signature", Some("reject"), &words, &[]);
-    let keys = secrets.and_then(|secrets| {
-        let slots: Vec<&[u8]> = secrets.iter().map(|secret| secret.expose_secret().as_bytes()).collect();
+    let keys = secrets.as_ref().and_then(|secrets| {
+        let slots: Vec<&str> = secrets.iter().map(|secret| secret.text().expose_secret()).collect();
         Keys::new(&slots)
             .map_err(|error| {
                 s.wrong("secrets", error.to_string(), "write secrets = [{ file = \"/run/secrets/ralio\" }]")
             })
             .ok()
     });
-    Some(Source {
+    let source = Source {
         name: name?,
         path: path?,
         keys: keys?,
         signature_header: signature_header?,
         on_bad_signature: on_bad_signature?,
-    })
+    };
+    Some((source, secrets?))
 }
 
 /// A path without its trailing slash. Only what needs no escaping in a URL: what is registered in the portal, what is

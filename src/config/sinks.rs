@@ -245,7 +245,7 @@ fn short_string(text: &str) -> Result<String, Wrong> {
 
 fn http(s: &mut Section<'_>) -> Option<http::Config> {
     let url = s.secret_url("url", &["http", "https"], "https://ledger.example.com/hooks/ralio");
-    let signing_secret = s.secret("signing_secret");
+    let signing_secret = s.secret("signing_secret").map(|secret| secret.text().clone());
     let headers = s.headers("headers");
     let allow_private = s.bool("allow_private", true);
     let plain = url.as_ref().filter(|(url, _)| url.scheme() == "http").map(|_| ["http://", "https://"]);
@@ -274,7 +274,9 @@ fn tls(s: &mut Section<'_>, plain: Option<[&str; 2]>) -> sink::Tls {
             );
             return None;
         }
-        s.text(key, None, server::readable)
+        let file = s.text(key, None, server::readable)?;
+        s.report.note_file(&s.path(key), &file);
+        Some(file)
     };
     let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));
     match (has_cert, has_key) {

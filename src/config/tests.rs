@@ -144,7 +144,7 @@ fn later_files_win_key_by_key_and_the_environment_wins_over_all() {
 fn secrets_stay_what_they_are_wherever_they_come_from() {
     let token = |case: Case, layers: &[&str]| {
         let settings = case.good(layers);
-        settings.admin.unwrap().token.unwrap().expose_secret().to_owned()
+        settings.secrets.token.unwrap().text().expose_secret().to_owned()
     };
     let file = format!("{GOOD}[admin]\ntoken = {{ file = '{{dir}}/secret' }}");
     assert_eq!(token(Case::new(), &[&file]), "00123e4");

@@ -41,11 +41,8 @@ pub fn start(listener: TcpListener, config: &Config, tls: Option<ServerTls>, dep
     let workers = available_parallelism().map_or(1, NonZeroUsize::get).min(max_connections).max(1);
     let per_worker = (max_connections / workers).max(1);
     let shared = Arc::new(Shared::new(config, deps)?);
-    let acceptor = Acceptor {
-        tls: tls.map(|tls| TlsAcceptor::from(tls.config())),
-        patience: config.read_timeout,
-        broken: shared.elsewhere.get(Outcome::Aborted).clone(),
-    };
+    let acceptor =
+        Acceptor { tls, patience: config.read_timeout, broken: shared.elsewhere.get(Outcome::Aborted).clone() };
     listener::run(listener, "ingest", workers, per_worker, move |connections| {
         pipeline(acceptor.clone(), shared.clone(), connections)
     })
@@ -103,7 +100,7 @@ fn application(
 
 #[derive(Clone)]
 struct Acceptor {
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     patience: Duration,
     broken: IntCounter,
 }
@@ -113,7 +110,7 @@ impl Acceptor {
         tcp.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Either::Right(tcp)) };
         let peer = tcp.peer_addr()?;
-        let accepted = match tokio::time::timeout(self.patience, tls.accept(tcp)).await {
+        let accepted = match tokio::time::timeout(self.patience, TlsAcceptor::from(tls.config()).accept(tcp)).await {
             Ok(accepted) => accepted,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -12,9 +12,16 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::Tls;
 
-/// A certificate that is ready to serve: read, parsed, and matched with its key.
+/// A certificate that is ready to serve: read, parsed, and matched with its key. Clones are one: what
+/// [`replace`](Self::replace) does to one of them, it does to all.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
+    pair: Arc<RwLock<Pair>>,
+}
+
+/// A certificate with its key.
+#[derive(Clone, Debug)]
+struct Pair {
     config: Arc<rustls::ServerConfig>,
     not_after: Timestamp,
 }
@@ -22,11 +29,32 @@ pub struct ServerTls {
 impl ServerTls {
     /// The end of the certificate's validity.
     pub fn not_after(&self) -> Timestamp {
-        self.not_after
+        self.pair().not_after
+    }
+
+    /// Serves another certificate, from the next handshake on; open connections stay as they are. A session that began
+    /// under the old certificate is not resumed: the new one is shown to everybody who connects.
+    pub fn replace(&self, other: &Self) {
+        let pair = other.pair();
+        *self.pair.write().unwrap_or_else(PoisonError::into_inner) = pair;
+    }
+
+    /// Reads the files like [`load_tls`], to [`replace`](Self::replace) this one with; a certificate that has expired is
+    /// an error while this one has not.
+    pub fn renewed(&self, files: &Tls, now: Timestamp) -> Result<Self, TlsError> {
+        let other = load_tls(files)?;
+        if other.not_after() <= now && now < self.not_after() {
+            return Err(TlsError::Expired { file: files.cert.clone(), not_after: other.not_after() });
+        }
+        Ok(other)
     }
 
     pub(super) fn config(&self) -> Arc<rustls::ServerConfig> {
-        self.config.clone()
+        self.pair().config
+    }
+
+    fn pair(&self) -> Pair {
+        self.pair.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -84,6 +112,14 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// A certificate has expired, and the one in use has not.
+    #[error("the certificate in {} expired at {not_after}: renew it, or put the one in use back", file.display())]
+    Expired {
+        /// Its file.
+        file: PathBuf,
+        /// When.
+        not_after: Timestamp,
+    },
     /// This build cannot do TLS 1.2 and 1.3.
     #[error("the TLS library refused its own defaults")]
     Unsupported(#[source] rustls::Error),
@@ -106,7 +142,7 @@ pub fn load_tls(files: &Tls) -> Result<ServerTls, TlsError> {
         source,
     })?;
     let config = server_config(provider, certified).map_err(TlsError::Unsupported)?;
-    Ok(ServerTls { config: Arc::new(config), not_after })
+    Ok(ServerTls { pair: Arc::new(RwLock::new(Pair { config: Arc::new(config), not_after })) })
 }
 
 fn server_config(

@@ -1,7 +1,7 @@
 //! Secrets in use, and the check of one body against all of them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -12,10 +12,11 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use super::Rejection;
 use super::signature::{Tag, decode};
 
-/// The secrets of one source, ready for use; the place in the list is the slot. Cheap to clone.
+/// The secrets of one source, ready for use; the place in the list is the slot. Clones are one: what
+/// [`replace`](Self::replace) does to one of them, it does to all.
 #[derive(Clone)]
 pub struct Keys {
-    slots: Arc<[Hmac<Sha256>]>,
+    slots: Arc<RwLock<Vec<Hmac<Sha256>>>>,
 }
 
 impl fmt::Debug for Keys {
@@ -32,10 +33,15 @@ pub struct NoSecret;
 impl Keys {
     /// Takes the secrets as they are, newest first.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Self, NoSecret> {
-        if secrets.is_empty() || secrets.iter().any(|secret| secret.as_ref().is_empty()) {
-            return Err(NoSecret);
-        }
-        Ok(Self { slots: secrets.iter().map(|secret| keyed(secret.as_ref())).collect() })
+        Ok(Self { slots: Arc::new(RwLock::new(slots(secrets)?)) })
+    }
+
+    /// Takes other secrets instead, for every check that begins from now on; one that has begun ends with those that it
+    /// began with. After an error, nothing has changed.
+    pub fn replace<S: AsRef<[u8]>>(&self, secrets: &[S]) -> Result<(), NoSecret> {
+        let slots = slots(secrets)?;
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
+        Ok(())
     }
 
     /// Begins a check of a body that comes in pieces.
@@ -51,8 +57,15 @@ impl Keys {
     /// # Ok::<(), ralio_relay::verify::NoSecret>(())
     /// ```
     pub fn begin(&self) -> Check {
-        Check { slots: self.slots.to_vec() }
+        Check { slots: self.slots.read().unwrap_or_else(PoisonError::into_inner).clone() }
     }
+}
+
+fn slots<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Vec<Hmac<Sha256>>, NoSecret> {
+    if secrets.is_empty() || secrets.iter().any(|secret| secret.as_ref().is_empty()) {
+        return Err(NoSecret);
+    }
+    Ok(secrets.iter().map(|secret| keyed(secret.as_ref())).collect())
 }
 
 /// The signature that the provider puts on a body: HMAC-SHA256 (RFC 2104), as 64 lower-case hex digits.

@@ -197,3 +197,25 @@ proptest! {
         decode(&value);
     }
 }
+
+/// A check that has begun ends with the secrets that it began with, whatever is taken instead meanwhile.
+#[test]
+fn secrets_are_replaced_for_every_clone_and_between_two_checks() {
+    let keys = Keys::new(&["old"]).unwrap();
+    let shared = keys.clone();
+    let signed = |secret: &str| vec![Bytes::from(sign(secret.as_bytes(), b"body"))];
+    let ask = |keys: &Keys, secret: &str| {
+        let mut check = keys.begin();
+        check.update(b"body");
+        check.finish(&signed(secret))
+    };
+    let mut begun = shared.begin();
+    begun.update(b"body");
+    keys.replace(&["new", "old"]).unwrap();
+    assert_eq!(begun.finish(&signed("old")), Ok(0));
+    assert_eq!((ask(&shared, "new"), ask(&shared, "old")), (Ok(0), Ok(1)));
+    assert_eq!(keys.replace(&["new", ""]), Err(NoSecret));
+    assert_eq!(keys.replace::<&str>(&[]), Err(NoSecret));
+    keys.replace(&["new"]).unwrap();
+    assert_eq!((ask(&shared, "new"), ask(&shared, "old")), (Ok(0), Err(Rejection::Mismatch)));
+}

@@ -24,4 +24,5 @@ mod operate;
 mod operate_handover;
 mod operate_replay;
 mod receive;
+mod reload;
 mod sink_contract;

@@ -182,7 +182,7 @@ async fn a_signal_is_heard_while_the_inbox_is_being_opened() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+async fn systemd_is_told_when_it_is_ready_reads_again_and_stops() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -196,6 +196,9 @@ async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
             }
         }
     };
+    told("READY=1").await;
+    relay.sighup();
+    told("RELOADING=1").await;
     told("READY=1").await;
     relay.shutdown().await;
     told("STOPPING=1").await;

@@ -24,7 +24,7 @@ pub use ack::Ack;
 pub use campaign::Campaign;
 pub use cli::{Output, run, run_in};
 pub use relay::TestRelay;
-pub use settings::Builder;
+pub use settings::{Builder, TOKEN, write_certificate, write_certificate_until, write_secret};
 pub use signed::{Delivery, SECRET};
 
 /// Long enough for a loaded machine; a test that reaches it has failed.

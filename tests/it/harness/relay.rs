@@ -236,6 +236,11 @@ impl TestRelay {
         self.kill9().start().await
     }
 
+    /// Asks it to read its configuration again.
+    pub fn sighup(&self) {
+        self.process.signal("HUP");
+    }
+
     /// Asks it to end.
     pub fn sigterm(&self) {
         self.process.signal("TERM");

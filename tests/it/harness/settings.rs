@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use super::fake_http::FakeHttp;
@@ -225,12 +226,18 @@ impl Builder {
     }
 }
 
-/// Writes `tls.crt` and `tls.key`, good for loopback.
+/// Writes `tls.crt` and `tls.key`, good for loopback and for ever.
 pub fn write_certificate(directory: &Path) {
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let certified = rcgen::generate_simple_self_signed(names).unwrap();
-    std::fs::write(directory.join("tls.crt"), certified.cert.pem()).unwrap();
-    write_secret(&directory.join("tls.key"), &certified.signing_key.serialize_pem());
+    write_certificate_until(directory, 4000);
+}
+
+/// The same, good until this year begins.
+pub fn write_certificate_until(directory: &Path, year: i32) {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    std::fs::write(directory.join("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    write_secret(&directory.join("tls.key"), &key.serialize_pem());
 }
 
 /// Writes a file that only its owner may read.

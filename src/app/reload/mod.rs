@@ -1,0 +1,234 @@
+//! Certificates and secrets, read again while the daemon runs: when their files change, every minute in case nobody told,
+//! and with the whole configuration on SIGHUP. What is broken changes nothing, and is told once.
+
+mod changes;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::Gate;
+use crate::clock::Clock;
+use crate::config::{self, Effective, Env, Settings};
+use crate::ingest::{self, ServerTls, TlsError};
+use crate::lifecycle::notify;
+use changes::Changes;
+use parts::{Input, Look, Part, chain, look, tls_inputs};
+
+/// A file that has changed is looked at again after this long, and taken if it has not changed since. Whoever writes a
+/// secret in place, slower than that, could have half of it taken for the whole.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// What it takes to read the configuration again.
+#[derive(Debug)]
+pub struct Reload {
+    /// The files, as they were asked for at the start.
+    pub files: Vec<PathBuf>,
+    /// What was read from them at the start.
+    pub effective: Effective,
+    /// Woken when the configuration is to be read again.
+    pub asked: Arc<Notify>,
+}
+
+impl Reload {
+    /// Reads the certificate for the first time. What `settings` and the certificate hold is replaced from then on, in
+    /// every clone of them, while the [`Reloader`] runs.
+    pub(super) fn prepare(
+        self,
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+        gate: watch::Receiver<Gate>,
+    ) -> Result<(Option<ServerTls>, Reloader), TlsError> {
+        let tls = match &settings.ingest.tls {
+            Some(files) => {
+                // Looked at before it is read: what changes in between is seen as a change later.
+                let seen = look(&tls_inputs(files));
+                Some((ingest::load_tls(files)?, seen))
+            }
+            None => None,
+        };
+        let (tls, seen) = tls.unzip();
+        let at_start = Part::at_start(settings);
+        let mut reloader =
+            Reloader { reload: self, settings: settings.clone(), tls, parts: at_start, clock: Arc::clone(clock), gate };
+        reloader.add_live_parts(seen);
+        Ok((reloader.tls.clone(), reloader))
+    }
+}
+
+/// Keeps certificates and secrets up to date.
+pub(super) struct Reloader {
+    reload: Reload,
+    /// Those of the start, with the secrets and the certificate's files of now.
+    settings: Settings,
+    tls: Option<ServerTls>,
+    parts: Vec<Part>,
+    clock: Arc<dyn Clock>,
+    gate: watch::Receiver<Gate>,
+}
+
+/// A configuration that could be started with.
+struct Fresh {
+    settings: Settings,
+    effective: Effective,
+    tls: Option<(ServerTls, Look)>,
+}
+
+impl Reloader {
+    /// Runs until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.keep_up()).await;
+    }
+
+    async fn keep_up(&mut self) {
+        let asked = Arc::clone(&self.reload.asked);
+        let mut changes = self.watch();
+        let mut unsettled = true;
+        loop {
+            tokio::select! {
+                () = asked.notified() => {
+                    self.read_configuration().await;
+                    // Other files may be meant now.
+                    changes = self.watch();
+                    unsettled = true;
+                }
+                () = wait(&changes, unsettled) => unsettled = self.look_again().await,
+            }
+        }
+    }
+
+    fn watch(&self) -> Changes {
+        Changes::of(self.parts.iter().flat_map(Part::files))
+    }
+
+    /// Takes what has changed. True when it has to be called again soon.
+    async fn look_again(&mut self) -> bool {
+        let Some(looks) = self.look().await else { return true };
+        let now = self.clock.now();
+        let considered: Vec<bool> =
+            self.parts.iter_mut().zip(looks).map(|(part, look)| part.consider(look, now)).collect();
+        considered.contains(&true)
+    }
+
+    async fn look(&self) -> Option<Vec<Look>> {
+        let inputs: Vec<Vec<Input>> = self.parts.iter().map(Part::inputs).collect();
+        blocking(move || inputs.iter().map(|inputs| look(inputs)).collect()).await
+    }
+
+    /// Reads the whole configuration. Where it does not hold, nothing changes.
+    async fn read_configuration(&mut self) {
+        let is_ready = *self.gate.borrow() == Gate::Open;
+        if is_ready && let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, now]);
+        }
+        let (files, tls, now) = (self.reload.files.clone(), self.tls.clone(), self.clock.now());
+        match blocking(move || Fresh::read(&files, tls.as_ref(), now)).await {
+            Some(Ok(fresh)) => self.take(fresh).await,
+            Some(Err(problems)) => {
+                for problem in &problems {
+                    tracing::error!(problem, "the configuration does not hold: nothing has been changed");
+                }
+            }
+            None => {}
+        }
+        if is_ready {
+            notify(&[NotifyState::Ready]);
+        }
+    }
+
+    async fn take(&mut self, fresh: Fresh) {
+        fresh.settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let needs_restart = self.needs_restart(&fresh).await;
+        self.parts.retain(Part::is_for_restart);
+        let own = &mut self.settings;
+        for (source, secrets) in own.ingest.sources.iter().zip(&mut own.secrets.sources) {
+            let fresh_sources = fresh.settings.ingest.sources.iter().zip(&fresh.settings.secrets.sources);
+            if let Some((_, fresh)) = fresh_sources.into_iter().find(|(fresh, _)| fresh.name == source.name) {
+                secrets.clone_from(fresh);
+            }
+        }
+        if own.secrets.token.is_some() && fresh.settings.secrets.token.is_some() {
+            own.secrets.token = fresh.settings.secrets.token;
+        }
+        let mut seen = None;
+        if let (Some(tls), Some((renewed, look))) = (&self.tls, fresh.tls) {
+            tls.replace(&renewed);
+            own.ingest.tls = fresh.settings.ingest.tls;
+            seen = Some(look);
+        }
+        self.add_live_parts(seen);
+        self.parts.iter().for_each(Part::use_secrets);
+        tracing::info!("the configuration has been read again: its certificates and secrets are in use");
+        if !needs_restart.is_empty() {
+            let keys = needs_restart.into_iter().collect::<Vec<_>>().join(", ");
+            tracing::warn!(keys, "something else has changed that is only read at the start: restart to apply it");
+        }
+    }
+
+    /// The keys that have changed since the start, and that a running daemon does not take.
+    async fn needs_restart(&self, fresh: &Fresh) -> BTreeSet<String> {
+        let is_taken = |key: &String| {
+            ["server.tls.cert", "server.tls.key", "admin.token"].contains(&key.as_str())
+                || key.starts_with("sources[") && key.ends_with("].secrets")
+        };
+        let mut keys = self.reload.effective.differences(&fresh.effective);
+        keys.retain(|key| !is_taken(key));
+        if self.settings.secrets.token.is_some() != fresh.settings.secrets.token.is_some() {
+            keys.insert("admin.token".to_owned());
+        }
+        let looks = self.look().await.unwrap_or_default();
+        keys.extend(
+            self.parts.iter().zip(&looks).filter_map(|(part, look)| Some(part.needs_restart(look)?.to_owned())),
+        );
+        keys
+    }
+
+    /// Secrets and certificate, with the places that they come from now.
+    fn add_live_parts(&mut self, tls_seen: Option<Look>) {
+        self.parts.extend(Part::secrets(&self.settings));
+        if let (Some(files), Some(tls)) = (&self.settings.ingest.tls, &self.tls) {
+            self.parts.push(Part::tls(files, tls.clone(), tls_seen.unwrap_or_default()));
+        }
+    }
+}
+
+impl Fresh {
+    /// Blocks. Every problem at once.
+    fn read(files: &[PathBuf], in_use: Option<&ServerTls>, now: Timestamp) -> Result<Self, Vec<String>> {
+        let reading = config::read(files, &Env::of_process());
+        let settings =
+            reading.settings.map_err(|problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let tls = match (&settings.ingest.tls, in_use) {
+            (Some(files), Some(in_use)) => {
+                let seen = look(&tls_inputs(files));
+                Some((in_use.renewed(files, now).map_err(|error| vec![chain(&error)])?, seen))
+            }
+            (Some(_), None) | (None, _) => None,
+        };
+        Ok(Self { settings, effective: reading.effective, tls })
+    }
+}
+
+/// Until something may have changed, or what was seen may have settled.
+async fn wait(changes: &Changes, unsettled: bool) {
+    if !unsettled {
+        changes.next().await;
+    }
+    // Several files are often replaced together.
+    sleep(SETTLE).await;
+}
+
+/// `None` where the process is about to end.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
