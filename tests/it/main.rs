@@ -7,6 +7,7 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod archive;
+mod backup;
 mod breaker;
 mod commands;
 mod config;
@@ -23,3 +24,4 @@ mod operate_handover;
 mod operate_replay;
 mod receive;
 mod sink_contract;
+mod small_commands;
