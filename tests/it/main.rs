@@ -25,3 +25,4 @@ mod operate_replay;
 mod receive;
 mod sink_contract;
 mod small_commands;
+mod upgrade;
