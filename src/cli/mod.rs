@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
 mod access;
+mod backup;
 mod body;
 mod check;
+mod completions;
 mod config_show;
 mod consent;
 mod deadletters;
@@ -10,6 +12,8 @@ mod dev;
 mod errand;
 mod events;
 mod filter;
+mod health;
+mod man;
 mod output;
 mod prune;
 mod quarantine;
@@ -72,9 +76,13 @@ enum Command {
     #[command(subcommand)]
     Quarantine(quarantine::Command),
     Prune(prune::Args),
+    Backup(backup::Args),
+    Health(health::Args),
     /// The configuration in effect
     #[command(subcommand, after_help = "Example:\n  ralio-relay config show --config relay.toml")]
     Config(ConfigCommand),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 #[derive(Subcommand)]
@@ -135,6 +143,10 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Quarantine(command) => quarantine::run(command),
         Command::Prune(args) => prune::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Health(args) => health::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(args),
     };
     match result {

@@ -21,6 +21,7 @@ mod sinks;
 mod tests;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use secrecy::ExposeSecret as _;
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
-pub(crate) use parse::{instant, nearest};
+pub(crate) use parse::{duration, instant, nearest};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 use section::{Report, Section};
@@ -133,13 +134,34 @@ pub fn read(files: &[PathBuf], env: &Env) -> Reading {
 
 /// Reads `[inbox]` only: browsing needs no secret, and works where the daemon's are not readable.
 pub fn load_inbox(files: &[PathBuf]) -> Result<inbox::Config, Problems> {
-    let env = Env::of_process();
-    let report = Report::new(&env);
-    let (files, mut table) = merged(files, &env)?;
-    table.retain(|key, _| key == "inbox");
-    let (inbox, _) = section::root(&report, Some(files), table, inbox);
+    part(files, &Env::of_process(), &["inbox"], inbox)
+}
+
+/// Reads `admin.listen` only; `None` where there is to be no admin listener.
+pub fn load_admin_address(files: &[PathBuf]) -> Result<Option<SocketAddr>, Problems> {
+    let read = |root: &mut Section<'_>| {
+        root.section("admin", |s| {
+            let listen = admin_listen(s);
+            s.take_rest();
+            listen
+        })
+    };
+    part(files, &Env::of_process(), &["admin"], read)
+}
+
+/// Reads some tables only.
+fn part<R>(
+    files: &[PathBuf],
+    env: &Env,
+    tables: &[&str],
+    read: impl FnOnce(&mut Section<'_>) -> Option<R>,
+) -> Result<R, Problems> {
+    let report = Report::new(env);
+    let (files, mut table) = merged(files, env)?;
+    table.retain(|key, _| tables.contains(&key.as_str()));
+    let (part, _) = section::root(&report, Some(files), table, read);
     let (problems, _) = report.into_parts();
-    inbox.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+    part.filter(|_| problems.is_empty()).ok_or(Problems(problems))
 }
 
 /// What commands over the inbox need: no secret, and nothing that would have to be readable beside the files themselves.
@@ -168,16 +190,10 @@ pub fn load_outline(files: &[PathBuf]) -> Result<Outline, Problems> {
 }
 
 fn outline(files: &[PathBuf], env: &Env) -> Result<Outline, Problems> {
-    let report = Report::new(env);
-    let (files, mut table) = merged(files, env)?;
-    table.retain(|key, _| ["inbox", "sinks"].contains(&key.as_str()));
-    let read = |root: &mut Section<'_>| {
+    part(files, env, &["inbox", "sinks"], |root| {
         let (inbox, sinks) = (inbox(root), sinks::outlines(root));
         Some(Outline { inbox: inbox?, sinks: sinks? })
-    };
-    let (outline, _) = section::root(&report, Some(files), table, read);
-    let (problems, _) = report.into_parts();
-    outline.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+    })
 }
 
 /// The names of the files, and the merged tree.
@@ -225,7 +241,7 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
 }
 
 /// Two listeners on one port fail at start, the second one with an error that does not name the first.
-fn check_listeners(root: &Section<'_>, public: std::net::SocketAddr, admin: std::net::SocketAddr) {
+fn check_listeners(root: &Section<'_>, public: SocketAddr, admin: SocketAddr) {
     let same_address = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
     if public.port() == admin.port() && public.port() != 0 && same_address {
         let hint = format!("give admin another port, such as \"{}:8081\"", admin.ip());
@@ -282,10 +298,7 @@ fn inbox(root: &mut Section<'_>) -> Option<inbox::Config> {
 /// The admin listener, where there is to be one, and its token's secret.
 fn admin(root: &mut Section<'_>) -> Option<(Option<admin::Config>, Option<Secret>)> {
     root.section("admin", |s| {
-        let listen = s.text("listen", Some("127.0.0.1:8081"), |text| match text {
-            "off" => Ok(None),
-            _ => parse::address(text).map(Some),
-        });
+        let listen = admin_listen(s);
         let had_token = s.has("token");
         let token = s.secret("token");
         let open_metrics = s.bool("open_metrics", false);
@@ -304,6 +317,13 @@ fn admin(root: &mut Section<'_>) -> Option<(Option<admin::Config>, Option<Secret
         }
         let own = token.as_ref().map(|secret| admin::Token::new(secret.text().expose_secret()));
         Some((Some(admin::Config { listen, token: own, open_metrics: open_metrics?, hosts }), token))
+    })
+}
+
+fn admin_listen(s: &mut Section<'_>) -> Option<Option<SocketAddr>> {
+    s.text("listen", Some("127.0.0.1:8081"), |text| match text {
+        "off" => Ok(None),
+        _ => parse::address(text).map(Some),
     })
 }
 

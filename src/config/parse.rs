@@ -13,9 +13,9 @@ use crate::model::Start;
 
 /// What is wrong with a value, and what to write instead. Neither ever quotes a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) message: String,
-    pub(super) hint: String,
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) hint: String,
 }
 
 impl Wrong {
@@ -25,7 +25,7 @@ impl Wrong {
 }
 
 /// `30s`, `15m`, `1h 30m`, `1d`, `2w`. A day has 24 hours; months and years have no fixed length and are refused.
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
     let wrong = || {
         let hint = if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
             format!("add a unit: \"{text}s\" for seconds, \"{text}m\" for minutes")

@@ -353,7 +353,7 @@ async fn config_show_names_origins_and_no_secrets() {
     }
 }
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 30] = [
     "serve",
     "check",
     "simulate",
@@ -379,7 +379,11 @@ const COMMANDS: [&str; 26] = [
     "quarantine admit",
     "quarantine purge",
     "prune",
+    "backup",
+    "health",
     "config show",
+    "completions",
+    "man",
 ];
 
 #[tokio::test]
@@ -388,7 +392,7 @@ async fn every_command_has_help_with_an_example() {
         let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
         let help = run(&args).await.success().stdout;
         assert!(help.contains("Example") && help.contains(&format!("ralio-relay {command}")), "{command}:\n{help}");
-        let needs_none = ["sign", "simulate"].contains(&command);
+        let needs_none = ["sign", "simulate", "completions", "man"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
     for group in ["events", "sinks", "deadletters", "quarantine", "config"] {

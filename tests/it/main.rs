@@ -7,6 +7,7 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod archive;
+mod backup;
 mod breaker;
 mod commands;
 mod config;
@@ -26,3 +27,5 @@ mod operate_replay;
 mod receive;
 mod reload;
 mod sink_contract;
+mod small_commands;
+mod upgrade;

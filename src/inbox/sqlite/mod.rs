@@ -2,6 +2,7 @@
 //! deduplication that is kept off the acknowledging commit (`index`).
 
 mod append;
+mod backup;
 mod checkpoint;
 mod consumer;
 mod desk;
@@ -35,6 +36,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use backup::{BackupError, Made, Stage, Watch, back_up};
 pub use desk::Desk;
 pub use lock::{Lock, Waiting};
 pub use open::OpenError;

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::index;
+use super::{Lock, index};
 
 /// The version of the schema: how many migrations have made it.
 pub(super) const SCHEMA: usize = 3;
@@ -29,7 +29,8 @@ const MIN_SQLITE: i32 = 3_051_003;
 /// 8 KiB: six bodies of 1.2 KiB fill a page; with 4 KiB a third of each page is lost.
 pub(super) const PAGE_BYTES: u64 = 8192;
 
-/// How long a checkpoint at start waits for readers: they let go of their snapshots within a second.
+/// How long a checkpoint at start waits for readers: they let go of their snapshots within a second, a backup when it hears
+/// of the start.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an inbox could not be opened.
@@ -98,7 +99,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite_error)?;
     connection.execute_batch(&pragmas).map_err(sqlite_error)?;
     connection.set_prepared_statement_cache_capacity(64);
+    let starting = Lock::announce_start(path)?;
     checkpoint_at_start(&connection, path)?;
+    drop(starting);
     migrations().to_latest(&mut connection).map_err(|error| {
         let message = match error {
             rusqlite_migration::Error::MigrationDefinition(_) => {

@@ -1,5 +1,6 @@
 //! The inbox against real files.
 
+mod backup;
 mod bounds;
 mod contract;
 mod desk;

@@ -1,0 +1,128 @@
+//! `health`
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::output::{Output, clean};
+use super::{ConfigArgs, Exit};
+
+const EXAMPLES: &str = "\
+Examples:
+  ralio-relay health
+  ralio-relay health --config /etc/ralio-relay/relay.toml --timeout 2s
+
+In a Dockerfile, where no shell is needed:
+  HEALTHCHECK CMD [\"ralio-relay\", \"health\"]
+
+Exit code: 0 when the daemon takes deliveries, 1 when it does not (why is on stderr), 2 when the configuration is wrong.";
+
+/// Ask the daemon on this machine whether it is ready
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// How long to wait for the answer, such as 500ms or 3s
+    #[arg(long, default_value = "3s", value_parser = timeout)]
+    timeout: Duration,
+}
+
+/// An answer holds a line or two.
+const MAX_ANSWER: usize = 64 << 10;
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text).map_err(|wrong| format!("{}: {}", wrong.message, wrong.hint))
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    let Some(listen) = crate::config::load_admin_address(&args.config.config)? else {
+        eprintln!(
+            "error: admin.listen is \"off\", so there is nobody to ask: give it an address, such as \"127.0.0.1:8081\""
+        );
+        return Ok(Exit::Misconfigured);
+    };
+    if listen.port() == 0 {
+        eprintln!(
+            "error: admin.listen has port 0, which is another one at each start: give it one of its own, such as 8081"
+        );
+        return Ok(Exit::Misconfigured);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let address = reachable(listen);
+    match runtime.block_on(async { tokio::time::timeout(args.timeout, ask(address)).await }) {
+        Err(_) => anyhow::bail!("{address} does not answer within {:?}", args.timeout),
+        Ok(Err(error)) => Err(error.context(format!("nobody answers at {address}: is the daemon running?"))),
+        Ok(Ok((200, _))) => {
+            let mut out = Output::stdout();
+            let _ = out.line("ready");
+            out.finish()?;
+            Ok(Exit::Success)
+        }
+        Ok(Ok((status, body))) => {
+            eprintln!("not ready: {}", clean(&reasons(status, &body)));
+            Ok(Exit::Finding)
+        }
+    }
+}
+
+/// Who listens everywhere is asked on loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn ask(address: SocketAddr) -> anyhow::Result<(u16, Vec<u8>)> {
+    // No certificates: a container may have none, and nothing here needs one.
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).tls_certs_only([]);
+    let mut answer = client.build()?.get(format!("http://{address}/readyz")).send().await?;
+    let mut body = Vec::new();
+    while body.len() < MAX_ANSWER
+        && let Some(part) = answer.chunk().await?
+    {
+        body.extend_from_slice(&part);
+    }
+    Ok((answer.status().as_u16(), body))
+}
+
+/// What the daemon says, or that it is somebody else who answers.
+fn reasons(status: u16, body: &[u8]) -> String {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let reasons = answer["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    match reasons.collect::<Vec<_>>().join("; ") {
+        none if none.is_empty() => format!("the answer is HTTP {status}: is it ralio-relay that listens there?"),
+        reasons => reasons,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_everywhere_is_asked_on_loopback() {
+        for (listen, asked) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn the_reasons_are_the_daemons() {
+        assert_eq!(reasons(503, br#"{"ready":false,"reasons":["a","b"]}"#), "a; b");
+        for other in ["", "<html>", r#"{"reasons":[]}"#] {
+            assert!(reasons(502, other.as_bytes()).contains("HTTP 502"), "{other}");
+        }
+    }
+}
