@@ -302,6 +302,7 @@ pub(super) mod tests {
             paused_since: None,
             standing: Standing::default(),
             created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
+            oldest_waiting: None,
         }
     }
 
