@@ -220,8 +220,13 @@ impl World {
     fn executor(&self) -> Executor {
         let clock = Arc::new(SystemClock);
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
-        let destination = |sink| Destination { config: consumer_config(sink), sink: self.sink.clone(), live: None };
-        let sinks = ["bus", "new"].map(destination).into();
+        let destination = |sink| Destination {
+            config: consumer_config(sink),
+            sink: self.sink.clone(),
+            live: None,
+            users: Users::default(),
+        };
+        let sinks = Destinations::new(["bus", "new"].map(destination).into());
         Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None })
     }
 

@@ -90,7 +90,12 @@ async fn a_replay_that_panics_has_failed() {
     let deps = Deps {
         consume: consume::Deps { inbox: Arc::clone(&inbox), clock, metrics },
         keys: HashMap::new(),
-        sinks: vec![Destination { config: feed, sink: Arc::new(Breaking(broken)), live: None }],
+        sinks: Destinations::new(vec![Destination {
+            config: feed,
+            sink: Arc::new(Breaking(broken)),
+            live: None,
+            users: Users::default(),
+        }]),
         retention: None,
     };
     let work = Executor::new(deps).run_one(job, CancellationToken::new());
