@@ -138,8 +138,16 @@ impl Tree {
         let report = Report::new(env);
         let mut table = self.table.clone();
         table.retain(|key, _| key == "sinks");
-        let (sinks, _) = section::root(&report, Some(self.files.clone()), table, sinks::sinks);
-        (sinks, report.into_parts().0)
+        let (mut sinks, _) = section::root(&report, Some(self.files.clone()), table, sinks::sinks);
+        let (problems, _) = report.into_parts();
+        for (place, sink) in sinks.iter_mut().enumerate() {
+            let inside = format!("sinks[{place}].");
+            // What could be read around a problem is not what is configured.
+            if problems.iter().any(|problem| problem.key.starts_with(&inside)) {
+                *sink = None;
+            }
+        }
+        (sinks, problems)
     }
 }
 

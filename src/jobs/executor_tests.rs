@@ -20,6 +20,7 @@ use crate::inbox::{
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;
+use crate::sink::Sink;
 use crate::verify::{Unverified, sign};
 
 /// Says what went to it, when it is let to.

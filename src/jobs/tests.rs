@@ -10,6 +10,7 @@ use crate::inbox::{self, EventFilter, NewEvent, QuarantineLimits, Registration, 
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;
+use crate::sink::Sink;
 use crate::verify::{Unverified, sign};
 
 /// Takes an event, and breaks the clock of whoever delivered it.

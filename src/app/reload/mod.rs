@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gate, consumers};
+use super::{CLOSING, Gate, consumers};
 use crate::clock::Clock;
 use crate::config::{self, Effective, Env, Settings, SinkSettings, Tree};
 use crate::ingest::{self, ServerTls, TlsError};
@@ -230,8 +230,11 @@ impl Reloader {
         self.parts.iter().for_each(Part::use_secrets);
         self.sinks.ask_for(fresh.sinks, &held);
         // Before, nobody carries it out: it is what the start begins with.
-        if *self.gate.borrow() == Gate::Open {
-            self.sinks.reached().await;
+        let is_open = *self.gate.borrow() == Gate::Open;
+        if is_open && !self.sinks.reached(self.settings.drain_timeout + 2 * CLOSING).await {
+            tracing::warn!(
+                "the sinks that have changed wait for the inbox, and are in use as soon as it can be written"
+            );
         }
         tracing::info!("the configuration has been read again: its certificates, secrets and sinks are in use");
         if !needs_restart.is_empty() {

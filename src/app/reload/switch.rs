@@ -1,8 +1,10 @@
 //! Which sinks are wanted, as far as the configuration and the files that it names tell.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::parts::{Look, look_at_sink};
 use crate::app::consumers::Wanted;
@@ -44,11 +46,11 @@ impl SinkSwitch {
         });
     }
 
-    /// Waits until everything that was asked for is carried out, as far as it can be.
-    pub(super) async fn reached(&mut self) {
+    /// Waits until everything that was asked for is carried out, as far as it can be. False when it is not within `limit`.
+    pub(super) async fn reached(&mut self, limit: Duration) -> bool {
         let version = self.wanted.borrow().version;
-        // An error is a daemon that is about to end.
-        _ = self.reached.wait_for(|reached| *reached >= version).await;
+        // The inner error is a daemon that is about to end.
+        timeout(limit, self.reached.wait_for(|reached| *reached >= version)).await.is_ok()
     }
 
     /// The sinks that were asked for last.

@@ -38,7 +38,8 @@ impl Log {
     /// batch: until then it may be another one's, who is about to close it.
     pub(super) fn open(config: Config) -> io::Result<Self> {
         check(&config.path)?;
-        Ok(Self { config, current: None, compressor: None, refusals: Throttle::default() })
+        let compressor = config.compress.then(|| Compressor::start(config.path.clone())).transpose()?;
+        Ok(Self { config, current: None, compressor, refusals: Throttle::default() })
     }
 
     /// The file that the path names now, and its length. Somebody may have renamed or removed the one that is open:
@@ -48,9 +49,6 @@ impl Log {
             Some(current) if is_same(&current.file, &self.config.path)? => current,
             _ => Current::open(&self.config.path)?,
         };
-        if self.config.compress && self.compressor.is_none() {
-            self.compressor = Some(Compressor::start(self.config.path.clone())?);
-        }
         let current = self.current.insert(current);
         let len = current.file.metadata()?.len();
         Ok((current, len))
