@@ -112,7 +112,6 @@ impl Consumers {
                 Ok(()) = self.wanted.changed() => self.exchange(&stop).await,
             }
         }
-        stop.cancelled().await;
         while let Some(ended) = running.join_next().await {
             pass_on_panic(ended);
         }
