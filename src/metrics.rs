@@ -4,6 +4,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::model::Outcome;
+
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
 const BATCH: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
@@ -92,6 +94,19 @@ impl Metrics {
         register(&metrics.registry, build);
         register(&metrics.registry, prometheus::process_collector::ProcessCollector::for_self());
         metrics
+    }
+
+    /// Takes every series of a sink away: there is no such sink any more. What still counts for it is seen by nobody.
+    pub fn forget_sink(&self, sink: &str) {
+        let gauges =
+            [&self.sink_lag_events, &self.sink_lag_seconds, &self.sink_parked, &self.dead_letters, &self.breaker_open];
+        // An error is a series that never was.
+        gauges.iter().for_each(|gauge| _ = gauge.remove_label_values(&[sink]));
+        _ = self.sink_delivery_seconds.remove_label_values(&[sink]);
+        _ = self.filter_errors.remove_label_values(&[sink]);
+        for outcome in Outcome::LABELS {
+            _ = self.sink_attempts.remove_label_values(&[sink, outcome]);
+        }
     }
 
     /// The Prometheus text format, version 0.0.4.

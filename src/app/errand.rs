@@ -15,7 +15,7 @@ use crate::config::{Problems, Settings};
 use crate::consume;
 use crate::inbox::sqlite::{Desk, Lock, Reader, SqliteInbox};
 use crate::inbox::{self, Inbox, Job, NewJob, Task};
-use crate::jobs::{self, Executor};
+use crate::jobs::{self, Destinations, Executor};
 use crate::metrics::Metrics;
 use crate::model::JobId;
 
@@ -148,11 +148,16 @@ async fn work_here(
     };
     let inbox: Arc<dyn Inbox> = Arc::new(SqliteInbox::open(config, lock, Arc::clone(&clock), Arc::clone(&metrics))?);
     let consume = consume::Deps { inbox: Arc::clone(&inbox), clock, metrics };
-    let deps = match &settings {
-        Some(settings) => job_deps(settings, build_sinks(settings).await?, consume),
-        None => jobs::Deps { consume, keys: Default::default(), sinks: Vec::new(), retention: None },
+    let destinations = match &settings {
+        Some(settings) => build_sinks(settings).await?,
+        None => Vec::new(),
     };
-    let sinks: Vec<_> = deps.sinks.iter().map(|destination| Arc::clone(&destination.sink)).collect();
+    let sinks: Vec<_> = destinations.iter().map(|destination| Arc::clone(&destination.sink)).collect();
+    let destinations = Destinations::new(destinations);
+    let deps = match &settings {
+        Some(settings) => job_deps(settings, destinations, consume),
+        None => jobs::Deps { consume, keys: Default::default(), sinks: destinations, retention: None },
+    };
     let id = match ask {
         Ask::New(job) => inbox.submit(*job).await.map_err(AppError::Job)?,
         Ask::GoOn(id) => id,

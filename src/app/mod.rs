@@ -1,12 +1,14 @@
 //! The wiring: which room is given what, in which order things start, and in which they stop.
 
+mod consumers;
 mod errand;
+mod readiness;
 mod reload;
 mod times;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,21 +17,24 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use consumers::{Consumers, Wanted};
 pub use errand::{Ask, Errand, carry_out};
-pub use reload::Reload;
+use readiness::{Readiness, set};
+use reload::SinkSwitch;
+pub use reload::{Reload, SetLevel};
 
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Problems, Settings};
-use crate::consume::{self, Consumer, Lag};
+use crate::consume;
 use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
-use crate::jobs::{self, Destination, Executor};
+use crate::jobs::{self, Destination, Destinations, Executor, Users};
 use crate::lifecycle::{Stop, notify};
 use crate::metrics::Metrics;
 use crate::model::JobId;
-use crate::sink::{self, Sink};
+use crate::sink;
 
 /// How often a waiting process asks for the inbox.
 const LOCK_POLL: Duration = Duration::from_millis(250);
@@ -118,49 +123,6 @@ impl AppError {
     }
 }
 
-/// What readiness is made of.
-struct Readiness {
-    gate: watch::Receiver<Gate>,
-    /// What the start is waiting for.
-    waiting_for: Mutex<&'static str>,
-    inbox: Mutex<Option<Arc<dyn Inbox>>>,
-    lags: Mutex<Vec<Lag>>,
-    tls: Option<ingest::ServerTls>,
-    metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
-}
-
-fn set<T>(place: &Mutex<T>, value: T) {
-    *place.lock().unwrap_or_else(PoisonError::into_inner) = value;
-}
-
-fn get<T: Clone>(place: &Mutex<T>) -> T {
-    place.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-impl Status for Readiness {
-    fn reasons_not_ready(&self) -> Vec<String> {
-        let gate = match *self.gate.borrow() {
-            Gate::Starting => Some(format!("starting: {}", get(&self.waiting_for))),
-            Gate::Open => None,
-            Gate::Stopping => Some("stopping".to_owned()),
-        };
-        let inbox = get(&self.inbox).and_then(|inbox| inbox.trouble());
-        gate.into_iter().chain(inbox).collect()
-    }
-
-    fn refresh_metrics(&self) {
-        if let Some(inbox) = get(&self.inbox) {
-            let head = *inbox.head().borrow();
-            get(&self.lags).iter().for_each(|lag| lag.refresh(head));
-        }
-        if let Some(tls) = &self.tls {
-            let left = tls.not_after().duration_since(self.clock.now());
-            self.metrics.tls_cert_expiry_seconds.set(left.as_secs());
-        }
-    }
-}
-
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
 ///
 /// Asked to stop softly, it drains, for as long as `server.drain_timeout`; while it starts there is nothing to drain.
@@ -168,16 +130,11 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let metrics = Arc::new(Metrics::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (gate, gate_seen) = watch::channel(Gate::Starting);
-    let (tls, reloader) = reload.prepare(&settings, &clock, gate_seen.clone())?;
-    let readiness = Arc::new(Readiness {
-        gate: gate_seen,
-        waiting_for: Mutex::new("opening the inbox"),
-        inbox: Mutex::new(None),
-        lags: Mutex::new(Vec::new()),
-        tls: tls.clone(),
-        metrics: Arc::clone(&metrics),
-        clock: Arc::clone(&clock),
-    });
+    let (wanted, sinks_wanted) = watch::channel(Wanted::at_start(&settings.sinks));
+    let (reached, sinks_reached) = watch::channel(0);
+    let sinks = SinkSwitch { wanted, reached: sinks_reached };
+    let (tls, reloader) = reload.prepare(&settings, sinks, &clock, gate_seen.clone())?;
+    let readiness = Arc::new(Readiness::new(&settings, gate_seen, tls.clone(), &metrics, &clock));
 
     let mut admin = match start_admin(&settings, &metrics, &readiness) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
@@ -190,16 +147,15 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let mut tasks = JoinSet::new();
     // Also while it waits for the inbox: it may take over with none but old secrets.
     tasks.spawn(reloader.run(stop.soft.clone()));
+    let starting = start(&settings, tls, &readiness, (sinks_wanted, reached));
     // Nothing has been acknowledged until this is done.
-    let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
-    let Started { inbox, public, consumers, executor, sinks } = started?;
+    let Some(started) = stop.soft.run_until_cancelled(starting).await else { return Ok(()) };
+    let Started { inbox, public, consumers, executor } = started?;
+    let sinks = consumers.destinations();
     if admin.is_none() {
         admin = take_over_admin(&settings, &metrics, &readiness).await?;
     }
-    for consumer in consumers {
-        let stop = stop.soft.clone();
-        tasks.spawn(async move { _ = consumer.run(stop).await });
-    }
+    tasks.spawn(consumers.run(stop.soft.clone()));
     tasks.spawn(executor.run(stop.soft.clone()));
     tasks.spawn(times::keep(settings.inbox.clone(), inbox.head(), stop.soft.clone()));
     gate.send_replace(Gate::Open);
@@ -230,9 +186,8 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
 struct Started {
     inbox: Arc<dyn Inbox>,
     public: Listener,
-    consumers: Vec<Consumer>,
+    consumers: Consumers,
     executor: Executor,
-    sinks: Vec<Arc<dyn Sink>>,
 }
 
 /// From the lock on the inbox to the listener and the consumers. May be dropped at any await.
@@ -240,6 +195,7 @@ async fn start(
     settings: &Settings,
     tls: Option<ingest::ServerTls>,
     readiness: &Readiness,
+    (wanted, reached): (watch::Receiver<Wanted>, watch::Sender<u64>),
 ) -> Result<Started, AppError> {
     let (metrics, clock) = (&readiness.metrics, &readiness.clock);
     let lock = take_lock(settings, readiness).await?;
@@ -248,7 +204,7 @@ async fn start(
 
     // The inbox is checkpointed by now: from here on a sender may be answered, though only with 503 until the sinks
     // have their cursors.
-    set(&readiness.waiting_for, "registering the sinks");
+    readiness.waiting_for("registering the sinks");
     let ingest_deps = ingest::Deps {
         inbox: Arc::clone(&inbox),
         metrics: Arc::clone(metrics),
@@ -259,22 +215,20 @@ async fn start(
         ingest::start(listener, &settings.ingest, tls, ingest_deps)
     })?;
     let deps = consume::Deps { inbox: Arc::clone(&inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
-    let mut destinations = build_sinks(settings).await?;
-    let sinks = destinations.iter().map(|destination| Arc::clone(&destination.sink)).collect();
-    let consumers = open_consumers(&mut destinations, &deps).await?;
-    set(&readiness.lags, consumers.iter().map(Consumer::lag).collect());
-    let executor = Executor::new(job_deps(settings, destinations, deps));
-    Ok(Started { inbox, public, consumers, executor, sinks })
+    let lags = Arc::clone(&readiness.lags);
+    let consumers = Consumers::open(wanted, reached, deps.clone(), lags, settings.drain_timeout).await?;
+    let executor = Executor::new(job_deps(settings, consumers.destinations(), deps));
+    Ok(Started { inbox, public, consumers, executor })
 }
 
 /// Answers who is waiting, finishes what is in flight, writes it down, and closes the inbox; all of it within `grace`.
-async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks: &[Arc<dyn Sink>], inbox: &dyn Inbox) {
+async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks: &Destinations, inbox: &dyn Inbox) {
     let deadline = Instant::now() + grace;
     // Closing the inbox commits what is queued: one transaction, and one more.
     let closing = (grace / 4).min(CLOSING);
     let finished = async {
         while tasks.join_next().await.is_some() {}
-        join_all(sinks.iter().map(|sink| sink.close())).await;
+        join_all(sinks.lock().await.iter().map(|one| one.sink.close())).await;
     };
     let (_, finished) = tokio::join!(public.stop(grace - closing), timeout_at(deadline - closing, finished));
     if finished.is_err() {
@@ -334,12 +288,15 @@ async fn take_lock(settings: &Settings, readiness: &Readiness) -> Result<Lock, A
     let mut waiting = None;
     loop {
         if let Some(lock) = Lock::try_take(&settings.inbox.path)? {
-            set(&readiness.waiting_for, "opening the inbox");
+            readiness.opening(&settings.inbox.path);
             return Ok(lock);
         }
         if waiting.is_none() {
             tracing::warn!("another process holds the inbox: waiting, unready, until it lets go");
-            set(&readiness.waiting_for, "another process holds the inbox");
+            readiness.waiting_for(format!(
+                "another process holds the inbox {}: this one goes on when that ends",
+                settings.inbox.path.display()
+            ));
             waiting = Some(Lock::announce(&settings.inbox.path)?);
         }
         sleep(LOCK_POLL).await;
@@ -360,34 +317,18 @@ async fn open_inbox(
     Ok(Arc::new(inbox))
 }
 
+/// The sinks, for one command: nobody else has them.
 async fn build_sinks(settings: &Settings) -> Result<Vec<Destination>, AppError> {
     let mut destinations = Vec::with_capacity(settings.sinks.len());
     for settings in &settings.sinks {
-        let name = settings.consumer.name.to_string();
-        let sink =
-            sink::build(&settings.sink, settings.format).await.map_err(|source| AppError::Sink { name, source })?;
-        destinations.push(Destination { config: settings.consumer.clone(), sink: sink.into(), live: None });
+        let (config, sink) = (settings.consumer.clone(), consumers::build(settings).await?);
+        destinations.push(Destination { config, sink, live: None, users: Users::default() });
     }
     Ok(destinations)
 }
 
-async fn open_consumers(destinations: &mut [Destination], deps: &consume::Deps) -> Result<Vec<Consumer>, AppError> {
-    let mut consumers: Vec<Consumer> = Vec::with_capacity(destinations.len());
-    for Destination { config, sink, live } in destinations {
-        let opened = Consumer::open(config.clone(), Arc::clone(sink), deps.clone()).await;
-        let consumer = opened.map_err(|source| AppError::Consumer { name: config.name.to_string(), source })?;
-        let handle = consumer.handle();
-        if let Some(other) = consumers.iter().map(Consumer::handle).find(|other| other.id() == handle.id()) {
-            return Err(AppError::OneConsumer { one: other.name().to_string(), other: handle.name().to_string() });
-        }
-        *live = Some(handle);
-        consumers.push(consumer);
-    }
-    Ok(consumers)
-}
-
 /// What jobs need of the settings, in the daemon and out of it.
-fn job_deps(settings: &Settings, sinks: Vec<Destination>, consume: consume::Deps) -> jobs::Deps {
+fn job_deps(settings: &Settings, sinks: Destinations, consume: consume::Deps) -> jobs::Deps {
     let sources = settings.ingest.sources.iter();
     let keys = sources.map(|source| (source.name.clone(), source.keys.clone())).collect();
     jobs::Deps { consume, keys, sinks, retention: settings.inbox.retention }

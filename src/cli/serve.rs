@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigArgs, Exit, dev};
-use crate::app::{self, Reload};
+use crate::app::{self, Reload, SetLevel};
 use crate::config::{self, Env, Log, LogFormat, Reading};
 use crate::lifecycle::{Signals, Stop};
 
@@ -18,7 +18,8 @@ use crate::lifecycle::{Signals, Stop};
 ///
 /// Receives deliveries, stores them, and hands them to every configured sink. SIGTERM or Ctrl-C finishes what is in
 /// flight, within server.drain_timeout; a second one stops at once. Certificates and secrets are read again when their
-/// files change, and on SIGHUP, which also says what else of the configuration has changed. Logs go to stderr.
+/// files change. SIGHUP has the whole configuration read again: sinks, routes and log.level are taken, and what needs a
+/// restart is named. Logs go to stderr.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ralio-relay serve --dev                              try it out: no configuration needed
@@ -51,17 +52,17 @@ async fn serve(args: Args) -> anyhow::Result<Exit> {
     let signals = Signals::register().and_then(|signals| signals.with_hangup(Arc::clone(&hangup)));
     let signals = signals.context("signals cannot be received")?;
     let files = if args.dev { dev::prepare()? } else { args.config.config };
-    let Reading { settings, effective } = config::read(&files, &Env::of_process());
+    let Reading { settings, effective, tree } = config::read(&files, &Env::of_process());
     let settings = settings?;
     if args.dev {
         dev::introduce(&settings);
     }
-    init_logging(&settings.log)?;
+    let set_level = init_logging(&settings.log)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
     let stop = Stop::default();
-    let reload = Reload { files, effective, asked: hangup };
+    let reload = Reload { files, effective, tree, asked: hangup, set_level };
     let mut daemon = std::pin::pin!(app::run(settings, reload, stop.clone()));
     let ended = tokio::select! {
         ended = &mut daemon => ended,
@@ -78,18 +79,30 @@ async fn serve(args: Args) -> anyhow::Result<Exit> {
     }
 }
 
-fn init_logging(log: &Log) -> anyhow::Result<()> {
-    // What comes later in the list wins, so that the configuration can still ask for these.
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level)).context("log.level is not understood")?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Json => logs.json().flatten_event(true).init(),
+/// The function that is given back changes the level.
+fn init_logging(log: &Log) -> anyhow::Result<SetLevel> {
+    let first = filter(&log.level).context("log.level is not understood")?;
+    let logs = tracing_subscriber::fmt().with_env_filter(first).with_writer(std::io::stderr);
+    Ok(match log.format {
+        LogFormat::Json => {
+            let logs = logs.json().flatten_event(true).with_filter_reloading();
+            let handle = logs.reload_handle();
+            logs.init();
+            Box::new(move |level| _ = filter(level).map(|filter| handle.reload(filter)))
+        }
         LogFormat::Text => {
             let colours = wants_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
-            logs.with_ansi(colours).init();
+            let logs = logs.with_ansi(colours).with_filter_reloading();
+            let handle = logs.reload_handle();
+            logs.init();
+            Box::new(move |level| _ = filter(level).map(|filter| handle.reload(filter)))
         }
-    }
-    Ok(())
+    })
+}
+
+/// What comes later in the list wins, so that the configuration can still ask for what is quiet otherwise.
+fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("{QUIET},{level}"))
 }
 
 /// Colours are for terminals, unless their owner does not want any (no-color.org).

@@ -89,7 +89,7 @@ Example:
   ralio-relay sinks rename bus broker      then, in the configuration: name = \"broker\"
 
 The place in the log, what is parked, dead letters and attempts go along. The configuration has to use the new name \
-from the next start on; under a name that the inbox does not know, a sink would be new. Until the daemon has started so \
+from the next start or SIGHUP on; under a name that the inbox does not know, a sink would be new. Until the daemon has it so \
 once, the sink can only be renamed back; and while a replay to it has not ended, it cannot be renamed.";
 
 /// Give a sink another name without losing its place in the log
@@ -277,7 +277,9 @@ fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
     let exit = change(&config, &old, Task::Rename { from: old.clone(), to: new.clone() }, "")?;
     if exit == Exit::Success {
         let new = clean(new.as_str());
-        eprintln!("Now write name = \"{new}\" in the configuration: it has to say so from the daemon's next start on.");
+        eprintln!(
+            "Now write name = \"{new}\" in the configuration: it has to say so from the daemon's next start or SIGHUP on."
+        );
     }
     Ok(exit)
 }

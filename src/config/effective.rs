@@ -84,12 +84,14 @@ impl Effective {
     /// The paths of keys that have another value here than there, or are known on one side only. Where a value comes from
     /// makes no difference.
     pub fn differences(&self, other: &Self) -> BTreeSet<String> {
-        let facts = |effective: &Self| -> BTreeMap<String, Shown> {
-            let values = effective.values().into_iter();
-            values.map(|(path, shown)| (path, Shown { origin: String::new(), ..shown.clone() })).collect()
-        };
-        let (ours, theirs) = (facts(self), facts(other));
+        let (ours, theirs) = (self.facts(), other.facts());
         ours.keys().chain(theirs.keys()).filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
+    }
+
+    /// What each key holds, wherever that comes from.
+    pub(super) fn facts(&self) -> BTreeMap<String, Shown> {
+        let values = self.values().into_iter();
+        values.map(|(path, shown)| (path, Shown { origin: String::new(), ..shown.clone() })).collect()
     }
 
     /// Every known key with list places left out: `sinks.timeout`.

@@ -20,13 +20,14 @@ mod sinks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::Value;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
@@ -60,15 +61,13 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-/// The secrets that may change while the daemon runs, and the files that are read at its start only.
+/// The secrets of sources and of the admin listener, which may change while the daemon runs.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// Those of each source, in the order of the sources.
     pub sources: Vec<Vec<Secret>>,
     /// That of the admin listener.
     pub token: Option<Secret>,
-    /// What sinks read when they are made: the path of the key that names it, and the file.
-    pub at_start: Vec<(String, PathBuf)>,
 }
 
 /// One `[[sinks]]` table.
@@ -80,6 +79,19 @@ pub struct SinkSettings {
     pub sink: sink::Config,
     /// What it is handed.
     pub format: sink::Format,
+    /// The files that its table names: secrets and certificates.
+    pub files: Vec<SinkFile>,
+    /// What its keys hold: with the files, all that makes it differ from another.
+    pub facts: BTreeMap<String, Shown>,
+}
+
+/// A file that a sink's table names.
+#[derive(Clone, Debug)]
+pub struct SinkFile {
+    /// Its path.
+    pub file: PathBuf,
+    /// What it held, where the settings hold that; `None` for what is read when the sink is made.
+    pub read: Option<SecretString>,
 }
 
 /// `[log]`.
@@ -108,6 +120,42 @@ pub struct Reading {
     pub settings: Result<Settings, Problems>,
     /// Every key that was asked for; empty where the files could not be read at all.
     pub effective: Effective,
+    /// What was read; empty where the files could not be read at all.
+    pub tree: Tree,
+}
+
+/// A configuration as it stands in its files and in the environment, to be gone through again: the secrets and
+/// certificates that it names may have changed.
+#[derive(Clone, Default)]
+pub struct Tree {
+    files: String,
+    table: HashMap<String, Value>,
+}
+
+impl Tree {
+    /// The sinks in their order, `None` for each that is not right, and every problem with them. Blocks.
+    pub fn sinks(&self, env: &Env) -> (Vec<Option<SinkSettings>>, Vec<Problem>) {
+        let report = Report::new(env);
+        let mut table = self.table.clone();
+        table.retain(|key, _| key == "sinks");
+        let (mut sinks, _) = section::root(&report, Some(self.files.clone()), table, sinks::sinks);
+        let (problems, _) = report.into_parts();
+        for (place, sink) in sinks.iter_mut().enumerate() {
+            let inside = format!("sinks[{place}].");
+            // What could be read around a problem is not what is configured.
+            if problems.iter().any(|problem| problem.key.starts_with(&inside)) {
+                *sink = None;
+            }
+        }
+        (sinks, problems)
+    }
+}
+
+/// What it holds may be secret.
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 /// Reads and checks the configuration from the given files (or the default place) and the process's environment.
@@ -121,15 +169,18 @@ pub fn read(files: &[PathBuf], env: &Env) -> Reading {
     let report = Report::new(env);
     let (files, table) = match merged(files, env) {
         Ok(merged) => merged,
-        Err(problems) => return Reading { settings: Err(problems), effective: Effective::default() },
+        Err(problems) => {
+            return Reading { settings: Err(problems), effective: Effective::default(), tree: Tree::default() };
+        }
     };
+    let tree = Tree { files: files.clone(), table: table.clone() };
     let (settings, effective) = section::root(&report, Some(files), table, settings);
     let (problems, warnings) = report.into_parts();
     let settings = match settings {
         Some(settings) if problems.is_empty() => Ok(Settings { warnings, ..settings }),
         _ => Err(Problems(problems)),
     };
-    Reading { settings, effective }
+    Reading { settings, effective, tree }
 }
 
 /// Reads `[inbox]` only: browsing needs no secret, and works where the daemon's are not readable.
@@ -209,7 +260,7 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
     let server = server::server(root);
     let sources = server::sources(root);
     let inbox = inbox(root);
-    let sinks = sinks::sinks(root);
+    let sinks: Option<Vec<SinkSettings>> = sinks::sinks(root).into_iter().collect();
     let admin = admin(root);
     let log = log(root);
     if let (Some((server, _)), Some((Some(admin), _))) = (&server, &admin) {
@@ -227,7 +278,6 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
     let (ingest, drain_timeout) = server?;
     let (sources, source_secrets) = sources?.into_iter().unzip();
     let (admin, token) = admin?;
-    let at_start = root.report.files().into_iter().filter(|(key, _)| key.starts_with("sinks[")).collect();
     Some(Settings {
         ingest: ingest::Config { sources, ..ingest },
         drain_timeout,
@@ -235,7 +285,7 @@ fn settings(root: &mut Section<'_>) -> Option<Settings> {
         sinks: sinks?,
         admin,
         log: log?,
-        secrets: Secrets { sources: source_secrets, token, at_start },
+        secrets: Secrets { sources: source_secrets, token },
         warnings: Vec::new(),
     })
 }

@@ -195,7 +195,6 @@ fn resolve(report: &Report<'_>, path: &str, value: &Value, origin: &str) -> Resu
         ValueKind::Table(table) => match reference(table)? {
             ("env", name) => (from_env(report, name)?, format!("env {name}")),
             (_, file) => {
-                report.note_file(path, Path::new(file));
                 place = Some(PathBuf::from(file));
                 (from_file(report, path, origin, Path::new(file))?, format!("file {file}"))
             }
@@ -245,6 +244,7 @@ fn from_env(report: &Report<'_>, name: &str) -> Result<String, Wrong> {
 
 fn from_file(report: &Report<'_>, path: &str, origin: &str, file: &Path) -> Result<String, Wrong> {
     let (text, mode) = read_file(file)?;
+    report.note_file(file, Some(text.clone().into()));
     if mode & 0o004 != 0 {
         let shown = file.display();
         report.warn(format!(

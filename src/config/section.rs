@@ -2,25 +2,26 @@
 //! when the reading is done was never asked for, and is an unknown key.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
+use secrecy::SecretString;
 use serde_json::Value as Json;
 
 use super::effective::{DEFAULT, Effective, Item, Shown};
 use super::layers::is_from_environment;
 use super::parse::{self, Wrong};
-use super::{Env, Problem, planned};
+use super::{Env, Problem, SinkFile, planned};
 
 /// What reading has found so far.
 pub(super) struct Report<'a> {
     pub(super) env: &'a Env,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
-    files: RefCell<Vec<(String, PathBuf)>>,
+    files: RefCell<Vec<SinkFile>>,
 }
 
 impl<'a> Report<'a> {
@@ -41,14 +42,14 @@ impl<'a> Report<'a> {
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// A file that a key names, and that is read on its behalf.
-    pub(super) fn note_file(&self, key: &str, file: &Path) {
-        self.files.borrow_mut().push((key.to_owned(), file.to_owned()));
+    /// A file that is read on behalf of a table, and what it held where it has been read already.
+    pub(super) fn note_file(&self, file: &Path, read: Option<SecretString>) {
+        self.files.borrow_mut().push(SinkFile { file: file.to_owned(), read });
     }
 
-    /// What has been noted so far.
-    pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
-        self.files.borrow().clone()
+    /// What has been noted since this was called.
+    pub(super) fn take_files(&self) -> Vec<SinkFile> {
+        self.files.take()
     }
 
     pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
@@ -90,6 +91,11 @@ impl<'r> Section<'r> {
     /// The full path of one of this table's keys.
     pub(super) fn path(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// What has been read from this table so far, without the places that it comes from.
+    pub(super) fn facts(&self) -> BTreeMap<String, Shown> {
+        self.shown.facts()
     }
 
     /// Whether the key is set.

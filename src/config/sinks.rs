@@ -45,10 +45,10 @@ impl Kind {
     }
 }
 
-/// The sinks. `None` when any of them is not right.
-pub(super) fn sinks(root: &mut Section<'_>) -> Option<Vec<SinkSettings>> {
+/// The sinks; `None` for each that is not right.
+pub(super) fn sinks(root: &mut Section<'_>) -> Vec<Option<SinkSettings>> {
     let mut names = Vec::new();
-    root.each("sinks", |s| sink(s, &mut names)).into_iter().collect()
+    root.each("sinks", |s| sink(s, &mut names))
 }
 
 /// Name, type and route of each; the rest of a table is not looked at. `None` when any of these is not right.
@@ -76,6 +76,8 @@ fn kind(s: &mut Section<'_>) -> Option<Kind> {
 }
 
 fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> {
+    // What other tables have noted is none of this sink's.
+    s.report.take_files();
     let name = name(s, names);
     let kind = kind(s);
     let route = route(s);
@@ -96,7 +98,7 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
         timeout: timeout?,
         retry: retry?,
     };
-    Some(SinkSettings { consumer, sink: sink?, format: format? })
+    Some(SinkSettings { consumer, sink: sink?, format: format?, files: s.report.take_files(), facts: s.facts() })
 }
 
 fn route(s: &mut Section<'_>) -> Option<Route> {
@@ -275,7 +277,7 @@ fn tls(s: &mut Section<'_>, plain: Option<[&str; 2]>) -> sink::Tls {
             return None;
         }
         let file = s.text(key, None, server::readable)?;
-        s.report.note_file(&s.path(key), &file);
+        s.report.note_file(&file, None);
         Some(file)
     };
     let (ca, cert, key) = (file("ca"), file("client_cert"), file("client_key"));

@@ -20,6 +20,7 @@ use crate::inbox::{
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;
+use crate::sink::Sink;
 use crate::verify::{Unverified, sign};
 
 /// Says what went to it, when it is let to.
@@ -220,8 +221,13 @@ impl World {
     fn executor(&self) -> Executor {
         let clock = Arc::new(SystemClock);
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
-        let destination = |sink| Destination { config: consumer_config(sink), sink: self.sink.clone(), live: None };
-        let sinks = ["bus", "new"].map(destination).into();
+        let destination = |sink| Destination {
+            config: consumer_config(sink),
+            sink: self.sink.clone(),
+            live: None,
+            users: Users::default(),
+        };
+        let sinks = Destinations::new(["bus", "new"].map(destination).into());
         Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None })
     }
 

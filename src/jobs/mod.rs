@@ -4,6 +4,7 @@
 mod admit;
 #[cfg(test)]
 mod executor_tests;
+mod sinks;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+pub use sinks::{Destination, Destinations, Use, Users};
+
 use crate::consume::{self, Consumer, End, Handle};
 use crate::inbox::{Inbox, Job, JobState, JobUpdate, NewJob, Task, Unavailable};
 use crate::model::{JobId, SinkName, SourceName};
-use crate::sink::Sink;
 use crate::throttle::Throttle;
 use crate::verify::Keys;
 
@@ -31,24 +33,14 @@ const MAX_REPLAYS: usize = 4;
 /// How often retention is applied.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// A configured sink.
-pub struct Destination {
-    /// How it is fed.
-    pub config: consume::Config,
-    /// What it is; a replay shares it with the live consumer.
-    pub sink: Arc<dyn Sink>,
-    /// Its consumer, where that is running.
-    pub live: Option<Handle>,
-}
-
 /// What jobs are carried out with.
 pub struct Deps {
     /// What consumers work with; the inbox above all.
     pub consume: consume::Deps,
     /// The secrets in use, by source.
     pub keys: HashMap<SourceName, Keys>,
-    /// The configured sinks.
-    pub sinks: Vec<Destination>,
+    /// The configured sinks, which may be exchanged meanwhile.
+    pub sinks: Destinations,
     /// How long bodies are kept; `None` = for ever.
     pub retention: Option<Duration>,
 }
@@ -174,14 +166,6 @@ impl Executor {
                 }
                 Ok(Rest::More)
             }
-            Task::Prune { sinks, .. } if let Some(missing) = self.needing_besides(sinks) => {
-                let message = format!(
-                    "no body is dropped any more: sink '{missing}' may need them, and was not in the configuration of \
-                     whoever asked; ask again with the configuration that the daemon has"
-                );
-                self.end(job.id, JobState::Failed, message).await?;
-                Ok(Rest::More)
-            }
             Task::Pause { .. }
             | Task::Resume { .. }
             | Task::Rename { .. }
@@ -189,18 +173,25 @@ impl Executor {
             | Task::Discard { .. }
             | Task::Purge { .. }
             | Task::Prune { .. } => {
+                // Until they have been told: a consumer that is opened in between would hear of it neither way.
+                let sinks = self.deps.sinks.lock().await;
+                if let Task::Prune { sinks: known, .. } = &job.task
+                    && let Some(missing) = needing_besides(&sinks, known)
+                {
+                    let message = format!(
+                        "no body is dropped any more: sink '{missing}' may need them, and was not in the configuration of \
+                         whoever asked; ask again with the configuration that the daemon has"
+                    );
+                    self.end(job.id, JobState::Failed, message).await?;
+                    return Ok(Rest::More);
+                }
                 let advance = self.inbox().advance(job.id).await?;
-                let live = self.deps.sinks.iter().filter_map(|sink| sink.live.as_ref());
+                let live = sinks.iter().filter_map(|sink| sink.live.as_ref());
                 let consumers = live.chain(self.replays.values().map(|replay| &replay.consumer));
                 consumers.for_each(|consumer| advance.effects.iter().for_each(|effect| consumer.tell(effect)));
                 Ok(if advance.must_wait { Rest::Wait } else { Rest::More })
             }
         }
-    }
-
-    /// A configured sink that is none of these: the configuration is another one, or has changed since.
-    fn needing_besides(&self, sinks: &[SinkName]) -> Option<&SinkName> {
-        self.deps.sinks.iter().map(|sink| &sink.config.name).find(|name| !sinks.contains(name))
     }
 
     async fn replay(
@@ -213,14 +204,18 @@ impl Executor {
         if self.replays.contains_key(&job) || self.replays.len() >= MAX_REPLAYS {
             return Ok(Rest::Wait);
         }
-        let Some(destination) = self.deps.sinks.iter().find(|destination| destination.config.name == *sink) else {
+        let sinks = self.deps.sinks.clone();
+        let sinks = sinks.lock().await;
+        let Some(destination) = sinks.iter().find(|destination| destination.config.name == *sink) else {
             let message = format!(
-                "there is no sink '{sink}' in the configuration that is in use: where it has changed since, start the \
-                 daemon again"
+                "there is no sink '{sink}' in the configuration that is in use: where it has changed since, have the \
+                 daemon read it again (SIGHUP)"
             );
             self.end(job, JobState::Failed, message).await?;
             return Ok(Rest::More);
         };
+        // While the sink is being exchanged: the next look finds the new one.
+        let Some(entered) = destination.users.enter() else { return Ok(Rest::Wait) };
         let (config, to) = (destination.config.clone(), Arc::clone(&destination.sink));
         let (deps, token) = (self.deps.consume.clone(), stop.child_token());
         self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
@@ -233,7 +228,8 @@ impl Executor {
         };
         tracing::info!(job = job.get(), %sink, "a replay goes on");
         self.replays.insert(job, Running { stop: token.clone(), consumer: consumer.handle() });
-        self.tasks.spawn(async move { (job, AssertUnwindSafe(consumer.run(token)).catch_unwind().await.ok()) });
+        self.tasks
+            .spawn(async move { (job, AssertUnwindSafe(entered.run(consumer, token)).catch_unwind().await.ok()) });
         Ok(Rest::Wait)
     }
 
@@ -292,7 +288,7 @@ impl Executor {
         }
         let at = self.deps.consume.clock.now();
         let Ok(before) = at.checked_sub(keep) else { return };
-        let sinks = self.deps.sinks.iter().map(|sink| sink.config.name.clone()).collect();
+        let sinks = self.deps.sinks.lock().await.iter().map(|sink| sink.config.name.clone()).collect();
         let (who, reason) = ("ralio-relay".to_owned(), "inbox.retention.bodies".to_owned());
         let asked = self.inbox().submit(NewJob { task: Task::Prune { before, sinks }, who, reason, total: None, at });
         if asked.await.is_ok() {
@@ -303,4 +299,9 @@ impl Executor {
     fn inbox(&self) -> &dyn Inbox {
         self.deps.consume.inbox.as_ref()
     }
+}
+
+/// A configured sink that is none of these: the configuration is another one, or has changed since.
+fn needing_besides<'a>(sinks: &'a [Destination], known: &[SinkName]) -> Option<&'a SinkName> {
+    sinks.iter().map(|sink| &sink.config.name).find(|name| !known.contains(name))
 }

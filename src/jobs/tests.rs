@@ -10,6 +10,7 @@ use crate::inbox::{self, EventFilter, NewEvent, QuarantineLimits, Registration, 
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;
+use crate::sink::Sink;
 use crate::verify::{Unverified, sign};
 
 /// Takes an event, and breaks the clock of whoever delivered it.
@@ -90,7 +91,12 @@ async fn a_replay_that_panics_has_failed() {
     let deps = Deps {
         consume: consume::Deps { inbox: Arc::clone(&inbox), clock, metrics },
         keys: HashMap::new(),
-        sinks: vec![Destination { config: feed, sink: Arc::new(Breaking(broken)), live: None }],
+        sinks: Destinations::new(vec![Destination {
+            config: feed,
+            sink: Arc::new(Breaking(broken)),
+            live: None,
+            users: Users::default(),
+        }]),
         retention: None,
     };
     let work = Executor::new(deps).run_one(job, CancellationToken::new());

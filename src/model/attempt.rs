@@ -89,6 +89,9 @@ impl Outcome {
         Self::Permanent { reason: Reason::new(reason) }
     }
 
+    /// Every [`Self::label`].
+    pub const LABELS: [&'static str; 3] = ["delivered", "transient", "permanent"];
+
     /// The label in metrics and in the ledger.
     pub fn label(&self) -> &'static str {
         match self {

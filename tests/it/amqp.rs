@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::harness::rabbitmq::{self, Message, Vhost};
 use crate::harness::{Ack, Builder, Delivery, TestRelay, eventually, signed, text};
+use crate::reload::{READ, replace, says};
 
 /// A relay whose sink `bus` publishes to the exchange `ralio.events`, with a queue `ledger` that gets everything.
 fn with_bus(vhost: &Vhost, rest: &str) -> Builder {
@@ -152,5 +153,30 @@ async fn a_sink_publishes_only_what_it_asks_for() {
     }
     relay.settled().await;
     assert_eq!(ids(&vhost.messages("ledger").await), BTreeSet::from(["evt-1".to_owned(), "evt-2".to_owned()]));
+    relay.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_new_url_moves_the_bus_without_a_restart() {
+    let Some(broker) = rabbitmq::shared().await else { return };
+    let [old, new] = [broker.vhost().await, broker.vhost().await];
+    let relay = with_bus(&old, "").start().await;
+    for id in ["evt-1", "evt-2"] {
+        assert_eq!(relay.post(&signed::payin_completed(id)).await, Ack::FRESH);
+    }
+    relay.settled().await;
+    let file = relay.settings().config_file();
+    replace(&file, &std::fs::read_to_string(&file).unwrap().replace(&old.url(), &new.url()));
+    relay.sighup();
+    says(&relay, 1, READ).await;
+    assert_eq!(relay.post(&signed::payin_completed("evt-3")).await, Ack::FRESH);
+    relay.settled().await;
+    assert_eq!(ids(&old.messages("ledger").await), BTreeSet::from(["evt-1", "evt-2"].map(str::to_owned)));
+    assert_eq!(ids(&new.messages("ledger").await), BTreeSet::from(["evt-3".to_owned()]));
+    eventually("the end of the old connection", async || match old.connections().await {
+        connections if connections.is_empty() => Ok(()),
+        connections => Err(connections),
+    })
+    .await;
     relay.shutdown().await;
 }

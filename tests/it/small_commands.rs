@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::harness::{Output, TestRelay, run, run_in};
 
 /// `health`, asking at this address.
-async fn health(listen: &str, timeout: &str) -> Output {
+pub async fn health(listen: &str, timeout: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     // The token's file is not there: it is none of this command's business.
     let config = format!("[admin]\nlisten = {listen:?}\ntoken = {{ file = \"/nowhere/token\" }}\n");

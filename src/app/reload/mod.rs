@@ -1,12 +1,14 @@
 //! Certificates and secrets, read again while the daemon runs: when their files change, every minute in case nobody told,
-//! and with the whole configuration on SIGHUP. What is broken changes nothing, and is told once.
+//! and with the whole configuration on SIGHUP, whose sinks are then taken too. What is broken changes nothing, and is told
+//! once.
 
 mod changes;
 mod parts;
+mod switch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,27 +19,40 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Gate;
+use super::{CLOSING, Gate, consumers};
 use crate::clock::Clock;
-use crate::config::{self, Effective, Env, Settings};
+use crate::config::{self, Effective, Env, Settings, SinkSettings, Tree};
 use crate::ingest::{self, ServerTls, TlsError};
 use crate::lifecycle::notify;
+use crate::model::SinkName;
 use changes::Changes;
-use parts::{Input, Look, Part, chain, look, tls_inputs};
+pub(super) use parts::chain;
+use parts::{Considered, Input, Look, Part, look, tls_inputs};
+pub(super) use switch::SinkSwitch;
+use switch::looked_at;
 
 /// A file that has changed is looked at again after this long, and taken if it has not changed since. Whoever writes a
 /// secret in place, slower than that, could have half of it taken for the whole.
 const SETTLE: Duration = Duration::from_millis(250);
 
+/// Of a sink whose files are broken.
+const KEPT: &str = "a file of a sink has changed and cannot be used: what it held before stays in use";
+
+/// Puts another `log.level` in use, which has been checked.
+pub type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
+
 /// What it takes to read the configuration again.
-#[derive(Debug)]
 pub struct Reload {
     /// The files, as they were asked for at the start.
     pub files: Vec<PathBuf>,
     /// What was read from them at the start.
     pub effective: Effective,
+    /// As it stood there.
+    pub tree: Tree,
     /// Woken when the configuration is to be read again.
     pub asked: Arc<Notify>,
+    /// Changes the level of the log.
+    pub set_level: SetLevel,
 }
 
 impl Reload {
@@ -46,6 +61,7 @@ impl Reload {
     pub(super) fn prepare(
         self,
         settings: &Settings,
+        sinks: SinkSwitch,
         clock: &Arc<dyn Clock>,
         gate: watch::Receiver<Gate>,
     ) -> Result<(Option<ServerTls>, Reloader), TlsError> {
@@ -58,10 +74,9 @@ impl Reload {
             None => None,
         };
         let (tls, seen) = tls.unzip();
-        let at_start = Part::at_start(settings);
-        let mut reloader =
-            Reloader { reload: self, settings: settings.clone(), tls, parts: at_start, clock: Arc::clone(clock), gate };
-        reloader.add_live_parts(seen);
+        let (clock, parts) = (Arc::clone(clock), Vec::new());
+        let mut reloader = Reloader { reload: self, settings: settings.clone(), tls, sinks, parts, clock, gate };
+        reloader.watch_parts(seen, looked_at(&settings.sinks));
         Ok((reloader.tls.clone(), reloader))
     }
 }
@@ -72,6 +87,7 @@ pub(super) struct Reloader {
     /// Those of the start, with the secrets and the certificate's files of now.
     settings: Settings,
     tls: Option<ServerTls>,
+    sinks: SinkSwitch,
     parts: Vec<Part>,
     clock: Arc<dyn Clock>,
     gate: watch::Receiver<Gate>,
@@ -81,7 +97,9 @@ pub(super) struct Reloader {
 struct Fresh {
     settings: Settings,
     effective: Effective,
+    tree: Tree,
     tls: Option<(ServerTls, Look)>,
+    sinks: Vec<(SinkSettings, Look)>,
 }
 
 impl Reloader {
@@ -115,9 +133,45 @@ impl Reloader {
     async fn look_again(&mut self) -> bool {
         let Some(looks) = self.look().await else { return true };
         let now = self.clock.now();
-        let considered: Vec<bool> =
+        let considered: Vec<Considered> =
             self.parts.iter_mut().zip(looks).map(|(part, look)| part.consider(look, now)).collect();
-        considered.contains(&true)
+        let unsettled = considered.contains(&Considered::Unsettled);
+        let changed: Vec<SinkName> = considered
+            .into_iter()
+            .filter_map(|considered| match considered {
+                Considered::Sink(name) => Some(name),
+                Considered::Settled | Considered::Unsettled => None,
+            })
+            .collect();
+        if !changed.is_empty() {
+            self.renew_sinks(&changed).await;
+        }
+        unsettled
+    }
+
+    /// Makes sinks anew whose files have changed, each by itself; of the configuration nothing else is read.
+    async fn renew_sinks(&self, changed: &[SinkName]) {
+        let tree = self.reload.tree.clone();
+        let Some((sinks, problems)) = blocking(move || tree.sinks(&Env::of_process())).await else { return };
+        let known = self.sinks.sinks();
+        for name in changed {
+            let place = known.iter().position(|sink| sink.consumer.name == *name);
+            let fresh = place.and_then(|place| sinks.get(place).cloned().flatten());
+            let settings = match fresh {
+                Some(settings) => settings,
+                None => {
+                    let key = format!("sinks[{}].", place.unwrap_or_default());
+                    for problem in problems.iter().filter(|problem| problem.key.starts_with(&key)) {
+                        tracing::error!(sink = %name, %problem, "{KEPT}");
+                    }
+                    continue;
+                }
+            };
+            match consumers::build(&settings).await {
+                Ok(_) => self.sinks.renew(settings),
+                Err(error) => tracing::error!(sink = %name, problem = chain(&error), "{KEPT}"),
+            }
+        }
     }
 
     async fn look(&self) -> Option<Vec<Look>> {
@@ -132,7 +186,11 @@ impl Reloader {
             notify(&[NotifyState::Reloading, now]);
         }
         let (files, tls, now) = (self.reload.files.clone(), self.tls.clone(), self.clock.now());
-        match blocking(move || Fresh::read(&files, tls.as_ref(), now)).await {
+        let fresh = match blocking(move || Fresh::read(&files, tls.as_ref(), now)).await {
+            Some(Ok(fresh)) => Some(fresh.with_sinks().await),
+            other => other,
+        };
+        match fresh {
             Some(Ok(fresh)) => self.take(fresh).await,
             Some(Err(problems)) => {
                 for problem in &problems {
@@ -148,8 +206,7 @@ impl Reloader {
 
     async fn take(&mut self, fresh: Fresh) {
         fresh.settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let needs_restart = self.needs_restart(&fresh).await;
-        self.parts.retain(Part::is_for_restart);
+        let needs_restart = self.needs_restart(&fresh);
         let own = &mut self.settings;
         for (source, secrets) in own.ingest.sources.iter().zip(&mut own.secrets.sources) {
             let fresh_sources = fresh.settings.ingest.sources.iter().zip(&fresh.settings.secrets.sources);
@@ -166,39 +223,49 @@ impl Reloader {
             own.ingest.tls = fresh.settings.ingest.tls;
             seen = Some(look);
         }
-        self.add_live_parts(seen);
+        let held: BTreeMap<SinkName, Look> =
+            self.parts.iter().filter_map(Part::of_sink).map(|(name, look)| (name.clone(), look.clone())).collect();
+        self.reload.tree = fresh.tree;
+        self.watch_parts(seen, fresh.sinks.clone());
         self.parts.iter().for_each(Part::use_secrets);
-        tracing::info!("the configuration has been read again: its certificates and secrets are in use");
+        self.sinks.ask_for(fresh.sinks, &held);
+        // Before, nobody carries it out: it is what the start begins with.
+        let is_open = *self.gate.borrow() == Gate::Open;
+        if is_open && !self.sinks.reached(self.settings.drain_timeout + 2 * CLOSING).await {
+            tracing::warn!(
+                "the sinks that have changed wait for the inbox, and are in use as soon as it can be written"
+            );
+        }
+        tracing::info!("the configuration has been read again: its certificates, secrets and sinks are in use");
         if !needs_restart.is_empty() {
             let keys = needs_restart.into_iter().collect::<Vec<_>>().join(", ");
             tracing::warn!(keys, "something else has changed that is only read at the start: restart to apply it");
         }
+        (self.reload.set_level)(&fresh.settings.log.level);
     }
 
     /// The keys that have changed since the start, and that a running daemon does not take.
-    async fn needs_restart(&self, fresh: &Fresh) -> BTreeSet<String> {
+    fn needs_restart(&self, fresh: &Fresh) -> BTreeSet<String> {
         let is_taken = |key: &String| {
-            ["server.tls.cert", "server.tls.key", "admin.token"].contains(&key.as_str())
+            ["server.tls.cert", "server.tls.key", "admin.token", "log.level"].contains(&key.as_str())
                 || key.starts_with("sources[") && key.ends_with("].secrets")
+                || key.starts_with("sinks[")
         };
         let mut keys = self.reload.effective.differences(&fresh.effective);
         keys.retain(|key| !is_taken(key));
         if self.settings.secrets.token.is_some() != fresh.settings.secrets.token.is_some() {
             keys.insert("admin.token".to_owned());
         }
-        let looks = self.look().await.unwrap_or_default();
-        keys.extend(
-            self.parts.iter().zip(&looks).filter_map(|(part, look)| Some(part.needs_restart(look)?.to_owned())),
-        );
         keys
     }
 
-    /// Secrets and certificate, with the places that they come from now.
-    fn add_live_parts(&mut self, tls_seen: Option<Look>) {
-        self.parts.extend(Part::secrets(&self.settings));
+    /// Secrets and certificates, with the places that they come from now.
+    fn watch_parts(&mut self, tls_seen: Option<Look>, sinks: Vec<(SinkSettings, Look)>) {
+        self.parts = Part::secrets(&self.settings);
         if let (Some(files), Some(tls)) = (&self.settings.ingest.tls, &self.tls) {
             self.parts.push(Part::tls(files, tls.clone(), tls_seen.unwrap_or_default()));
         }
+        self.parts.extend(sinks.into_iter().map(|(settings, seen)| Part::sink(&settings, seen)));
     }
 }
 
@@ -215,7 +282,17 @@ impl Fresh {
             }
             (Some(_), None) | (None, _) => None,
         };
-        Ok(Self { settings, effective: reading.effective, tls })
+        let sinks = looked_at(&settings.sinks);
+        Ok(Self { settings, effective: reading.effective, tree: reading.tree, tls, sinks })
+    }
+
+    /// Itself, when every sink can be made.
+    async fn with_sinks(self) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        for sink in &self.settings.sinks {
+            problems.extend(consumers::build(sink).await.err().map(|error| chain(&error)));
+        }
+        if problems.is_empty() { Ok(self) } else { Err(problems) }
     }
 }
 

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::admin::Token;
-use crate::config::{Secret, Settings};
+use crate::config::{Secret, Settings, SinkFile, SinkSettings};
 use crate::ingest::{ServerTls, Tls};
+use crate::model::SinkName;
 use crate::verify::Keys;
 
 /// Far more than any certificate chain.
@@ -45,8 +46,19 @@ enum Target {
     Token(Token),
     /// The public listener.
     Tls { files: Tls, tls: ServerTls },
-    /// Nobody, before the next start. Holds what its file held at the start.
-    Restart(Look),
+    /// A sink, which is made anew.
+    Sink(SinkName),
+}
+
+/// What becomes of what was seen.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Considered {
+    /// Nothing is left to do.
+    Settled,
+    /// It has to be looked at again soon.
+    Unsettled,
+    /// The files of this sink have changed.
+    Sink(SinkName),
 }
 
 /// What the inputs of a part held when they were looked at, or why that cannot be told.
@@ -96,6 +108,20 @@ pub(super) fn tls_inputs(files: &Tls) -> Vec<Input> {
     vec![Input::File(files.cert.clone()), Input::File(files.key.clone())]
 }
 
+fn sink_inputs(settings: &SinkSettings) -> Vec<Input> {
+    settings.files.iter().map(|file| Input::File(file.file.clone())).collect()
+}
+
+/// What the files of a sink hold: those that its settings have taken in, as they were then; the others, as they are now.
+/// Blocks.
+pub(super) fn look_at_sink(settings: &SinkSettings) -> Look {
+    let look = |file: &SinkFile| match &file.read {
+        Some(read) => Ok(read.clone()),
+        None => Input::File(file.file.clone()).read(),
+    };
+    Look(settings.files.iter().map(look).collect())
+}
+
 impl Part {
     /// The secrets in use, as the settings have read them: what `settings` holds is taken by whoever uses it.
     pub(super) fn secrets(settings: &Settings) -> Vec<Self> {
@@ -120,20 +146,19 @@ impl Part {
         Self { name: "server.tls".to_owned(), inputs: tls_inputs(files), target, seen, candidate: None }
     }
 
-    /// What sinks read at the start.
-    pub(super) fn at_start(settings: &Settings) -> Vec<Self> {
-        let files = settings.secrets.at_start.iter();
-        let part = |(key, file): &(String, PathBuf)| {
-            let inputs = vec![Input::File(file.clone())];
-            let seen = look(&inputs);
-            Self { name: key.clone(), inputs, target: Target::Restart(seen.clone()), seen, candidate: None }
-        };
-        files.map(part).collect()
+    /// The files of a sink in use, which was made when they held this, or later.
+    pub(super) fn sink(settings: &SinkSettings, seen: Look) -> Self {
+        let name = settings.consumer.name.clone();
+        let inputs = sink_inputs(settings);
+        Self { name: format!("sink '{name}'"), inputs, target: Target::Sink(name), seen, candidate: None }
     }
 
-    /// Whether it is about a file that is only read at the start.
-    pub(super) fn is_for_restart(&self) -> bool {
-        matches!(self.target, Target::Restart(_))
+    /// Whose files these are, where it is a sink, and what they held when they were last taken, or refused.
+    pub(super) fn of_sink(&self) -> Option<(&SinkName, &Look)> {
+        match &self.target {
+            Target::Sink(name) => Some((name, &self.seen)),
+            Target::Keys(_) | Target::Token(_) | Target::Tls { .. } => None,
+        }
     }
 
     /// Its files.
@@ -146,35 +171,24 @@ impl Part {
         self.inputs.clone()
     }
 
-    /// The key whose file is only read at the start and holds something else now.
-    pub(super) fn needs_restart(&self, now: &Look) -> Option<&str> {
-        match &self.target {
-            Target::Restart(started) if started != now => Some(&self.name),
-            Target::Restart(_) | Target::Keys(_) | Target::Token(_) | Target::Tls { .. } => None,
-        }
-    }
-
-    /// Takes what is new once it was seen twice. True when it has to be looked at again soon.
-    pub(super) fn consider(&mut self, look: Look, now: Timestamp) -> bool {
+    /// Takes what is new once it was seen twice, apart from a sink's, which is for the caller.
+    pub(super) fn consider(&mut self, look: Look, now: Timestamp) -> Considered {
         if look == self.seen {
             self.candidate = None;
-            return false;
+            return Considered::Settled;
         }
         if self.candidate.as_ref() != Some(&look) {
             self.candidate = Some(look);
-            return true;
+            return Considered::Unsettled;
         }
         self.candidate = None;
         let before = std::mem::replace(&mut self.seen, look);
         match &self.target {
             Target::Keys(_) | Target::Token(_) => self.take_secrets(&before),
             Target::Tls { files, tls } => take_tls(files, tls, now),
-            Target::Restart(_) => {
-                let (key, file) = (&self.name, self.files().next().map(Path::display).map(tracing::field::display));
-                tracing::warn!(key, file, "a file has changed that is only read at the start: restart to apply it");
-            }
+            Target::Sink(name) => return Considered::Sink(name.clone()),
         }
-        false
+        Considered::Settled
     }
 
     /// Each secret by itself: one that cannot be read keeps its old text, and holds up no other.
@@ -213,7 +227,7 @@ impl Part {
         match &self.target {
             Target::Keys(keys) => keys.replace(&texts).expect("there were secrets, and none is empty"),
             Target::Token(token) => texts.iter().for_each(|text| token.replace(text)),
-            Target::Tls { .. } | Target::Restart(_) => {}
+            Target::Tls { .. } | Target::Sink(_) => {}
         }
     }
 }
@@ -234,7 +248,7 @@ fn take_tls(files: &Tls, tls: &ServerTls, now: Timestamp) {
 }
 
 /// An error, and why.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(in crate::app) fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -50,8 +50,8 @@ Examples:
   ralio-relay quarantine admit --all
 
 Each is checked again with the secrets of now; what holds becomes an event (once: duplicates are told apart as always) \
-and goes to the sinks, and what does not hold stays. A running daemon checks with the secrets that it was started with: \
-after correcting one in the configuration, start it again first.
+and goes to the sinks, and what does not hold stays. A running daemon checks with the secrets that it has in use: \
+after correcting one in the configuration, have it read again first (SIGHUP).
 
 Exit code: 0 when any was admitted, 1 when none was.";
 

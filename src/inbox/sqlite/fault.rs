@@ -1,5 +1,7 @@
 //! Why something asked of the writer was not done: for what it is, or because the storage cannot.
 
+use std::path::Path;
+
 use rusqlite::ErrorCode;
 
 /// Told apart so that one asker's mistake does not cost the senders whose events are in the same transaction.
@@ -22,4 +24,19 @@ impl From<rusqlite::Error> for Fault {
             Some(_) => Self::Storage(error),
         }
     }
+}
+
+/// Why the inbox at this path cannot be written, and what to do about it, for people.
+pub(super) fn explain(what: &str, path: &Path, error: &rusqlite::Error) -> String {
+    let todo = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "free some space on its disk, and it goes on by itself",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program has locked the database: end it, and this goes on by itself"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            "make the file and its directory writable for the user of the daemon"
+        }
+        _ => "look after the disk that it is on (`dmesg`)",
+    };
+    format!("{what}: {}: {error}; {todo}", path.display())
 }

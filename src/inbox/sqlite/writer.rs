@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::append::{Append, Names, append};
 use super::checkpoint::Checkpoints;
 use super::errand::Errand;
-use super::fault::Fault;
+use super::fault::{Fault, explain};
 use super::index::{self, Index, Loaded};
 use super::lock::Lock;
 use super::quarantine::{Quarantine, Removed};
@@ -298,10 +298,10 @@ impl Writer {
     /// until the next start has checkpointed it.
     fn note_failure(&self, what: &str, error: &rusqlite::Error) -> Unavailable {
         if is_fatal(error) {
-            self.shared.fail(&format!("{what}: {error}"));
+            self.shared.fail(&explain(what, &self.path, error));
             Unavailable::Closed
         } else {
-            self.shared.set_trouble(Some(format!("{what}: {error}")));
+            self.shared.set_trouble(Some(explain(what, &self.path, error)));
             Unavailable::Storage(error.to_string())
         }
     }

@@ -82,6 +82,17 @@ fn compress_all(path: &Path, stop: &AtomicBool) -> io::Result<()> {
 
 /// The plain file goes when the compressed one is durable under its name and has been read back.
 fn compress(plain: &Path, stop: &AtomicBool) -> io::Result<()> {
+    let held = match fs::File::open(plain) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    // While a sink is exchanged there are two of us for a moment; the first one may have been told to stop half-way. Where
+    // a file system has no locks, that is no reason to leave the file as it is.
+    _ = held.lock();
+    go_on(stop)?;
+    if !plain.try_exists()? {
+        return Ok(());
+    }
     let target = compressed(plain);
     if !target.try_exists()? {
         let partial = partial(plain);

@@ -18,10 +18,10 @@ use super::rotated;
 /// How every line begins; tells our own torn line from somebody else's text.
 const LINE_START: &[u8] = b"{\"specversion\":";
 
-/// An open file of lines.
+/// A file of lines.
 pub(super) struct Log {
     config: Config,
-    /// `None` after a failure: opened again with the next batch.
+    /// `None` before the first batch, and after a failure: opened with the next one.
     current: Option<Current>,
     compressor: Option<Compressor>,
     /// A directory that takes no other name is one thing to know, however many batches find it so.
@@ -34,13 +34,12 @@ struct Current {
 }
 
 impl Log {
+    /// Makes sure that the file can be appended to, and that it is there. What it holds is not touched before the first
+    /// batch: until then it may be another one's, who is about to close it.
     pub(super) fn open(config: Config) -> io::Result<Self> {
-        let mut log = Self { config, current: None, compressor: None, refusals: Throttle::default() };
-        log.current()?;
-        if log.config.compress {
-            log.compressor = Some(Compressor::start(log.config.path.clone())?);
-        }
-        Ok(log)
+        check(&config.path)?;
+        let compressor = config.compress.then(|| Compressor::start(config.path.clone())).transpose()?;
+        Ok(Self { config, current: None, compressor, refusals: Throttle::default() })
     }
 
     /// The file that the path names now, and its length. Somebody may have renamed or removed the one that is open:

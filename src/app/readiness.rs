@@ -1,0 +1,118 @@
+//! Whether deliveries are taken at the moment, and why not.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::consumers::Lags;
+use crate::admin::Status;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::inbox::Inbox;
+use crate::ingest::{Gate, ServerTls};
+use crate::metrics::Metrics;
+
+/// What a commit needs besides the body: its place in pages and in the write-ahead log, the event, the index.
+const BESIDES_THE_BODY: u64 = 256 << 10;
+
+/// What readiness is made of.
+pub(super) struct Readiness {
+    pub(super) gate: watch::Receiver<Gate>,
+    /// What the start is waiting for.
+    waiting_for: Mutex<String>,
+    pub(super) inbox: Mutex<Option<Arc<dyn Inbox>>>,
+    pub(super) lags: Lags,
+    tls: Option<ServerTls>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Of the inbox.
+    directory: PathBuf,
+    /// Space for one event of the largest size that is taken.
+    least_free: u64,
+}
+
+/// Puts another value in its place.
+pub(super) fn set<T>(place: &Mutex<T>, value: T) {
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+fn get<T: Clone>(place: &Mutex<T>) -> T {
+    place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+impl Readiness {
+    /// Of a daemon that has not begun to open the inbox.
+    pub(super) fn new(
+        settings: &Settings,
+        gate: watch::Receiver<Gate>,
+        tls: Option<ServerTls>,
+        metrics: &Arc<Metrics>,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let parent = settings.inbox.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let readiness = Self {
+            gate,
+            waiting_for: Mutex::default(),
+            inbox: Mutex::new(None),
+            lags: Lags::default(),
+            tls,
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(clock),
+            directory: parent.unwrap_or(Path::new(".")).to_owned(),
+            least_free: settings.ingest.max_body as u64 + BESIDES_THE_BODY,
+        };
+        readiness.opening(&settings.inbox.path);
+        readiness
+    }
+
+    /// While the gate says that it is starting: what for.
+    pub(super) fn waiting_for(&self, what: impl Into<String>) {
+        set(&self.waiting_for, what.into());
+    }
+
+    /// It has the lock.
+    pub(super) fn opening(&self, inbox: &Path) {
+        self.waiting_for(format!("opening the inbox {}, which may have to write its log back first", inbox.display()));
+    }
+
+    /// Looked at whenever somebody asks: while nothing comes in, nothing is written that could fail.
+    fn full_disk(&self) -> Option<String> {
+        // What cannot be asked is no reason: the next commit tells.
+        let disk = rustix::fs::statvfs(&self.directory).ok()?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        (free < self.least_free).then(|| {
+            let (directory, needed) = (self.directory.display(), self.least_free >> 10);
+            format!(
+                "the disk of {directory} is full: {} KiB are free, and the largest event needs {needed} KiB; free some \
+                 space, and it goes on by itself",
+                free >> 10
+            )
+        })
+    }
+}
+
+impl Status for Readiness {
+    fn reasons_not_ready(&self) -> Vec<String> {
+        let gate = match *self.gate.borrow() {
+            Gate::Starting => Some(format!("starting: {}", get(&self.waiting_for))),
+            Gate::Open => None,
+            Gate::Stopping => Some("stopping".to_owned()),
+        };
+        let inbox = get(&self.inbox);
+        let trouble = inbox.as_ref().and_then(|inbox| inbox.trouble());
+        let disk = inbox.and_then(|_| self.full_disk());
+        gate.into_iter().chain(trouble).chain(disk).collect()
+    }
+
+    fn refresh_metrics(&self) {
+        if let Some(inbox) = get(&self.inbox) {
+            let head = *inbox.head().borrow();
+            get(&self.lags).values().for_each(|lag| lag.refresh(head));
+        }
+        if let Some(tls) = &self.tls {
+            let left = tls.not_after().duration_since(self.clock.now());
+            self.metrics.tls_cert_expiry_seconds.set(left.as_secs());
+        }
+    }
+}
