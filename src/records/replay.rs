@@ -1,23 +1,28 @@
-//! Replays in JSON output and for people; the names and the order of the fields are fixed.
+//! Replays.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::cli::output::utc;
-use crate::inbox::{EventFilter, Job, Selection, Task};
+use super::utc;
+use crate::inbox::{Job, Selection, Task};
 use crate::model::SinkName;
 
 /// A job that is a replay.
 #[derive(Clone, Copy)]
-pub(super) struct Replay<'a> {
-    pub(super) job: &'a Job,
-    pub(super) sink: &'a SinkName,
-    pub(super) selection: &'a Selection,
-    pub(super) rate: Option<f64>,
+pub struct Replay<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// To which sink.
+    pub sink: &'a SinkName,
+    /// Which events.
+    pub selection: &'a Selection,
+    /// Events per second at most.
+    pub rate: Option<f64>,
 }
 
 impl<'a> Replay<'a> {
     /// `None` for every other kind of job.
-    pub(super) fn of(job: &'a Job) -> Option<Self> {
+    pub fn of(job: &'a Job) -> Option<Self> {
         match &job.task {
             Task::Replay { sink, selection, rate } => Some(Self { job, sink, selection, rate: *rate }),
             Task::Pause { .. }
@@ -34,8 +39,9 @@ impl<'a> Replay<'a> {
 }
 
 /// One line of `replay list`.
-#[derive(Serialize)]
-pub(super) struct Line<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReplayLine)]
+pub struct Line<'a> {
     id: i64,
     sink: &'a str,
     state: &'static str,
@@ -67,30 +73,33 @@ impl<'a> From<Replay<'a>> for Line<'a> {
     }
 }
 
-/// The filters in words, not yet clean for a terminal.
-pub(super) fn filters(filter: &EventFilter) -> String {
-    let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
-    let mut parts = Vec::new();
-    let mut part = |name: &str, value: Option<String>| parts.extend(value.map(|value| format!("{name} {value}")));
-    part("type", (!types.is_empty()).then(|| types.join(" or ")));
-    let categories: Vec<&str> = categories.iter().map(|category| category.as_str()).collect();
-    part("category", (!categories.is_empty()).then(|| categories.join(" or ")));
-    part("source", source.clone());
-    part("since", since.map(utc));
-    part("until", until.map(utc));
-    part("key", key.clone());
-    part("id", id.clone());
-    part("state", state.clone());
-    part("with the text", search.clone());
-    if parts.is_empty() { "all".to_owned() } else { parts.join(", ") }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::cli::errand::tests::replay;
-    use crate::inbox::{JobState, LetterFilter};
-    use crate::model::Category;
+    use crate::inbox::{EventFilter, JobState, LetterFilter};
+    use crate::model::{JobId, Seq};
+
+    pub(crate) fn replay(state: JobState) -> Job {
+        let filter = EventFilter { types: vec!["payin.*".to_owned()], ..EventFilter::default() };
+        let (first, last) = (Seq::new(3).unwrap(), Seq::new(900).unwrap());
+        Job {
+            id: JobId::new(7),
+            task: Task::Replay {
+                sink: SinkName::new("bus").unwrap(),
+                selection: Selection { filter, first, last },
+                rate: Some(5.0),
+            },
+            who: "ann@host".to_owned(),
+            reason: "the ledger was restored".to_owned(),
+            created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
+            ended_at: None,
+            state,
+            done: 118,
+            failed: 2,
+            total: Some(5000),
+            message: String::new(),
+        }
+    }
 
     #[test]
     fn the_fields_of_a_list_are_the_documented_ones_in_order() {
@@ -100,18 +109,5 @@ mod tests {
         assert_eq!(line, expected);
         let retry = Job { task: Task::Retry { letters: LetterFilter::default() }, ..job };
         assert!(Replay::of(&retry).is_none());
-    }
-
-    #[test]
-    fn filters_are_told_in_words() {
-        assert_eq!(filters(&EventFilter::default()), "all");
-        let filter = EventFilter {
-            types: vec!["payin.*".to_owned(), "payout.*".to_owned()],
-            categories: vec![Category::Payin],
-            since: Some("2026-01-31T10:00:00Z".parse().unwrap()),
-            ..EventFilter::default()
-        };
-        let text = "type payin.* or payout.*, category payin, since 2026-01-31T10:00:00.000000Z";
-        assert_eq!(filters(&filter), text);
     }
 }
