@@ -122,6 +122,7 @@ pub(crate) mod tests {
             paused_since: None,
             standing: Standing::default(),
             created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
+            oldest_waiting: None,
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut out = Output::stdout();
     let mut shown = letter_table();
     let (mut count, mut more) = (0, false);
-    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), &mut |letter| {
+    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), None, &mut |letter| {
         if count == limit {
             more = true;
             return ControlFlow::Break(());

@@ -178,7 +178,7 @@ fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilt
     let reader = super::events::open_inbox(&inbox)?;
     let count = || {
         let mut count = 0;
-        reader.each_dead_letter(&letters, &mut |_| {
+        reader.each_dead_letter(&letters, None, &mut |_| {
             count += 1;
             ControlFlow::Continue(())
         })?;

@@ -117,7 +117,7 @@ fn decide(
     let mut reader = crate::cli::events::open_inbox(&inbox)?;
     let count = || {
         let mut count = 0;
-        reader.each_quarantined(&mut |request| {
+        reader.each_quarantined(None, &mut |request| {
             count += u64::from(is_meant(&requests, &request));
             ControlFlow::Continue(())
         })?;

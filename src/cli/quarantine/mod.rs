@@ -100,7 +100,7 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut shown = table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
     keep_whole(&mut shown, 6);
     let (mut count, mut more) = (0, false);
-    reader.each_quarantined(&mut |refused| {
+    reader.each_quarantined(None, &mut |refused| {
         if args.source.as_ref().is_some_and(|source| *source != refused.source) {
             return ControlFlow::Continue(());
         }

@@ -96,7 +96,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let mut out = Output::stdout();
     let mut shown = replay_table();
     let (mut count, mut more, mut open) = (0, false, None);
-    reader.each_job(&mut |job| {
+    reader.each_job(None, &mut |job| {
         let Some(replay) = Replay::of(&job) else { return ControlFlow::Continue(()) };
         if count == limit {
             more = true;

@@ -23,7 +23,9 @@ impl Reader {
                  (SELECT coalesce(max(seq), 0) FROM events),
                  (SELECT count(*) FROM parked WHERE sink_id = s.id),
                  (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL),
-                 former_name
+                 former_name,
+                 (SELECT min(received_at) FROM events
+                  WHERE seq IN (s.cursor + 1, (SELECT min(seq) FROM parked WHERE sink_id = s.id)))
              FROM sinks s WHERE job_id IS NULL ORDER BY name",
         )?;
         let record = |row: &Row<'_>| {
@@ -40,18 +42,21 @@ impl Reader {
                 paused_since: row.get::<_, Option<i64>>(4)?.map(from_micros),
                 standing: consumer::standing(row, 5)?,
                 created_at: from_micros(row.get(8)?),
+                oldest_waiting: row.get::<_, Option<i64>>(13)?.map(from_micros),
             })
         };
         Ok(rows.query_map([], record)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Walks over the dead letters that no person has decided about, newest first; those of replays are left out.
+    /// Walks over the dead letters that no person has decided about, newest first, all of them or those with smaller
+    /// numbers than `below`; those of replays are left out.
     pub fn each_dead_letter(
         &self,
         filter: &LetterFilter,
+        below: Option<i64>,
         visit: &mut dyn FnMut(DeadLetterRecord) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut below = i64::MAX;
+        let mut below = below.unwrap_or(i64::MAX);
         loop {
             let page = letters::page(&self.connection, filter, (0, below), Order::Newest, PAGE)?;
             let is_last = page.len() < PAGE;
