@@ -162,7 +162,7 @@ fn shown(lines: &[Line<'_>]) -> comfy_table::Table {
     }
     let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     for line in lines {
-        let since = line.since.as_deref().and_then(|since| since.parse().ok()).map(utc_seconds);
+        let since = line.since.map(|since| utc_seconds(since.0));
         shown.add_row(row([
             line.name,
             line.state,

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Body, utc, write_utc};
+use super::{Body, Time, write_utc};
 use crate::inbox::{AttemptRecord, EventDetail, EventSummary, PairState};
 use crate::model::view::View;
 use crate::model::{JobId, SinkName};
@@ -22,8 +22,8 @@ pub struct Summary<'a> {
     source: &'a str,
     key: &'a str,
     /// The provider's time, where it gave one.
-    time: Option<String>,
-    received_at: String,
+    time: Option<Time>,
+    received_at: Time,
     /// Bytes of the body.
     size: u64,
     /// Arrived after a final state of the same entity.
@@ -44,8 +44,8 @@ impl<'a> From<&'a EventSummary> for Summary<'a> {
             category: event.category.as_str(),
             source: event.source.as_str(),
             key: event.key.as_str(),
-            time: event.time.map(utc),
-            received_at: utc(event.received_at),
+            time: event.time.map(Time),
+            received_at: Time(event.received_at),
             size: event.size,
             stale: event.stale,
             conflict: event.conflict,
@@ -116,7 +116,7 @@ pub struct Attempt<'a> {
     sink: &'a str,
     replay: Option<i64>,
     n: u32,
-    at: String,
+    at: Time,
     #[schema(value_type = u64)]
     latency_ms: u128,
     outcome: &'static str,
@@ -130,12 +130,12 @@ pub struct Pair<'a> {
     sink: &'a str,
     state: &'static str,
     /// When it came into this state; for a filtered one, since when the route that decided is in force.
-    at: Option<String>,
+    at: Option<Time>,
     reason: Option<&'a str>,
     receipt: Option<&'a str>,
     route: Option<&'a str>,
     attempts: Option<u32>,
-    next_attempt: Option<String>,
+    next_attempt: Option<Time>,
     dead_letter: Option<i64>,
     who: Option<&'a str>,
 }
@@ -147,15 +147,15 @@ impl<'a> Pair<'a> {
         match pair {
             PairState::BeforeStart | PairState::Waiting => base,
             PairState::Parked { attempts, next_attempt } => {
-                Self { attempts: Some(*attempts), next_attempt: Some(utc(*next_attempt)), ..base }
+                Self { attempts: Some(*attempts), next_attempt: Some(Time(*next_attempt)), ..base }
             }
-            PairState::Delivered { at, receipt } => Self { at: Some(utc(*at)), receipt: Some(receipt), ..base },
-            PairState::Filtered { route, since } => Self { at: Some(utc(*since)), route: Some(route), ..base },
+            PairState::Delivered { at, receipt } => Self { at: Some(Time(*at)), receipt: Some(receipt), ..base },
+            PairState::Filtered { route, since } => Self { at: Some(Time(*since)), route: Some(route), ..base },
             PairState::DeadLetter { id, reason, at } => {
-                Self { at: Some(utc(*at)), reason: Some(reason), dead_letter: Some(*id), ..base }
+                Self { at: Some(Time(*at)), reason: Some(reason), dead_letter: Some(*id), ..base }
             }
             PairState::Discarded { reason, who, at } => {
-                Self { at: Some(utc(*at)), reason: Some(reason), who: who.as_deref(), ..base }
+                Self { at: Some(Time(*at)), reason: Some(reason), who: who.as_deref(), ..base }
             }
         }
     }
@@ -199,7 +199,7 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
             sink: attempt.sink.as_str(),
             replay: attempt.replay.map(JobId::get),
             n: attempt.n,
-            at: utc(attempt.at),
+            at: Time(attempt.at),
             latency_ms: attempt.latency.as_millis(),
             outcome: attempt.outcome.as_str(),
             note: &attempt.note,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::event::{Attempt, Pair};
-use super::{Body, utc};
+use super::{Body, Time};
 use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, PairState};
 use crate::model::JobId;
 
@@ -19,7 +19,7 @@ pub struct Letter<'a> {
     r#type: &'a str,
     attempts: u32,
     last_error: &'a str,
-    died_at: String,
+    died_at: Time,
 }
 
 impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
@@ -32,7 +32,7 @@ impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
             r#type: letter.event_type.as_str(),
             attempts: letter.attempts,
             last_error: &letter.reason,
-            died_at: utc(letter.at),
+            died_at: Time(letter.at),
         }
     }
 }

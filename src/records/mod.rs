@@ -3,6 +3,7 @@
 
 mod body;
 pub mod event;
+pub mod job;
 pub mod letter;
 pub mod quarantine;
 pub mod replay;
@@ -12,8 +13,32 @@ use std::io;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 pub use body::Body;
+
+/// A moment as JSON has it, see [`utc`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.6}", self.0))
+    }
+}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        let text = ObjectBuilder::new().schema_type(Type::String).format(Some(format));
+        text.description(Some("RFC 3339, in UTC, with microseconds")).into()
+    }
+}
+
+impl ToSchema for Time {}
 
 /// RFC 3339 in UTC with microseconds: what JSON output holds.
 pub fn utc(at: Timestamp) -> String {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Body, utc};
+use super::{Body, Time};
 use crate::inbox::Quarantined;
 
 /// One line of `quarantine list`.
@@ -12,7 +12,7 @@ use crate::inbox::Quarantined;
 pub struct Entry<'a> {
     id: i64,
     source: &'a str,
-    received_at: String,
+    received_at: Time,
     size: u64,
     reason: &'static str,
     body_sha256: String,
@@ -23,7 +23,7 @@ impl<'a> From<&'a Quarantined> for Entry<'a> {
         Self {
             id: refused.id,
             source: &refused.source,
-            received_at: utc(refused.received_at),
+            received_at: Time(refused.received_at),
             size: refused.size,
             reason: refused.reason.label(),
             body_sha256: refused.body_sha256.to_string(),

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::utc;
-use crate::inbox::{Job, Selection, Task};
-use crate::model::SinkName;
+use super::Time;
+use crate::inbox::{EventFilter, Job, Selection, Task};
+use crate::model::{Category, SinkName};
 
 /// A job that is a replay.
 #[derive(Clone, Copy)]
@@ -50,8 +50,8 @@ pub struct Line<'a> {
     total: Option<u64>,
     who: &'a str,
     reason: &'a str,
-    created_at: String,
-    ended_at: Option<String>,
+    created_at: Time,
+    ended_at: Option<Time>,
     message: &'a str,
 }
 
@@ -66,17 +66,75 @@ impl<'a> From<Replay<'a>> for Line<'a> {
             total: job.total,
             who: &job.who,
             reason: &job.reason,
-            created_at: utc(job.created_at),
-            ended_at: job.ended_at.map(utc),
+            created_at: Time(job.created_at),
+            ended_at: job.ended_at.map(Time),
             message: &job.message,
         }
     }
 }
 
+/// A replay with what it is about.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replay)]
+pub struct Full<'a> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    /// Events per second at most; null for as fast as the sink takes them.
+    rate: Option<f64>,
+    selection: Part<'a>,
+}
+
+impl<'a> From<Replay<'a>> for Full<'a> {
+    fn from(replay: Replay<'a>) -> Self {
+        let EventFilter { types, categories, source, since, until, key, id, state, search } = &replay.selection.filter;
+        let filter = Filter {
+            types,
+            categories,
+            source: source.as_deref(),
+            since: since.map(Time),
+            until: until.map(Time),
+            key: key.as_deref(),
+            id: id.as_deref(),
+            state: state.as_deref(),
+            search: search.as_deref(),
+        };
+        let Selection { first, last, .. } = replay.selection;
+        let selection = Part { first: first.get(), last: last.get(), filter };
+        Self { line: replay.into(), rate: replay.rate, selection }
+    }
+}
+
+/// A part of the log.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Selection)]
+struct Part<'a> {
+    /// From this event on.
+    first: i64,
+    /// Up to this one.
+    last: i64,
+    filter: Filter<'a>,
+}
+
+/// Which events of it; null where it does not narrow.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SelectionFilter)]
+struct Filter<'a> {
+    types: &'a [String],
+    #[schema(inline)]
+    categories: &'a [Category],
+    source: Option<&'a str>,
+    since: Option<Time>,
+    until: Option<Time>,
+    key: Option<&'a str>,
+    id: Option<&'a str>,
+    state: Option<&'a str>,
+    search: Option<&'a str>,
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::inbox::{EventFilter, JobState, LetterFilter};
+    use crate::inbox::{JobState, LetterFilter};
     use crate::model::{JobId, Seq};
 
     pub(crate) fn replay(state: JobState) -> Job {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::utc;
+use super::Time;
 use crate::inbox::SinkRecord;
 use crate::model::SinkName;
 
@@ -37,13 +37,13 @@ pub struct Line<'a> {
     /// `running`, `paused`, `open` (its breaker), `new` or `removed`.
     pub state: &'static str,
     /// Since when it is in this state; for one that runs, since it was registered.
-    pub since: Option<String>,
+    pub since: Option<Time>,
     /// Events delivered so far, first deliveries only.
     pub delivered: u64,
     /// Since when a person has paused it.
-    pub paused_since: Option<String>,
+    pub paused_since: Option<Time>,
     /// Since when its breaker is open.
-    pub breaker_open_since: Option<String>,
+    pub breaker_open_since: Option<Time>,
 }
 
 impl<'a> Line<'a> {
@@ -57,10 +57,10 @@ impl<'a> Line<'a> {
             parked: record.parked,
             dead_letters: record.dead_letters,
             state: if is_removed { "removed" } else { record.state() },
-            since: Some(utc(record.paused_since.or(breaker).unwrap_or(record.created_at))),
+            since: Some(Time(record.paused_since.or(breaker).unwrap_or(record.created_at))),
             delivered: record.delivered,
-            paused_since: record.paused_since.map(utc),
-            breaker_open_since: breaker.map(utc),
+            paused_since: record.paused_since.map(Time),
+            breaker_open_since: breaker.map(Time),
         }
     }
 
@@ -150,7 +150,7 @@ pub(crate) mod tests {
         let all = [state("a", "removed"), state("b", "paused"), state("c", "open"), state("d", "new")];
         assert_eq!(states(Some(&configured)), all);
         assert_eq!(states(None), [state("a", "running"), state("b", "paused"), state("c", "open")]);
-        assert_eq!(lines(&records, None)[1].since.as_deref(), Some("2026-02-01T10:00:00.000000Z"));
+        assert_eq!(serde_json::to_value(lines(&records, None)[1].since).unwrap(), "2026-02-01T10:00:00.000000Z");
     }
 
     /// Until the configuration has followed, both names are one sink's; unless a new one has the former name.
