@@ -16,6 +16,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use consumers::{Consumers, Wanted};
 pub use errand::{Ask, Errand, carry_out};
@@ -134,9 +135,9 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let (reached, sinks_reached) = watch::channel(0);
     let sinks = SinkSwitch { wanted, reached: sinks_reached };
     let (tls, reloader) = reload.prepare(&settings, sinks, &clock, gate_seen.clone())?;
-    let readiness = Arc::new(Readiness::new(&settings, gate_seen, tls.clone(), &metrics, &clock));
+    let readiness = Arc::new(Readiness::new(&settings, gate_seen, sinks_wanted.clone(), tls.clone(), &metrics, &clock));
 
-    let mut admin = match start_admin(&settings, &metrics, &readiness) {
+    let mut admin = match start_admin(&settings, &readiness, &stop.soft) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
             tracing::warn!("the admin listener's address is taken too, so this process cannot say that it waits");
             None
@@ -153,7 +154,7 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let Started { inbox, public, consumers, executor } = started?;
     let sinks = consumers.destinations();
     if admin.is_none() {
-        admin = take_over_admin(&settings, &metrics, &readiness).await?;
+        admin = take_over_admin(&settings, &readiness, &stop.soft).await?;
     }
     tasks.spawn(consumers.run(stop.soft.clone()));
     tasks.spawn(executor.run(stop.soft.clone()));
@@ -243,14 +244,18 @@ async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks:
 
 fn start_admin(
     settings: &Settings,
-    metrics: &Arc<Metrics>,
     readiness: &Arc<Readiness>,
+    stop: &CancellationToken,
 ) -> Result<Option<Listener>, AppError> {
     let Some(config) = &settings.admin else { return Ok(None) };
-    let status: Arc<dyn Status> = readiness.clone();
-    let listener = bind("the admin listener", config.listen, |listener| {
-        admin::start(listener, config, Arc::clone(metrics), status)
-    })?;
+    let deps = admin::Deps {
+        metrics: Arc::clone(&readiness.metrics),
+        status: Arc::clone(readiness) as Arc<dyn Status>,
+        clock: Arc::clone(&readiness.clock),
+        inbox: settings.inbox.clone(),
+        stop: stop.clone(),
+    };
+    let listener = bind("the admin listener", config.listen, |listener| admin::start(listener, config, deps))?;
     tracing::info!(listener = "admin", addr = %listener.addr(), "listening");
     Ok(Some(listener))
 }
@@ -258,12 +263,12 @@ fn start_admin(
 /// Whoever had the inbox lets go of its admin listener last.
 async fn take_over_admin(
     settings: &Settings,
-    metrics: &Arc<Metrics>,
     readiness: &Arc<Readiness>,
+    stop: &CancellationToken,
 ) -> Result<Option<Listener>, AppError> {
     let deadline = Instant::now() + TAKE_OVER;
     loop {
-        match start_admin(settings, metrics, readiness) {
+        match start_admin(settings, readiness, stop) {
             Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(LOCK_POLL).await,
             started => return started,
         }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::consumers::Lags;
-use crate::admin::Status;
+use super::consumers::{Lags, Wanted};
+use crate::admin::{SinkFacts, SourceFacts, Status};
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Settings, SinkSettings};
 use crate::inbox::Inbox;
-use crate::ingest::{Gate, ServerTls};
+use crate::ingest::{self, Gate, OnBadSignature, ServerTls};
 use crate::metrics::Metrics;
 
 /// What a commit needs besides the body: its place in pages and in the write-ahead log, the event, the index.
@@ -23,6 +24,9 @@ pub(super) struct Readiness {
     waiting_for: Mutex<String>,
     pub(super) inbox: Mutex<Option<Arc<dyn Inbox>>>,
     pub(super) lags: Lags,
+    sinks: watch::Receiver<Wanted>,
+    sources: Vec<ingest::Source>,
+    started: Timestamp,
     tls: Option<ServerTls>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
@@ -46,6 +50,7 @@ impl Readiness {
     pub(super) fn new(
         settings: &Settings,
         gate: watch::Receiver<Gate>,
+        sinks: watch::Receiver<Wanted>,
         tls: Option<ServerTls>,
         metrics: &Arc<Metrics>,
         clock: &Arc<dyn Clock>,
@@ -56,6 +61,9 @@ impl Readiness {
             waiting_for: Mutex::default(),
             inbox: Mutex::new(None),
             lags: Lags::default(),
+            sinks,
+            sources: settings.ingest.sources.clone(),
+            started: clock.now(),
             tls,
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
@@ -114,5 +122,30 @@ impl Status for Readiness {
             let left = tls.not_after().duration_since(self.clock.now());
             self.metrics.tls_cert_expiry_seconds.set(left.as_secs());
         }
+    }
+    fn inbox(&self) -> Option<Arc<dyn Inbox>> {
+        get(&self.inbox)
+    }
+
+    fn certificate(&self) -> Option<Timestamp> {
+        self.tls.as_ref().map(ServerTls::not_after)
+    }
+
+    fn sources(&self) -> Vec<SourceFacts> {
+        let facts = |source: &ingest::Source| SourceFacts {
+            name: source.name.clone(),
+            path: source.path.clone(),
+            on_bad_signature: match source.on_bad_signature {
+                OnBadSignature::Reject => "reject",
+                OnBadSignature::Retry => "retry",
+            },
+            in_use_since: source.keys.since().into_iter().map(|since| since.unwrap_or(self.started)).collect(),
+        };
+        self.sources.iter().map(facts).collect()
+    }
+
+    fn sinks(&self) -> Vec<SinkFacts> {
+        let facts = |sink: &SinkSettings| SinkFacts { consumer: sink.consumer.clone(), kind: sink.sink.kind() };
+        self.sinks.borrow().sinks.iter().map(|(sink, _)| facts(sink)).collect()
     }
 }

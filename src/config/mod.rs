@@ -31,7 +31,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
-pub(crate) use parse::{duration, instant, nearest};
+pub(crate) use parse::{duration, nearest};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 use section::{Report, Section};

@@ -135,6 +135,8 @@ pub struct Stretch<'a> {
     pub done: u64,
     /// Of how many.
     pub total: u64,
+    /// Everything up to here, in the direction of the walk, has been looked at.
+    pub upto: Seq,
 }
 
 /// Events of a stretch of the log that are alike, counted.

@@ -227,7 +227,8 @@ impl Reloader {
             self.parts.iter().filter_map(Part::of_sink).map(|(name, look)| (name.clone(), look.clone())).collect();
         self.reload.tree = fresh.tree;
         self.watch_parts(seen, fresh.sinks.clone());
-        self.parts.iter().for_each(Part::use_secrets);
+        let now = self.clock.now();
+        self.parts.iter().for_each(|part| part.use_secrets(now));
         self.sinks.ask_for(fresh.sinks, &held);
         // Before, nobody carries it out: it is what the start begins with.
         let is_open = *self.gate.borrow() == Gate::Open;

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::Filters;
-use super::record::{Letter, letter_row, letter_table};
+use super::rows::{letter_row, letter_table};
 use crate::cli::output::{Output, print_table};
 use crate::cli::{ConfigArgs, Exit, Format};
+use crate::records::letter::Letter;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -83,7 +83,7 @@ pub(crate) struct PurgeArgs {
     yes: bool,
 
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
     reason: Option<String>,
 }
 
@@ -138,8 +138,8 @@ fn is_meant(filter: &QuarantineFilter, request: &Quarantined) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::refused;
     use super::*;
+    use crate::records::quarantine::tests::refused;
 
     #[test]
     fn every_part_of_a_filter_narrows() {

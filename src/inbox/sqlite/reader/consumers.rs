@@ -56,20 +56,26 @@ impl Reader {
         below: Option<i64>,
         visit: &mut dyn FnMut(DeadLetterRecord) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut below = below.unwrap_or(i64::MAX);
+        let mut below = below;
         loop {
-            let page = letters::page(&self.connection, filter, (0, below), Order::Newest, PAGE)?;
-            let is_last = page.len() < PAGE;
-            for letter in page {
-                below = letter.record.id;
-                if letter.matches && visit(letter.record).is_break() {
-                    return Ok(());
-                }
-            }
-            if is_last {
+            let (letters, next) = self.dead_letters_below(filter, below)?;
+            if letters.into_iter().try_for_each(&mut *visit).is_break() || next.is_none() {
                 return Ok(());
             }
+            below = next;
         }
+    }
+
+    /// One short stretch of the same: those of it that match, newest first, and the number below which it goes on;
+    /// `None` at the end.
+    pub fn dead_letters_below(
+        &self,
+        filter: &LetterFilter,
+        below: Option<i64>,
+    ) -> Result<(Vec<DeadLetterRecord>, Option<i64>), ReadError> {
+        let page = letters::page(&self.connection, filter, (0, below.unwrap_or(i64::MAX)), Order::Newest, PAGE)?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|last| last.record.id);
+        Ok((page.into_iter().filter(|letter| letter.matches).map(|letter| letter.record).collect(), next))
     }
 
     /// One dead letter, decided about or not.
