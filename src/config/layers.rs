@@ -65,8 +65,8 @@ pub(super) fn discover(given: &[PathBuf], env: &Env, places: &[&Path]) -> Result
             places.join(", ")
         ),
         hint:
-            "to try it out: `ralio-relay serve --dev`. To write a configuration: start from config/minimal.toml, then \
-               `ralio-relay check --config relay.toml` and `ralio-relay serve --config relay.toml`"
+            "to try it out: `ralio-relay serve --dev`. To write a configuration: `ralio-relay init`, which says how to go on; \
+               one that is elsewhere: --config FILE"
                 .to_owned(),
     })
 }

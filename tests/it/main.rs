@@ -19,6 +19,7 @@ mod exec;
 mod faults;
 mod hostile;
 mod http_sink;
+mod init;
 mod monitoring;
 mod observe;
 mod operate;

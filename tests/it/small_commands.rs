@@ -88,7 +88,7 @@ async fn the_version_names_the_commit() {
 async fn without_a_configuration_serve_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let said = run_in(directory.path(), &["serve"], b"").await.code(2).stderr;
-    for words in ["there is no configuration", "serve --dev", "serve --config relay.toml"] {
+    for words in ["there is no configuration", "serve --dev", "ralio-relay init"] {
         assert!(said.contains(words), "{words}:\n{said}");
     }
 }
