@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use rustix::fs::Access;
 use serde::Serialize;
 
-use super::output::{Output, clean_lines, utc_seconds};
+use super::output::{Output, clean_lines};
+use super::view::{View, ViewArgs};
 use super::{Exit, Format};
 use crate::config::{Env, Problems, Settings, SinkSettings, read};
 use crate::inbox::sqlite::Reader;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Also open the inbox, load the certificate and connect to each sink; delivers nothing
     #[arg(long)]
     probe: bool,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -68,8 +72,8 @@ impl Finding {
         }
     }
 
-    fn text(&self) -> String {
-        let mut text = format!("{:<8}", self.level.to_uppercase());
+    fn text(&self, view: &View) -> String {
+        let mut text = String::new();
         for part in [self.origin.as_deref().unwrap_or_default(), &self.key].into_iter().filter(|part| !part.is_empty())
         {
             text.push_str(&format!("{part}: "));
@@ -78,16 +82,17 @@ impl Finding {
         if !self.hint.is_empty() {
             text.push_str(&format!("\n        -> {}", self.hint));
         }
-        clean_lines(&text)
+        let level = self.level.to_uppercase();
+        format!("{}{}", view.painted(&format!("{level:<8}"), &level), clean_lines(&text))
     }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let reading = read(&args.config.config, &Env::of_process());
-    let mut out = Output::stdout();
+    let (mut out, view) = (Output::stdout(), args.view.view());
     let mut print = |finding: &Finding| match args.format {
         Format::Json => out.json(finding),
-        Format::Table => out.line(finding.text()),
+        Format::Table => out.line(finding.text(&view)),
     };
     let exit = match reading.settings {
         Err(Problems(problems)) => {
@@ -106,7 +111,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             let (sources, sinks) =
                 (count(settings.ingest.sources.len(), "source"), count(settings.sinks.len(), "sink"));
             let _ = print(&Finding::of("ok", "", format!("configuration is good: {sources}, {sinks}"), ""));
-            let findings = if args.probe { probe(&settings)? } else { Vec::new() };
+            let findings = if args.probe { probe(&settings, &view)? } else { Vec::new() };
             let _ = findings.iter().try_for_each(print);
             if findings.iter().any(|finding| finding.level == "fail") { Exit::Finding } else { Exit::Success }
         }
@@ -115,11 +120,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn probe(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+fn probe(settings: &Settings, view: &View) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![probe_inbox(&settings.inbox)];
     if let Some(tls) = &settings.ingest.tls {
         let hint = "renew the certificate, and give the daemon the chain and the key that belong together";
-        findings.push(Finding::probed("server.tls", probe_tls(tls), hint));
+        findings.push(Finding::probed("server.tls", probe_tls(tls, view), hint));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
@@ -158,9 +163,9 @@ fn writable_place(path: &Path) -> Result<String, String> {
     }
 }
 
-fn probe_tls(files: &ingest::Tls) -> Result<String, String> {
+fn probe_tls(files: &ingest::Tls, view: &View) -> Result<String, String> {
     let tls = ingest::load_tls(files).map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-    let (cert, end) = (files.cert.display(), utc_seconds(tls.not_after()));
+    let (cert, end) = (files.cert.display(), view.seconds(tls.not_after()));
     if tls.not_after() <= Timestamp::now() {
         return Err(format!("{cert} expired at {end}"));
     }
@@ -215,11 +220,14 @@ mod tests {
     fn a_finding_reads_as_place_key_message_and_remedy() {
         let finding =
             Finding { origin: Some("relay.toml:3".to_owned()), ..Finding::of("problem", "a.b", "is odd", "mend it") };
-        assert_eq!(finding.text(), "PROBLEM relay.toml:3: a.b: is odd\n        -> mend it");
+        assert_eq!(finding.text(&View::plain()), "PROBLEM relay.toml:3: a.b: is odd\n        -> mend it");
         assert_eq!(
-            Finding::probed("sink x", Err("down".to_owned()), "start it").text(),
+            Finding::probed("sink x", Err("down".to_owned()), "start it").text(&View::plain()),
             "FAIL    sink x: down\n        -> start it"
         );
-        assert_eq!(Finding::probed("sink x", Ok("fine".to_owned()), "start it").text(), "OK      sink x: fine");
+        assert_eq!(
+            Finding::probed("sink x", Ok("fine".to_owned()), "start it").text(&View::plain()),
+            "OK      sink x: fine"
+        );
     }
 }

@@ -23,6 +23,7 @@ mod serve;
 mod sign;
 mod simulate;
 mod sinks;
+mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,11 +6,13 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use comfy_table::{ColumnConstraint, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
+
+use super::view::View;
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
 /// ends as soon as nobody reads it.
@@ -124,23 +126,6 @@ pub(crate) fn write_utc(at: Timestamp, line: &mut Vec<u8>) -> io::Result<()> {
     PRINTER.print_timestamp(&at, line).map_err(io::Error::other)
 }
 
-/// RFC 3339 in UTC with seconds, for people.
-pub(crate) fn utc_seconds(at: Timestamp) -> String {
-    format!("{at:.0}")
-}
-
-/// A plain table that fits the terminal; where there is none, each row is one line.
-pub(crate) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    let mut names = Row::from(header.to_vec());
-    names.max_height(1);
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(names);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
 /// Never breaks what is in the first `count` columns: the others make room, on a narrow terminal.
 pub(crate) fn keep_whole(table: &mut Table, count: usize) {
     table.column_iter_mut().take(count).for_each(|column| _ = column.set_constraint(ColumnConstraint::ContentWidth));
@@ -155,19 +140,18 @@ pub(crate) fn hide(table: &mut Table, places: &[usize]) {
     }
 }
 
-/// Cells of one row, cleaned.
-pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    cells.into_iter().map(|cell| clean(cell).into_owned()).collect()
-}
-
 /// The table as lines without trailing spaces.
 pub(crate) fn print_table<W: Write>(out: &mut Output<W>, table: &Table) -> ControlFlow<()> {
     table.lines().try_for_each(|line| out.line(line.trim_end()))
 }
 
 /// The headers that are kept of a request.
-pub(crate) fn print_headers<W: Write>(out: &mut Output<W>, headers: &[(String, String)]) -> ControlFlow<()> {
-    out.line("\nHeaders")?;
+pub(crate) fn print_headers<W: Write>(
+    out: &mut Output<W>,
+    view: &View,
+    headers: &[(String, String)],
+) -> ControlFlow<()> {
+    out.line(view.title("Headers"))?;
     if headers.is_empty() {
         return out.line("none of those that are kept");
     }

@@ -1,6 +1,5 @@
 //! `serve`
 
-use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
+use super::view::wants_colours;
 use super::{ConfigArgs, Exit, dev};
 use crate::app::{self, Reload};
 use crate::config::{self, Env, Log, LogFormat, Reading};
@@ -85,25 +85,11 @@ fn init_logging(log: &Log) -> anyhow::Result<()> {
     match log.format {
         LogFormat::Json => logs.json().flatten_event(true).init(),
         LogFormat::Text => {
-            let colours = wants_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+            let var = |name: &str| std::env::var_os(name);
+            let is_terminal = std::io::stderr().is_terminal();
+            let colours = wants_colours(is_terminal, var("NO_COLOR").as_deref(), var("CLICOLOR_FORCE").as_deref());
             logs.with_ansi(colours).init();
         }
     }
     Ok(())
-}
-
-/// Colours are for terminals, unless their owner does not want any (no-color.org).
-fn wants_colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
-    is_terminal && no_color.is_none_or(OsStr::is_empty)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn colours_are_for_terminals_whose_owner_wants_them() {
-        assert!(wants_colours(true, None) && wants_colours(true, Some(OsStr::new(""))));
-        assert!(!wants_colours(true, Some(OsStr::new("1"))) && !wants_colours(false, None));
-    }
 }

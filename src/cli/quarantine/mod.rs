@@ -11,7 +11,8 @@ use comfy_table::Row;
 use serde::Serialize;
 
 use super::body::{BodyJson, pretty};
-use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc, utc_seconds};
+use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, utc};
+use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format};
 use crate::inbox::Quarantined;
 
@@ -50,6 +51,9 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -72,6 +76,9 @@ pub(crate) struct ShowArgs {
     /// Its number in the list
     #[arg(value_name = "ID")]
     id: i64,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// How to print
     #[arg(long, value_enum, default_value_t, conflicts_with = "raw")]
@@ -131,8 +138,8 @@ struct FullEntry<'a> {
 fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut reader = super::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
-    let mut out = Output::stdout();
-    let mut shown = table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
+    let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut shown = view.table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
     keep_whole(&mut shown, 6);
     let (mut count, mut more) = (0, false);
     reader.each_quarantined(&mut |refused| {
@@ -147,7 +154,7 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
         match args.format {
             Format::Json => out.json(&Entry::from(&refused)),
             Format::Table => {
-                shown.add_row(entry_row(&refused));
+                shown.add_row(entry_row(&view, &refused));
                 ControlFlow::Continue(())
             }
         }
@@ -167,16 +174,17 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
 }
 
 /// One line, cut where the terminal ends.
-fn entry_row(refused: &Quarantined) -> Row {
-    let mut row = Row::from(row([
+fn entry_row(view: &View, refused: &Quarantined) -> Row {
+    let cells = [
         &refused.id.to_string(),
-        &utc_seconds(refused.received_at),
+        &view.seconds(refused.received_at),
         &refused.source,
         &refused.peer,
         refused.reason.label(),
         &refused.size.to_string(),
         &refused.body_sha256.to_string(),
-    ]));
+    ];
+    let mut row = view.row(cells, None);
     row.max_height(1);
     row
 }
@@ -200,26 +208,26 @@ fn show(args: ShowArgs) -> anyhow::Result<Exit> {
             headers: &refused.headers,
             body: BodyJson::new(refused.body.as_deref()),
         }),
-        (false, Format::Table) => print(&mut out, &refused),
+        (false, Format::Table) => print(&mut out, &args.view.view(), &refused),
     };
     out.finish()?;
     Ok(Exit::Success)
 }
 
-fn print<W: Write>(out: &mut Output<W>, refused: &Quarantined) -> ControlFlow<()> {
+fn print<W: Write>(out: &mut Output<W>, view: &View, refused: &Quarantined) -> ControlFlow<()> {
     let attributes = [
         ("id", refused.id.to_string()),
         ("source", refused.source.clone()),
         ("peer", refused.peer.clone()),
-        ("received", utc(refused.received_at)),
+        ("received", view.exactly(refused.received_at)),
         ("reason", refused.reason.label().to_owned()),
         ("size", format!("{} bytes", refused.size)),
         ("sha256", refused.body_sha256.to_string()),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
     refused.signatures.iter().try_for_each(|value| out.line(format!("{:<10} {}", "signature", clean(value))))?;
-    print_headers(out, &refused.headers)?;
-    out.line("\nBody (not verified: anybody may have written it)")?;
+    print_headers(out, view, &refused.headers)?;
+    out.line(view.title("Body (not verified: anybody may have written it)"))?;
     match &refused.body {
         Some(body) => out.line(clean_lines(&pretty(body))),
         None => out.line("(not kept)"),
@@ -261,7 +269,7 @@ pub(super) mod tests {
     #[test]
     fn what_a_stranger_sent_cannot_steer_the_terminal() {
         let mut bytes = Vec::new();
-        assert!(print(&mut Output::new(&mut bytes), &refused()).is_continue());
+        assert!(print(&mut Output::new(&mut bytes), &View::plain(), &refused()).is_continue());
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("mismatch") && text.contains("192.0.2.1"));
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");

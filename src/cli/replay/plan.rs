@@ -9,6 +9,7 @@ use indicatif::HumanDuration;
 
 use super::record::filters;
 use crate::cli::output::{Output, clean};
+use crate::cli::view::View;
 use crate::inbox::{Selection, StoredEvent, Tally};
 use crate::model::{Seq, SinkName};
 use crate::route::Verdict;
@@ -101,12 +102,12 @@ pub(super) struct Plan<'a> {
 
 impl Plan<'_> {
     /// For people.
-    pub(super) fn print<W: Write>(&self, out: &mut Output<W>) -> ControlFlow<()> {
+    pub(super) fn print<W: Write>(&self, out: &mut Output<W>, view: &View) -> ControlFlow<()> {
         let Counts { matched, wanted, filtered, pruned, conflicts, ref unsure } = *self.counts;
         let Selection { ref filter, first, last } = *self.selection;
         let mut line = |name: &str, text: String| out.line(format!("{name:<10} {}", clean(&text)));
         line("sink", format!("{} ({})", self.sink, self.kind))?;
-        line("events", filters(filter))?;
+        line("events", filters(view, filter))?;
         line("from, to", format!("{first} to {last} ({})", self.end.why))?;
         line("match", matched.to_string())?;
         line("deliver", wanted.to_string())?;
@@ -229,7 +230,7 @@ mod tests {
             reason: "a test\u{1b}[2J",
         };
         let mut bytes = Vec::new();
-        assert!(plan.print(&mut Output::new(&mut bytes)).is_continue());
+        assert!(plan.print(&mut Output::new(&mut bytes), &View::plain()).is_continue());
         let text = String::from_utf8(bytes).unwrap();
         for part in [
             "sink       bus (amqp)\n",
