@@ -190,7 +190,7 @@ fn read(file: &Path) -> Result<String, Vec<Problem>> {
             ..general(origin, "is not UTF-8 text".to_owned())
         }]),
         Err(error) => Err(vec![Problem {
-            hint: "pass the configuration with --config, or run `ralio-relay serve --dev` to try it out".to_owned(),
+            hint: "name another file with --config, or make one: `ralio-relay init`; to try it out: `ralio-relay serve --dev`".to_owned(),
             ..general(origin, format!("cannot be read: {error}"))
         }]),
     }

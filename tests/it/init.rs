@@ -278,7 +278,7 @@ async fn at_a_terminal_it_asks() {
     let mut terminal = Terminal::new(directory.path(), &format!("{BINARY} init --dir made"));
     terminal.types("Which of Ralio's environments", &format!("{DOWN}\r")).await;
     terminal.types("Under which name", "not a host\r").await;
-    terminal.types("is not the name of a host", &format!("{}relay.example.com\r", "\u{8}".repeat(10))).await;
+    terminal.types("is not the name of a host", &format!("{}relay.example.com\r", "\u{7f}".repeat(10))).await;
     terminal.types("Where does HTTPS come from?", &format!("{DOWN}\r")).await;
     terminal.types("Address to listen on:", "\r").await;
     terminal.types("Path of the webhook:", "\r").await;

@@ -75,7 +75,7 @@ pub(super) fn write(plan: &Plan) -> Result<Made, Refused> {
             )));
         }
         // A certificate and its key belong together.
-        let partner = ["tls.crt", "tls.key"].contains(&name).then_some(*pair.get_or_insert(is_there));
+        let partner = ["tls.crt", "tls.key"].contains(&name).then(|| *pair.get_or_insert(is_there));
         if partner.is_some_and(|partner| partner != is_there) {
             return Err(Refused::Failed(anyhow::anyhow!(
                 "of tls.crt and tls.key in {} only one is there: move it away, or give --cert and --key",
