@@ -226,8 +226,10 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
 fn shown(view: &View, lines: &[Line<'_>]) -> comfy_table::Table {
     let mut shown = view.table(&["NAME", "STATE", "CURSOR", "LAG", "PARKED", "DEAD", "DELIVERED", "SINCE", "TYPE"]);
     keep_whole(&mut shown, 8);
-    if shown.width().is_some_and(|width| width < 100) {
-        hide(&mut shown, &[6]);
+    match shown.width() {
+        Some(..90) => hide(&mut shown, &[6, 8]),
+        Some(90..100) => hide(&mut shown, &[6]),
+        Some(100..) | None => {}
     }
     let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     for line in lines {

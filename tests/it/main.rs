@@ -29,4 +29,5 @@ mod receive;
 mod reload;
 mod sink_contract;
 mod small_commands;
+mod terminal;
 mod upgrade;

@@ -3,7 +3,7 @@
 use comfy_table::{Row, Table};
 use serde::Serialize;
 
-use crate::cli::output::{keep_whole, utc};
+use crate::cli::output::{hide, keep_whole, utc};
 use crate::cli::view::View;
 use crate::inbox::DeadLetterRecord;
 
@@ -39,6 +39,10 @@ impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
 pub(crate) fn letter_table(view: &View) -> Table {
     let mut letters = view.table(&["ID", "DIED", "SINK", "SEQ", "TYPE", "ATTEMPTS", "REASON", "EVENT"]);
     keep_whole(&mut letters, 6);
+    if letters.width().is_some_and(|width| width < 100) {
+        // Why matters more than how often, and which event is told by its number.
+        hide(&mut letters, &[5, 7]);
+    }
     letters
 }
 

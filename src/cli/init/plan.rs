@@ -265,45 +265,8 @@ fn sink(kind: Option<SinkKind>, args: SinkArgs, data: &Path, inputs: &mut Inputs
             })
         }
         #[cfg(feature = "amqp")]
-        SinkKind::Amqp => {
-            let url = url(&args, inputs, asks, &["amqp", "amqps"], "amqps://user:password@host:5671/vhost")?;
-            let named = |text: &str| Ok(text.trim().to_owned());
-            let exchange = match args.exchange {
-                Some(exchange) => exchange,
-                None if asks => {
-                    let help = "a topic exchange, which is declared; the routing key is the type of event";
-                    ask::text("Exchange:", help, Some("ralio.events"), named)?
-                }
-                None => "ralio.events".to_owned(),
-            };
-            let queue = match args.queue {
-                None if asks => {
-                    let help = "declared, and bound to everything; empty if consumers declare their own";
-                    Some(ask::text("Queue:", help, None, named)?).filter(|queue| !queue.is_empty())
-                }
-                queue => queue,
-            };
-            Sink::Amqp { url, exchange, queue }
-        }
-        SinkKind::Http => {
-            let url = url(&args, inputs, asks, &["http", "https"], "https://ledger.example.com/hooks/ralio")?;
-            let authorization = match args.authorization_file {
-                Some(file) => {
-                    let text = inputs.read(&file, "--authorization-file")?;
-                    Some(values::secret(&text).map_err(|why| unfit(format!("--authorization-file: {why}")))?)
-                }
-                None if asks => {
-                    let optional = |text: &str| if text.is_empty() { Ok(None) } else { values::secret(text).map(Some) };
-                    ask::hidden(
-                        "Authorization header:",
-                        "such as Bearer ...; empty for none; Ctrl-R shows it",
-                        optional,
-                    )?
-                }
-                None => None,
-            };
-            Sink::Http { url, authorization }
-        }
+        SinkKind::Amqp => amqp(args, inputs, asks)?,
+        SinkKind::Http => http(args, inputs, asks)?,
         SinkKind::Exec => Sink::Exec(match args.command {
             none if none.is_empty() && asks => {
                 let help = "the program and its arguments, between spaces; no shell";
@@ -313,6 +276,44 @@ fn sink(kind: Option<SinkKind>, args: SinkArgs, data: &Path, inputs: &mut Inputs
             command => command,
         }),
     })
+}
+
+#[cfg(feature = "amqp")]
+fn amqp(args: SinkArgs, inputs: &mut Inputs, asks: bool) -> anyhow::Result<Sink> {
+    let url = url(&args, inputs, asks, &["amqp", "amqps"], "amqps://user:password@host:5671/vhost")?;
+    let named = |text: &str| Ok(text.trim().to_owned());
+    let exchange = match args.exchange {
+        Some(exchange) => exchange,
+        None if asks => {
+            let help = "a topic exchange, which is declared; the routing key is the type of event";
+            ask::text("Exchange:", help, Some("ralio.events"), named)?
+        }
+        None => "ralio.events".to_owned(),
+    };
+    let queue = match args.queue {
+        None if asks => {
+            let help = "declared, and bound to everything; empty if consumers declare their own";
+            Some(ask::text("Queue:", help, None, named)?).filter(|queue| !queue.is_empty())
+        }
+        queue => queue,
+    };
+    Ok(Sink::Amqp { url, exchange, queue })
+}
+
+fn http(args: SinkArgs, inputs: &mut Inputs, asks: bool) -> anyhow::Result<Sink> {
+    let url = url(&args, inputs, asks, &["http", "https"], "https://ledger.example.com/hooks/ralio")?;
+    let authorization = match args.authorization_file {
+        Some(file) => {
+            let text = inputs.read(&file, "--authorization-file")?;
+            Some(values::secret(&text).map_err(|why| unfit(format!("--authorization-file: {why}")))?)
+        }
+        None if asks => {
+            let optional = |text: &str| if text.is_empty() { Ok(None) } else { values::secret(text).map(Some) };
+            ask::hidden("Authorization header:", "such as Bearer ...; empty for none; Ctrl-R shows it", optional)?
+        }
+        None => None,
+    };
+    Ok(Sink::Http { url, authorization })
 }
 
 fn command(text: &str) -> Result<Vec<String>, String> {
