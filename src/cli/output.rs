@@ -91,23 +91,33 @@ impl<W: Write> Output<W> {
 /// Text from outside without anything that could steer a terminal or hide what is there: control characters and the
 /// invisible ones that turn the direction of writing are shown by number.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !text.contains(steers) {
+    by_number(text, |c| c.is_control() || hides(c))
+}
+
+/// Text of our own making, line breaks and colours included, in which something from outside may hide: only what is
+/// invisible is shown by number.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    by_number(text, hides)
+}
+
+/// Characters that are not seen, and turn the direction of writing or break lines.
+fn hides(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+fn by_number(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&which) {
         return Cow::Borrowed(text);
     }
-    text.chars()
-        .fold(String::new(), |mut done, c| {
-            if steers(c) {
-                done.extend(c.escape_unicode())
-            } else {
-                done.push(c)
-            }
-            done
-        })
-        .into()
+    let shown = text.chars().fold(String::new(), |mut done, c| {
+        if which(c) {
+            done.extend(c.escape_unicode())
+        } else {
+            done.push(c)
+        }
+        done
+    });
+    shown.into()
 }
 
 /// [`clean`], line by line.

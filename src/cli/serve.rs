@@ -1,6 +1,6 @@
 //! `serve`
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
+use super::output::visible;
 use super::view::wants_colours;
 use super::{ConfigArgs, Exit, dev};
 use crate::app::{self, Reload};
@@ -88,8 +89,40 @@ fn init_logging(log: &Log) -> anyhow::Result<()> {
             let var = |name: &str| std::env::var_os(name);
             let is_terminal = std::io::stderr().is_terminal();
             let colours = wants_colours(is_terminal, var("NO_COLOR").as_deref(), var("CLICOLOR_FORCE").as_deref());
-            logs.with_ansi(colours).init();
+            logs.with_ansi(colours).with_writer(|| Visible(std::io::stderr())).init();
         }
     }
     Ok(())
+}
+
+/// Log lines for people: what somebody else has written into an id or a name must not hide in them. The library itself
+/// escapes control characters.
+struct Visible<W>(W);
+
+impl<W: Write> Write for Visible<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(line) {
+            Ok(text) => self.0.write_all(visible(text).as_bytes())?,
+            Err(_) => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_hides_in_a_line_for_people() {
+        let mut bytes = Vec::new();
+        let line = "\u{1b}[32mINFO\u{1b}[0m id=user\u{202e}gpj\u{2028}x é\n";
+        Visible(&mut bytes).write_all(line.as_bytes()).unwrap();
+        let shown = "\u{1b}[32mINFO\u{1b}[0m id=user\\u{202e}gpj\\u{2028}x é\n";
+        assert_eq!(String::from_utf8(bytes).unwrap(), shown);
+    }
 }
