@@ -1,18 +1,16 @@
 //! `check`
 
-use std::path::Path;
-use std::time::Duration;
+mod probe;
+mod remedy;
 
-use anyhow::Context as _;
-use jiff::Timestamp;
-use rustix::fs::Access;
 use serde::Serialize;
 
-use super::output::{Output, clean_lines, utc_seconds};
+use self::probe::probe;
+
+use super::output::{Output, clean_lines};
+use super::view::{View, ViewArgs};
 use super::{Exit, Format};
-use crate::config::{Env, Problems, Settings, SinkSettings, read};
-use crate::inbox::sqlite::Reader;
-use crate::{inbox, ingest, sink};
+use crate::config::{Env, Problems, read};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,9 +19,6 @@ Examples:
   ralio-relay check --config relay.toml --probe
 
 Exit code: 0 when all is good, 1 when a probe failed, 2 when the configuration is wrong.";
-
-/// A broker that does not answer within this is as good as down.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Validate the configuration: every problem at once, each with file, key and a suggestion
 #[derive(clap::Args)]
@@ -35,6 +30,9 @@ pub(crate) struct Args {
     /// Also open the inbox, load the certificate and connect to each sink; delivers nothing
     #[arg(long)]
     probe: bool,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -68,8 +66,8 @@ impl Finding {
         }
     }
 
-    fn text(&self) -> String {
-        let mut text = format!("{:<8}", self.level.to_uppercase());
+    fn text(&self, view: &View) -> String {
+        let mut text = String::new();
         for part in [self.origin.as_deref().unwrap_or_default(), &self.key].into_iter().filter(|part| !part.is_empty())
         {
             text.push_str(&format!("{part}: "));
@@ -78,16 +76,17 @@ impl Finding {
         if !self.hint.is_empty() {
             text.push_str(&format!("\n        -> {}", self.hint));
         }
-        clean_lines(&text)
+        let level = self.level.to_uppercase();
+        format!("{}{}", view.painted(&format!("{level:<8}"), &level), clean_lines(&text))
     }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let reading = read(&args.config.config, &Env::of_process());
-    let mut out = Output::stdout();
+    let (mut out, view) = (Output::stdout(), args.view.view());
     let mut print = |finding: &Finding| match args.format {
         Format::Json => out.json(finding),
-        Format::Table => out.line(finding.text()),
+        Format::Table => out.line(finding.text(&view)),
     };
     let exit = match reading.settings {
         Err(Problems(problems)) => {
@@ -106,7 +105,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             let (sources, sinks) =
                 (count(settings.ingest.sources.len(), "source"), count(settings.sinks.len(), "sink"));
             let _ = print(&Finding::of("ok", "", format!("configuration is good: {sources}, {sinks}"), ""));
-            let findings = if args.probe { probe(&settings)? } else { Vec::new() };
+            let findings = if args.probe { probe(&settings, &view)? } else { Vec::new() };
             let _ = findings.iter().try_for_each(print);
             if findings.iter().any(|finding| finding.level == "fail") { Exit::Finding } else { Exit::Success }
         }
@@ -115,111 +114,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn probe(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
-    let mut findings = vec![probe_inbox(&settings.inbox)];
-    if let Some(tls) = &settings.ingest.tls {
-        let hint = "renew the certificate, and give the daemon the chain and the key that belong together";
-        findings.push(Finding::probed("server.tls", probe_tls(tls), hint));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
-        for sink in &settings.sinks {
-            findings.push(probe_sink(sink).await);
-        }
-    });
-    Ok(findings)
-}
-
-fn probe_inbox(config: &inbox::Config) -> Finding {
-    let path = &config.path;
-    let hint = "the daemon's user must own the directory of inbox.url; the file itself is made by `serve`";
-    let result = if path.exists() {
-        Reader::open(config)
-            .and_then(|reader| reader.head())
-            .map(|head| format!("{} can be read; it holds {head} events", path.display()))
-            .map_err(|error| error.to_string())
-    } else {
-        writable_place(path)
-    };
-    Finding::probed("inbox", result, hint)
-}
-
-/// There is no inbox yet: `serve` makes the file and the directories on the way to it, so the nearest one that is
-/// there already has to let it.
-fn writable_place(path: &Path) -> Result<String, String> {
-    let nearest = path.ancestors().skip(1).map(|dir| if dir == Path::new("") { Path::new(".") } else { dir });
-    let nearest = nearest.into_iter().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    if !nearest.is_dir() {
-        return Err(format!("{} is not a directory", nearest.display()));
-    }
-    match rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) => Ok(format!("{} is not there yet, and can be made", path.display())),
-        Err(error) => Err(format!("{} cannot be made: {} is not writable: {error}", path.display(), nearest.display())),
-    }
-}
-
-fn probe_tls(files: &ingest::Tls) -> Result<String, String> {
-    let tls = ingest::load_tls(files).map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-    let (cert, end) = (files.cert.display(), utc_seconds(tls.not_after()));
-    if tls.not_after() <= Timestamp::now() {
-        return Err(format!("{cert} expired at {end}"));
-    }
-    Ok(format!("{cert} is valid until {end}"))
-}
-
-async fn probe_sink(settings: &SinkSettings) -> Finding {
-    let name = &settings.consumer.name;
-    let what = format!("sink {name}");
-    let attempt = async {
-        let sink = sink::build(&settings.sink, settings.format).await.map_err(|error| error.to_string())?;
-        let result = sink.probe().await;
-        sink.close().await;
-        result
-    };
-    let result = match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
-        Ok(result) => result.map(|()| "can be reached".to_owned()),
-        Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
-    };
-    Finding::probed(&what, result, remedy(&settings.sink))
-}
-
-fn remedy(sink: &sink::Config) -> &'static str {
-    match sink {
-        #[cfg(feature = "amqp")]
-        sink::Config::Amqp(_) => {
-            "is the broker up, are user, password and virtual host of the url right, and may the user declare?"
-        }
-        sink::Config::Http(_) => {
-            "is the endpoint up, can this machine reach its host and port, and do the certificates fit?"
-        }
-        sink::Config::Exec(_) => "the command's first word must be a program that the daemon's user may run",
-        sink::Config::File(_) => "the directory of the file must be there, and writable for the daemon's user",
-        sink::Config::Stdout => "standard output must be open",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_inbox_can_be_made_where_a_directory_lets_it() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(writable_place(&dir.path().join("a/b/inbox.db")).is_ok());
-        std::fs::write(dir.path().join("file"), "").unwrap();
-        assert!(writable_place(&dir.path().join("file/inbox.db")).unwrap_err().contains("not a directory"));
-        assert!(writable_place(Path::new("inbox.db")).is_ok());
-    }
-
-    #[test]
     fn a_finding_reads_as_place_key_message_and_remedy() {
         let finding =
             Finding { origin: Some("relay.toml:3".to_owned()), ..Finding::of("problem", "a.b", "is odd", "mend it") };
-        assert_eq!(finding.text(), "PROBLEM relay.toml:3: a.b: is odd\n        -> mend it");
+        assert_eq!(finding.text(&View::plain()), "PROBLEM relay.toml:3: a.b: is odd\n        -> mend it");
         assert_eq!(
-            Finding::probed("sink x", Err("down".to_owned()), "start it").text(),
+            Finding::probed("sink x", Err("down".to_owned()), "start it").text(&View::plain()),
             "FAIL    sink x: down\n        -> start it"
         );
-        assert_eq!(Finding::probed("sink x", Ok("fine".to_owned()), "start it").text(), "OK      sink x: fine");
+        assert_eq!(
+            Finding::probed("sink x", Ok("fine".to_owned()), "start it").text(&View::plain()),
+            "OK      sink x: fine"
+        );
     }
 }

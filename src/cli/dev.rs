@@ -46,16 +46,12 @@ format = "text"
 pub(super) fn prepare() -> anyhow::Result<Vec<PathBuf>> {
     let dir = Path::new(DIR);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make ./{DIR}"))?;
-    make(&dir.join("secret"), || Ok(random()))?;
-    make(&dir.join("admin-token"), || Ok(random()))?;
+    make(&dir.join("secret"), || Ok(format!("{}\n", random())))?;
+    make(&dir.join("admin-token"), || Ok(format!("{}\n", random())))?;
     make_certificate(dir)?;
     let config = dir.join("relay.toml");
     make(&config, || Ok(RELAY_TOML.to_owned()))?;
     Ok(vec![config])
-}
-
-fn random() -> String {
-    format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
 /// Says where everything is, and what to do next.
@@ -88,15 +84,25 @@ Send it every type of event, in both envelopes, with duplicates and forged ones,
     }
 }
 
+/// A secret that nobody can guess: 244 random bits, in hex.
+pub(super) fn random() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+/// A self-signed certificate for these names, and its key, as PEM.
+pub(super) fn certificate(names: Vec<String>) -> anyhow::Result<(String, String)> {
+    let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
+    Ok((made.cert.pem(), made.signing_key.serialize_pem()))
+}
+
 /// A certificate and its key belong together: both are made when either is missing.
 fn make_certificate(dir: &Path) -> anyhow::Result<()> {
     let (cert, key) = (dir.join("tls.crt"), dir.join("tls.key"));
     if cert.exists() && key.exists() {
         return Ok(());
     }
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
-    for (path, text) in [(cert, made.cert.pem()), (key, made.signing_key.serialize_pem())] {
+    let made = certificate(["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec())?;
+    for (path, text) in [(cert, made.0), (key, made.1)] {
         remove(&path)?;
         make(&path, || Ok(text.clone()))?;
     }

@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     match runtime.block_on(async { tokio::time::timeout(args.timeout, ask(address)).await }) {
         Err(_) => anyhow::bail!("{address} does not answer within {:?}", args.timeout),
         Ok(Err(error)) => Err(error.context(format!("nobody answers at {address}: is the daemon running?"))),
-        Ok(Ok((200, _))) => {
+        Ok(Ok((200, body))) if is_ready(&body) => {
             let mut out = Output::stdout();
             let _ = out.line("ready");
             out.finish()?;
@@ -92,6 +92,11 @@ async fn ask(address: SocketAddr) -> anyhow::Result<(u16, Vec<u8>)> {
     Ok((answer.status().as_u16(), body))
 }
 
+/// Somebody else may answer 200 to anything.
+fn is_ready(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["ready"] == true)
+}
+
 /// What the daemon says, or that it is somebody else who answers.
 fn reasons(status: u16, body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -115,6 +120,14 @@ mod tests {
             ("[::1]:1", "[::1]:1"),
         ] {
             assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn only_the_daemon_is_ready() {
+        assert!(is_ready(br#"{"ready":true}"#));
+        for other in ["", "OK", "{}", r#"{"ready":"true"}"#, r#"{"ready":false}"#] {
+            assert!(!is_ready(other.as_bytes()), "{other}");
         }
     }
 

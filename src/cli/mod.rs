@@ -13,6 +13,7 @@ mod errand;
 mod events;
 mod filter;
 mod health;
+mod init;
 mod man;
 mod output;
 mod prune;
@@ -22,6 +23,7 @@ mod serve;
 mod sign;
 mod simulate;
 mod sinks;
+mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +50,7 @@ pub(crate) enum Exit {
 #[command(name = "ralio-relay", version = VERSION, about, arg_required_else_help = true, max_term_width = 110)]
 #[command(after_help = "Examples:
   ralio-relay serve --dev
+  ralio-relay init
   ralio-relay check --config relay.toml --probe
   ralio-relay events list
   ralio-relay sinks list
@@ -63,6 +66,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RALIO_RELAY
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Init(Box<init::Args>),
     Check(check::Args),
     Simulate(simulate::Args),
     Sign(sign::Args),
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is installed once, here");
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Init(args) => init::run(*args),
         Command::Check(args) => check::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Sign(args) => sign::run(args),

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use comfy_table::{ColumnConstraint, Table};
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::Timestamp;
 use serde::Serialize;
+
+use super::view::View;
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
 /// ends as soon as nobody reads it.
@@ -88,45 +89,38 @@ impl<W: Write> Output<W> {
 /// Text from outside without anything that could steer a terminal or hide what is there: control characters and the
 /// invisible ones that turn the direction of writing are shown by number.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !text.contains(steers) {
+    by_number(text, |c| c.is_control() || hides(c))
+}
+
+/// Text of our own making, line breaks and colours included, in which something from outside may hide: only what is
+/// invisible is shown by number.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    by_number(text, hides)
+}
+
+/// Characters that are not seen, and turn the direction of writing or break lines.
+fn hides(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+fn by_number(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&which) {
         return Cow::Borrowed(text);
     }
-    text.chars()
-        .fold(String::new(), |mut done, c| {
-            if steers(c) {
-                done.extend(c.escape_unicode())
-            } else {
-                done.push(c)
-            }
-            done
-        })
-        .into()
+    let shown = text.chars().fold(String::new(), |mut done, c| {
+        if which(c) {
+            done.extend(c.escape_unicode())
+        } else {
+            done.push(c)
+        }
+        done
+    });
+    shown.into()
 }
 
 /// [`clean`], line by line.
 pub(crate) fn clean_lines(text: &str) -> String {
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
-}
-
-/// RFC 3339 in UTC with seconds, for people.
-pub(crate) fn utc_seconds(at: Timestamp) -> String {
-    format!("{at:.0}")
-}
-
-/// A plain table that fits the terminal; where there is none, each row is one line.
-pub(crate) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    let mut names = Row::from(header.to_vec());
-    names.max_height(1);
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(names);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
 }
 
 /// Never breaks what is in the first `count` columns: the others make room, on a narrow terminal.
@@ -143,19 +137,18 @@ pub(crate) fn hide(table: &mut Table, places: &[usize]) {
     }
 }
 
-/// Cells of one row, cleaned.
-pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    cells.into_iter().map(|cell| clean(cell).into_owned()).collect()
-}
-
 /// The table as lines without trailing spaces.
 pub(crate) fn print_table<W: Write>(out: &mut Output<W>, table: &Table) -> ControlFlow<()> {
     table.lines().try_for_each(|line| out.line(line.trim_end()))
 }
 
 /// The headers that are kept of a request.
-pub(crate) fn print_headers<W: Write>(out: &mut Output<W>, headers: &[(String, String)]) -> ControlFlow<()> {
-    out.line("\nHeaders")?;
+pub(crate) fn print_headers<W: Write>(
+    out: &mut Output<W>,
+    view: &View,
+    headers: &[(String, String)],
+) -> ControlFlow<()> {
+    out.line(view.title("Headers"))?;
     if headers.is_empty() {
         return out.line("none of those that are kept");
     }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::consent::counted;
 use super::errand::{self, new_job};
-use super::output::{Output, utc_seconds};
+use super::output::Output;
+use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit};
 use crate::app::Ask;
 use crate::config::Outline;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Say how much would go, and drop nothing
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    view: ViewArgs,
 }
 
 const UNSET: &str = "\
@@ -60,7 +64,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let (count, bytes) = found?;
     let mut out = Output::stdout();
-    let _ = out.line(said(count, bytes, before));
+    let _ = out.line(said(&args.view.view(), count, bytes, before));
     out.finish()?;
     Ok(Exit::Success)
 }
@@ -70,9 +74,9 @@ fn begin(now: Timestamp, retention: Duration) -> anyhow::Result<Timestamp> {
     now.checked_sub(retention).context("inbox.retention.bodies reaches back too far")
 }
 
-fn said(count: u64, bytes: u64, before: Timestamp) -> String {
+fn said(view: &View, count: u64, bytes: u64, before: Timestamp) -> String {
     let bodies = counted(count, "event");
-    format!("would drop the bodies of {bodies} ({}), received before {}", HumanBytes(bytes), utc_seconds(before))
+    format!("would drop the bodies of {bodies} ({}), received before {}", HumanBytes(bytes), view.seconds(before))
 }
 
 #[cfg(test)]
@@ -84,7 +88,7 @@ mod tests {
         let now = "2026-01-31T10:00:00Z".parse().unwrap();
         let before = begin(now, Duration::from_secs(86_400)).unwrap();
         assert_eq!(before.to_string(), "2026-01-30T10:00:00Z");
-        let text = said(1, 2048, before);
+        let text = said(&View::plain(), 1, 2048, before);
         assert_eq!(text, "would drop the bodies of 1 event (2.00 KiB), received before 2026-01-30T10:00:00Z");
         assert!(begin(now, Duration::MAX).is_err());
     }

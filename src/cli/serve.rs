@@ -1,7 +1,6 @@
 //! `serve`
 
-use std::ffi::OsStr;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,8 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
+use super::output::visible;
+use super::view::wants_colours;
 use super::{ConfigArgs, Exit, dev};
 use crate::app::{self, Reload, SetLevel};
 use crate::config::{self, Env, Log, LogFormat, Reading};
@@ -91,8 +92,10 @@ fn init_logging(log: &Log) -> anyhow::Result<SetLevel> {
             Box::new(move |level| _ = filter(level).map(|filter| handle.reload(filter)))
         }
         LogFormat::Text => {
-            let colours = wants_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
-            let logs = logs.with_ansi(colours).with_filter_reloading();
+            let var = |name: &str| std::env::var_os(name);
+            let is_terminal = std::io::stderr().is_terminal();
+            let colours = wants_colours(is_terminal, var("NO_COLOR").as_deref(), var("CLICOLOR_FORCE").as_deref());
+            let logs = logs.with_ansi(colours).with_writer(|| Visible(std::io::stderr())).with_filter_reloading();
             let handle = logs.reload_handle();
             logs.init();
             Box::new(move |level| _ = filter(level).map(|filter| handle.reload(filter)))
@@ -105,9 +108,22 @@ fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseErr
     EnvFilter::try_new(format!("{QUIET},{level}"))
 }
 
-/// Colours are for terminals, unless their owner does not want any (no-color.org).
-fn wants_colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
-    is_terminal && no_color.is_none_or(OsStr::is_empty)
+/// Log lines for people: what somebody else has written into an id or a name must not hide in them. The library itself
+/// escapes control characters.
+struct Visible<W>(W);
+
+impl<W: Write> Write for Visible<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(line) {
+            Ok(text) => self.0.write_all(visible(text).as_bytes())?,
+            Err(_) => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +131,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_whose_owner_wants_them() {
-        assert!(wants_colours(true, None) && wants_colours(true, Some(OsStr::new(""))));
-        assert!(!wants_colours(true, Some(OsStr::new("1"))) && !wants_colours(false, None));
+    fn nothing_hides_in_a_line_for_people() {
+        let mut bytes = Vec::new();
+        let line = "\u{1b}[32mINFO\u{1b}[0m id=user\u{202e}gpj\u{2028}x é\n";
+        Visible(&mut bytes).write_all(line.as_bytes()).unwrap();
+        let shown = "\u{1b}[32mINFO\u{1b}[0m id=user\\u{202e}gpj\\u{2028}x é\n";
+        assert_eq!(String::from_utf8(bytes).unwrap(), shown);
     }
 }

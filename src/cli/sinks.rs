@@ -3,7 +3,8 @@
 use clap::Subcommand;
 
 use super::errand::{self, new_job};
-use super::output::{Output, clean, hide, keep_whole, print_table, row, table, utc_seconds};
+use super::output::{Output, clean, hide, keep_whole, print_table};
+use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format};
 use crate::app::Ask;
 use crate::config::{load_inbox, load_outline, nearest};
@@ -40,6 +41,9 @@ Exit code: 0 when there is any, 1 when there is none.";
 pub(crate) struct ListArgs {
     #[command(flatten)]
     config: ConfigArgs,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -148,22 +152,24 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let mut out = Output::stdout();
     let _ = match args.format {
         Format::Json => lines.iter().try_for_each(|line| out.json(line)),
-        Format::Table => print_table(&mut out, &shown(&lines)),
+        Format::Table => print_table(&mut out, &shown(&args.view.view(), &lines)),
     };
     out.finish()?;
     Ok(Exit::Success)
 }
 
-fn shown(lines: &[Line<'_>]) -> comfy_table::Table {
-    let mut shown = table(&["NAME", "STATE", "CURSOR", "LAG", "PARKED", "DEAD", "DELIVERED", "SINCE", "TYPE"]);
+fn shown(view: &View, lines: &[Line<'_>]) -> comfy_table::Table {
+    let mut shown = view.table(&["NAME", "STATE", "CURSOR", "LAG", "PARKED", "DEAD", "DELIVERED", "SINCE", "TYPE"]);
     keep_whole(&mut shown, 8);
-    if shown.width().is_some_and(|width| width < 100) {
-        hide(&mut shown, &[6]);
+    match shown.width() {
+        Some(..90) => hide(&mut shown, &[6, 8]),
+        Some(90..100) => hide(&mut shown, &[6]),
+        Some(100..) | None => {}
     }
     let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     for line in lines {
-        let since = line.since.map(|since| utc_seconds(since.0));
-        shown.add_row(row([
+        let since = line.since.map(|since| view.seconds(since.0));
+        let cells = [
             line.name,
             line.state,
             &or_dash(line.cursor.map(|cursor| cursor.to_string())),
@@ -173,7 +179,8 @@ fn shown(lines: &[Line<'_>]) -> comfy_table::Table {
             &line.delivered.to_string(),
             &or_dash(since),
             line.r#type.unwrap_or("-"),
-        ]));
+        ];
+        shown.add_row(view.row(cells, Some(1)));
     }
     shown
 }
@@ -228,7 +235,7 @@ mod tests {
     fn a_table_has_a_line_for_each() {
         let names = ["bus", "new-one"].map(|name| SinkName::new(name).unwrap());
         let configured = names.each_ref().map(|name| Configured { name, kind: "amqp" });
-        let text = shown(&lines(&[record("bus")], Some(&configured))).to_string();
+        let text = shown(&View::plain(), &lines(&[record("bus")], Some(&configured))).to_string();
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("2026-01-31T10:00:00Z") && text.contains("new-one") && text.contains("DELIVERED"));
     }

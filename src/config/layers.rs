@@ -65,8 +65,8 @@ pub(super) fn discover(given: &[PathBuf], env: &Env, places: &[&Path]) -> Result
             places.join(", ")
         ),
         hint:
-            "to try it out: `ralio-relay serve --dev`. To write a configuration: start from config/minimal.toml, then \
-               `ralio-relay check --config relay.toml` and `ralio-relay serve --config relay.toml`"
+            "to try it out: `ralio-relay serve --dev`. To write a configuration: `ralio-relay init`, which says how to go on; \
+               one that is elsewhere: --config FILE"
                 .to_owned(),
     })
 }
@@ -190,7 +190,7 @@ fn read(file: &Path) -> Result<String, Vec<Problem>> {
             ..general(origin, "is not UTF-8 text".to_owned())
         }]),
         Err(error) => Err(vec![Problem {
-            hint: "pass the configuration with --config, or run `ralio-relay serve --dev` to try it out".to_owned(),
+            hint: "name another file with --config, or make one: `ralio-relay init`; to try it out: `ralio-relay serve --dev`".to_owned(),
             ..general(origin, format!("cannot be read: {error}"))
         }]),
     }

@@ -31,10 +31,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
-pub(crate) use parse::{duration, nearest};
+pub(crate) use parse::{address, duration, nearest, url};
 pub use problem::{Problem, Problems};
+pub(crate) use secret::STAND_IN;
 pub use secret::Secret;
 use section::{Report, Section};
+pub(crate) use server::url_path;
 
 use crate::model::SinkName;
 use crate::route::Route;

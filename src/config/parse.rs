@@ -67,7 +67,7 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
 }
 
 /// Address and port, such as `0.0.0.0:8443` or `[::]:8443`. Names are refused: what they resolve to can change.
-pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {
         let hint = match text.strip_prefix(':').unwrap_or(text) {
             port if port.parse::<u16>().is_ok() => {
@@ -108,7 +108,7 @@ pub(super) fn start(text: &str) -> Result<Start, Wrong> {
 }
 
 /// An absolute URL with one of the schemes and a host. The text is not quoted: URLs hold passwords.
-pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Result<Url, Wrong> {
+pub(crate) fn url(text: &str, schemes: &[&str], example: &str) -> Result<Url, Wrong> {
     let url = Url::parse(text)
         .map_err(|error| Wrong::new(format!("is not a URL: {error}"), format!("write it like {example:?}")))?;
     if !schemes.contains(&url.scheme()) {

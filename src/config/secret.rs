@@ -20,6 +20,9 @@ use super::section::{Report, Section, described, origin_of};
 const MAX_SECRET_BYTES: u64 = 64 << 10;
 const FORMS: &str = "write { file = \"/path\" } or { env = \"NAME\" }";
 
+/// How a secret begins that `init` has made up, to be replaced by the one that Ralio's portal shows.
+pub(crate) const STAND_IN: &str = "replace-me-";
+
 /// A secret, read.
 #[derive(Clone, Debug)]
 pub struct Secret {

@@ -7,7 +7,7 @@ use reqwest::header::HeaderName;
 use secrecy::ExposeSecret as _;
 
 use super::parse::{self, Wrong};
-use super::secret::Secret;
+use super::secret::{STAND_IN, Secret};
 use super::section::Section;
 use crate::ingest::{Config, OnBadSignature, Source, Tls};
 use crate::model::SourceName;
@@ -121,6 +121,9 @@ fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<Stri
             })
             .ok()
     });
+    if let (Some(secrets), Some(on_bad_signature)) = (&secrets, on_bad_signature) {
+        tell_of_stand_in(s, secrets, on_bad_signature);
+    }
     let source = Source {
         name: name?,
         path: path?,
@@ -131,9 +134,30 @@ fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<Stri
     Some((source, secrets?))
 }
 
+/// With nothing but what `init` wrote in place of Ralio's secret, every genuine delivery would be refused: for good, if
+/// the answer were a 4xx.
+fn tell_of_stand_in(s: &Section<'_>, secrets: &[Secret], on_bad_signature: OnBadSignature) {
+    let Some(secret) = secrets.iter().find(|secret| secret.text().expose_secret().starts_with(STAND_IN)) else {
+        return;
+    };
+    let place = secret.file().map_or_else(|| "the secret".to_owned(), |file| file.display().to_string());
+    let message = format!("{place} holds the stand-in that `init` wrote, and no secret of Ralio's");
+    let hint = "put the webhook secret that Ralio's portal shows into it";
+    let is_alone = secrets.iter().all(|secret| secret.text().expose_secret().starts_with(STAND_IN));
+    match on_bad_signature {
+        OnBadSignature::Reject if is_alone => {
+            s.wrong("secrets", message, format!("{hint}, or write on_bad_signature = \"retry\" until you have it"));
+        }
+        OnBadSignature::Reject | OnBadSignature::Retry => {
+            let meanwhile = if is_alone { "; until then every delivery is answered 503" } else { "" };
+            s.report.warn(format!("{}: {message}: {hint}{meanwhile}", s.path("secrets")));
+        }
+    }
+}
+
 /// A path without its trailing slash. Only what needs no escaping in a URL: what is registered in the portal, what is
 /// configured and what comes in are then the same bytes.
-fn url_path(text: &str) -> Result<String, Wrong> {
+pub(crate) fn url_path(text: &str) -> Result<String, Wrong> {
     let hint = "write a path such as \"/webhooks/ralio\"";
     let path = text.trim_end_matches('/');
     if !text.starts_with('/') {

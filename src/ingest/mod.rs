@@ -29,7 +29,7 @@ use crate::verify::Keys;
 
 pub use crate::listener::Listener;
 pub use serve::start;
-pub use tls::{ServerTls, TlsError, load_tls};
+pub use tls::{About, ServerTls, TlsError, describe, load_tls};
 
 /// Whether deliveries are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The certificate and key of the public listener.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,6 +10,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use x509_parser::extensions::GeneralName;
 
 use super::Tls;
 
@@ -143,6 +146,42 @@ pub fn load_tls(files: &Tls) -> Result<ServerTls, TlsError> {
     })?;
     let config = server_config(provider, certified).map_err(TlsError::Unsupported)?;
     Ok(ServerTls { pair: Arc::new(RwLock::new(Pair { config: Arc::new(config), not_after })) })
+}
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The beginning of its validity.
+    pub not_before: Timestamp,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+    /// The hosts that it is for: its subject alternative names.
+    pub names: Vec<String>,
+    /// Nobody but itself vouches for it.
+    pub is_self_signed: bool,
+}
+
+/// Reads what the first certificate of a file says, for people.
+pub fn describe(file: &Path) -> Result<About, TlsError> {
+    let chain = read_chain(file)?;
+    let not_after = check_chain(file, &chain)?;
+    let bad = || TlsError::BadCertificate { file: file.to_owned(), position: 1 };
+    let first = chain.first().ok_or_else(bad)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(first).map_err(|_| bad())?;
+    let not_before = Timestamp::from_second(certificate.validity().not_before.timestamp()).map_err(|_| bad())?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes),
+        _ => None,
+    });
+    let is_self_signed = chain.len() == 1 && certificate.subject() == certificate.issuer();
+    Ok(About { not_before, not_after, names: names.collect(), is_self_signed })
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|bytes| IpAddr::from(bytes).to_string());
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| IpAddr::from(bytes).to_string())).ok()
 }
 
 fn server_config(

@@ -41,8 +41,8 @@ impl Sink for Fake {
         Outcome::delivered("ok")
     }
 
-    async fn probe(&self) -> Result<(), String> {
-        Ok(())
+    async fn probe(&self) -> Result<Option<String>, String> {
+        Ok(None)
     }
 
     async fn close(&self) {}

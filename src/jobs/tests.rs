@@ -23,8 +23,8 @@ impl Sink for Breaking {
         Outcome::delivered("ok")
     }
 
-    async fn probe(&self) -> Result<(), String> {
-        Ok(())
+    async fn probe(&self) -> Result<Option<String>, String> {
+        Ok(None)
     }
 
     async fn close(&self) {}

@@ -29,8 +29,9 @@ pub trait Sink: Send + Sync {
     /// the idempotency key. The caller owns the timeout; dropping the future must be safe and means "unknown".
     async fn deliver(&self, event: &Outgoing) -> Outcome;
 
-    /// Whether the far side can be reached, for `check --probe`; delivers nothing. The caller owns the timeout.
-    async fn probe(&self) -> Result<(), String>;
+    /// Whether the far side can be reached, for `check --probe`; delivers nothing. What is odd about it, though it can be
+    /// reached, is told. The caller owns the timeout.
+    async fn probe(&self) -> Result<Option<String>, String>;
 
     /// Flushes and lets go of connections; called once, after the last `deliver`. The caller owns the timeout.
     async fn close(&self);

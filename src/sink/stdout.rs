@@ -38,9 +38,9 @@ impl Sink for Stdout {
         self.writer.deliver(event).await
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self) -> Result<Option<String>, String> {
         // Open since it was made; whether somebody reads shows only with a line.
-        Ok(())
+        Ok(None)
     }
 
     async fn close(&self) {
@@ -85,7 +85,7 @@ mod tests {
     #[tokio::test]
     async fn the_process_has_a_standard_output() {
         let sink = Stdout::new().unwrap();
-        assert_eq!(sink.probe().await, Ok(()));
+        assert_eq!(sink.probe().await, Ok(None));
         sink.close().await;
     }
 

@@ -98,7 +98,7 @@ async fn whom_to_trust_and_who_to_be() {
     let app = FakeHttp::over_tls(pki.server(&BOTH, Some(&pki)), [200]).await;
     let good = sink(&app, pki.mutual());
     assert_eq!(deliver(&good, &event(1, b"{}")).await, Outcome::delivered("HTTP 200"));
-    assert_eq!(good.probe().await, Ok(()));
+    assert_eq!(good.probe().await, Ok(None));
     assert_eq!(app.requests().len(), 2);
 
     // The machine's own CAs know nothing of the test's: `ca` is what made it good. A build machine may have none at all.

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use crate::harness::fake_http::FakeHttp;
 use crate::harness::{Output, TestRelay, run, run_in};
 
 /// `health`, asking at this address.
@@ -42,6 +43,16 @@ async fn health_says_why_there_is_no_answer() {
     assert!(health("off", "3s").await.code(2).stderr.contains("admin.listen"));
     assert!(health("127.0.0.1:0", "3s").await.code(2).stderr.contains("port 0"));
     assert!(health(&address, "3").await.code(2).stderr.contains("add a unit"));
+}
+
+/// Another server at the daemon's port may answer 200 to anything.
+#[tokio::test]
+async fn a_stranger_at_its_port_is_not_the_daemon() {
+    let stranger = FakeHttp::answering([200]).await;
+    let url = stranger.url();
+    let address = url.split('/').nth(2).unwrap();
+    let said = health(address, "3s").await.code(1).stderr;
+    assert!(said.contains("is it ralio-relay"), "{said}");
 }
 
 #[tokio::test]
@@ -88,7 +99,7 @@ async fn the_version_names_the_commit() {
 async fn without_a_configuration_serve_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let said = run_in(directory.path(), &["serve"], b"").await.code(2).stderr;
-    for words in ["there is no configuration", "serve --dev", "serve --config relay.toml"] {
+    for words in ["there is no configuration", "serve --dev", "ralio-relay init"] {
         assert!(said.contains(words), "{words}:\n{said}");
     }
 }

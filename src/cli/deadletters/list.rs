@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::Filters;
 use super::rows::{letter_row, letter_table};
 use crate::cli::output::{Output, print_table};
+use crate::cli::view::ViewArgs;
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::records::letter::Letter;
 
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -44,8 +48,8 @@ const PORTION: usize = 500;
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let reader = crate::cli::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
-    let mut out = Output::stdout();
-    let mut shown = letter_table();
+    let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut shown = letter_table(&view);
     let (mut count, mut more) = (0, false);
     reader.each_dead_letter(&args.filters.into_filter(Vec::new()), None, &mut |letter| {
         if count == limit {
@@ -56,11 +60,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         match args.format {
             Format::Json => out.json(&Letter::from(&letter)),
             Format::Table => {
-                shown.add_row(letter_row(&letter));
+                shown.add_row(letter_row(&view, &letter));
                 if shown.row_count() < PORTION {
                     return ControlFlow::Continue(());
                 }
-                print_table(&mut out, &std::mem::replace(&mut shown, letter_table()))
+                print_table(&mut out, &std::mem::replace(&mut shown, letter_table(&view)))
             }
         }
     })?;

@@ -9,10 +9,10 @@ use super::numbers;
 use crate::cli::body::pretty;
 use crate::cli::events::show::{print_attempts, state};
 use crate::cli::output::{Output, clean, clean_lines};
+use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::{DeadLetterRecord, EventDetail, PairState};
 use crate::records::letter::{Detail, attempts, now};
-use crate::records::utc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Its number in the list
     #[arg(value_name = "ID", value_parser = numbers())]
     id: i64,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// How to print
     #[arg(long, value_enum, default_value_t, conflicts_with = "raw")]
@@ -59,28 +62,33 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             None => bail!("the body of event {} is no longer kept", event.summary.seq),
         },
         (false, Format::Json) => out.json(&Detail::new(&letter, &event)),
-        (false, Format::Table) => print(&mut out, &letter, &event),
+        (false, Format::Table) => print(&mut out, &args.view.view(), &letter, &event),
     };
     out.finish()?;
     Ok(Exit::Success)
 }
 
-fn print<W: Write>(out: &mut Output<W>, letter: &DeadLetterRecord, event: &EventDetail) -> ControlFlow<()> {
+fn print<W: Write>(
+    out: &mut Output<W>,
+    view: &View,
+    letter: &DeadLetterRecord,
+    event: &EventDetail,
+) -> ControlFlow<()> {
     let standing = now(letter, event).map_or_else(
         || letter.replay.map_or_else(|| "-".to_owned(), |replay| format!("given up by replay {replay}")),
         |pair| {
             if matches!(pair, PairState::DeadLetter { id, .. } if *id == letter.id) {
                 return "waits for a decision".to_owned();
             }
-            let (at, note) = state(pair);
-            let at = at.map(|at| format!(" at {}", utc(at))).unwrap_or_default();
+            let (at, note) = state(view, pair);
+            let at = at.map(|at| format!(" at {}", view.exactly(at))).unwrap_or_default();
             format!("{}{at}: {note}", pair.as_str().replace('_', " "))
         },
     );
     let attributes = [
         ("id", letter.id.to_string()),
         ("sink", letter.sink.to_string()),
-        ("died", utc(letter.at)),
+        ("died", view.exactly(letter.at)),
         ("reason", letter.reason.clone()),
         ("attempts", letter.attempts.to_string()),
         ("now", standing),
@@ -89,12 +97,12 @@ fn print<W: Write>(out: &mut Output<W>, letter: &DeadLetterRecord, event: &Event
         ("type", letter.event_type.to_string()),
         ("key", event.summary.key.to_string()),
         ("source", event.summary.source.to_string()),
-        ("received", utc(event.summary.received_at)),
+        ("received", view.exactly(event.summary.received_at)),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
-    out.line("\nAttempts")?;
-    print_attempts(out, &attempts(letter, event).cloned().collect::<Vec<_>>())?;
-    out.line("\nBody")?;
+    out.line(view.title("Attempts"))?;
+    print_attempts(out, view, &attempts(letter, event).cloned().collect::<Vec<_>>())?;
+    out.line(view.title("Body"))?;
     match &event.body {
         Some(body) => out.line(clean_lines(&pretty(body))),
         None => out.line("(no longer kept)"),
@@ -113,7 +121,7 @@ mod tests {
     fn how_it_stands_now_is_shown_and_nothing_steers_the_terminal() {
         let event = detail(Some(b"{\"a\":\"\xc2\x9b\"}"));
         let mut bytes = Vec::new();
-        assert!(print(&mut Output::new(&mut bytes), &letter(), &event).is_continue());
+        assert!(print(&mut Output::new(&mut bytes), &View::plain(), &letter(), &event).is_continue());
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("now        waits for a decision\n"), "{text}");
         assert!(text.contains("Attempts\nnone\n") && text.contains("order-1"), "{text}");

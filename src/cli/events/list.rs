@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use comfy_table::{Row, Table};
 
 use crate::cli::filter::Filters;
-use crate::cli::output::{self, Output, Search, keep_whole, print_table, row, table, utc_seconds};
+use crate::cli::output::{self, Output, Search, keep_whole, print_table};
+use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     #[arg(long, visible_alias = "reverse")]
     oldest_first: bool,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -49,7 +53,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut reader = super::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let direction = if args.oldest_first { Direction::Forward } else { Direction::Backward };
-    let mut rows = Rows::new(Output::stdout(), args.format);
+    let mut rows = Rows::new(Output::stdout(), args.view.view(), args.format);
     let (mut left, mut more, mut search) = (limit, false, Search::new());
     reader.each_stretch(&args.filters.into_filter(), direction, None, &mut |stretch| {
         if stretch.events.is_empty() {
@@ -81,6 +85,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 /// Rows on their way out. A table is printed in portions, so that any number of rows takes the same memory.
 struct Rows<W: Write> {
     out: Output<W>,
+    view: View,
     format: Format,
     table: Table,
 }
@@ -88,15 +93,16 @@ struct Rows<W: Write> {
 const PORTION: usize = 500;
 
 impl<W: Write> Rows<W> {
-    fn new(out: Output<W>, format: Format) -> Self {
-        Self { out, format, table: event_table() }
+    fn new(out: Output<W>, view: View, format: Format) -> Self {
+        let table = event_table(&view);
+        Self { out, view, format, table }
     }
 
     fn push(&mut self, event: &EventSummary) -> ControlFlow<()> {
         match self.format {
             Format::Json => self.out.composed(|line| write_json(event, line)),
             Format::Table => {
-                self.table.add_row(event_row(event));
+                self.table.add_row(event_row(&self.view, event));
                 if self.table.row_count() < PORTION { ControlFlow::Continue(()) } else { self.print() }
             }
         }
@@ -106,7 +112,7 @@ impl<W: Write> Rows<W> {
         if self.table.is_empty() {
             return ControlFlow::Continue(());
         }
-        let portion = std::mem::replace(&mut self.table, event_table());
+        let portion = std::mem::replace(&mut self.table, event_table(&self.view));
         print_table(&mut self.out, &portion)
     }
 
@@ -123,8 +129,8 @@ impl<W: Write> Rows<W> {
 }
 
 /// A table of events; see [`event_row`].
-pub(super) fn event_table() -> Table {
-    let mut events = table(&["SEQ", "RECEIVED", "TYPE", "CATEGORY", "STATE", "KEY", "SOURCE", "ID", "NOTES"]);
+pub(super) fn event_table(view: &View) -> Table {
+    let mut events = view.table(&["SEQ", "RECEIVED", "TYPE", "CATEGORY", "STATE", "KEY", "SOURCE", "ID", "NOTES"]);
     keep_whole(&mut events, 5);
     let width = events.width();
     hide(&mut events, width);
@@ -142,10 +148,10 @@ fn hide(events: &mut Table, width: Option<u16>) {
 }
 
 /// A row of [`event_table`]: one line, cut where the terminal ends.
-pub(super) fn event_row(event: &EventSummary) -> Row {
-    let mut row = Row::from(row([
+pub(super) fn event_row(view: &View, event: &EventSummary) -> Row {
+    let cells = [
         &event.seq.to_string(),
-        &utc_seconds(event.received_at),
+        &view.seconds(event.received_at),
         event.event_type.as_str(),
         event.category.as_str(),
         event.state.as_deref().unwrap_or("-"),
@@ -153,7 +159,8 @@ pub(super) fn event_row(event: &EventSummary) -> Row {
         event.source.as_str(),
         event.id.as_str(),
         &notes(event),
-    ]));
+    ];
+    let mut row = view.row(cells, Some(4));
     row.max_height(1);
     row
 }
@@ -180,7 +187,7 @@ mod tests {
 
     fn printed(format: Format, count: i64) -> String {
         let mut bytes = Vec::new();
-        let mut rows = Rows::new(Output::new(&mut bytes), format);
+        let mut rows = Rows::new(Output::new(&mut bytes), View::plain(), format);
         (1..=count).for_each(|seq| assert!(rows.push(&summary(seq)).is_continue()));
         rows.finish().unwrap();
         String::from_utf8(bytes).unwrap()
@@ -189,10 +196,10 @@ mod tests {
     #[test]
     fn a_row_is_one_line_whatever_the_terminal() {
         for (width, key) in [(80, "order-1"), (100, "order-1"), (120, "order-1"), (30, "")] {
-            let mut events = event_table();
+            let mut events = event_table(&View::plain());
             events.set_width(width);
             hide(&mut events, Some(width));
-            events.add_row(event_row(&summary(1)));
+            events.add_row(event_row(&View::plain(), &summary(1)));
             let lines: Vec<String> = events.lines().collect();
             assert_eq!(lines.len(), 2, "a header and a row at {width}: {lines:#?}");
             assert!(lines[1].contains("payin.completed") && lines[1].contains(key), "{lines:#?}");

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 
 use crate::cli::body::pretty;
 use crate::cli::consent::counted;
-use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc_seconds};
+use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
+use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::{AttemptRecord, EventDetail, PairState};
 
 use super::list::{event_row, event_table, notes};
-use crate::records::event::{Detail, view};
-use crate::records::utc;
+use crate::records::event::{Detail, view as typed};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +39,9 @@ pub(crate) struct Args {
     #[arg(value_name = "ID")]
     id: String,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t, conflicts_with = "raw")]
     format: Format,
@@ -54,7 +57,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         eprintln!("there is no event {}", clean(&args.id));
         return Ok(Exit::Finding);
     }
-    let mut out = Output::stdout();
+    let (mut out, view) = (Output::stdout(), args.view.view());
     if args.raw {
         let _ = out.bytes(the_body(&events)?);
     } else {
@@ -64,7 +67,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
                 if place > 0 {
                     out.line("\n----\n")?;
                 }
-                print(&mut out, event)
+                print(&mut out, &view, event)
             }
         });
     }
@@ -85,30 +88,30 @@ fn the_body(events: &[EventDetail]) -> anyhow::Result<&[u8]> {
     }
 }
 
-fn print<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
-    print_attributes(out, event)?;
-    out.line("\nLifecycle")?;
-    let mut steps = event_table();
-    steps.add_rows(event.lifecycle.iter().map(event_row));
+fn print<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> ControlFlow<()> {
+    print_attributes(out, view, event)?;
+    out.line(view.title("Lifecycle"))?;
+    let mut steps = event_table(view);
+    steps.add_rows(event.lifecycle.iter().map(|step| event_row(view, step)));
     print_table(out, &steps)?;
-    out.line("\nAt each sink")?;
-    print_states(out, event)?;
-    out.line("\nAttempts")?;
-    print_attempts(out, &event.attempts)?;
-    if let Some(view) = view(event) {
-        let json = serde_json::to_vec(&view).expect("a view is plain data");
-        out.line("\nReads as")?;
+    out.line(view.title("At each sink"))?;
+    print_states(out, view, event)?;
+    out.line(view.title("Attempts"))?;
+    print_attempts(out, view, &event.attempts)?;
+    if let Some(read) = typed(event) {
+        let json = serde_json::to_vec(&read).expect("a view is plain data");
+        out.line(view.title("Reads as"))?;
         out.line(clean_lines(&pretty(&json)))?;
     }
-    print_headers(out, &event.headers)?;
-    out.line("\nBody")?;
+    print_headers(out, view, &event.headers)?;
+    out.line(view.title("Body"))?;
     match &event.body {
         Some(body) => out.line(clean_lines(&pretty(body))),
         None => out.line("(no longer kept; its SHA-256 is above)"),
     }
 }
 
-fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
+fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> ControlFlow<()> {
     let summary = &event.summary;
     let notes = notes(summary);
     let attributes = [
@@ -119,8 +122,8 @@ fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Contr
         ("state", summary.state.clone().unwrap_or_else(|| "-".to_owned())),
         ("key", summary.key.to_string()),
         ("source", summary.source.to_string()),
-        ("time", summary.time.map_or_else(|| "-".to_owned(), utc)),
-        ("received", utc(summary.received_at)),
+        ("time", summary.time.map_or_else(|| "-".to_owned(), |at| view.exactly(at))),
+        ("received", view.exactly(summary.received_at)),
         ("size", format!("{} bytes", summary.size)),
         ("sha256", summary.body_sha256.to_string()),
         ("signature", format!("{} (secret {})", event.signature, event.secret_slot)),
@@ -129,32 +132,32 @@ fn print_attributes<W: Write>(out: &mut Output<W>, event: &EventDetail) -> Contr
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))
 }
 
-fn print_states<W: Write>(out: &mut Output<W>, event: &EventDetail) -> ControlFlow<()> {
+fn print_states<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> ControlFlow<()> {
     if event.sinks.is_empty() {
         return out.line("none");
     }
-    let mut states = table(&["SINK", "STATE", "AT", "NOTE"]);
+    let mut states = view.table(&["SINK", "STATE", "AT", "NOTE"]);
     keep_whole(&mut states, 3);
     for (sink, pair) in &event.sinks {
-        let (at, note) = state(pair);
-        let at = at.map_or_else(|| "-".to_owned(), utc);
-        states.add_row(row([sink.as_str(), &pair.as_str().replace('_', " "), &at, &note]));
+        let (at, note) = state(view, pair);
+        let at = at.map_or_else(|| "-".to_owned(), |at| view.exactly(at));
+        states.add_row(view.row([sink.as_str(), &pair.as_str().replace('_', " "), &at, &note], Some(1)));
     }
     print_table(out, &states)
 }
 
 /// When an event came into a state, and what there is to say about it. Not yet clean for a terminal.
-pub(crate) fn state(pair: &PairState) -> (Option<Timestamp>, String) {
+pub(crate) fn state(view: &View, pair: &PairState) -> (Option<Timestamp>, String) {
     match pair {
         PairState::BeforeStart => (None, "it came in before the sink began".to_owned()),
         PairState::Waiting => (None, "the sink has not come to it yet".to_owned()),
         PairState::Parked { attempts: 0, .. } => (None, "waits behind an earlier event of its key".to_owned()),
         PairState::Parked { attempts, next_attempt } => {
             let attempts = counted((*attempts).into(), "attempt");
-            (None, format!("{attempts}; the next one at {}", utc_seconds(*next_attempt)))
+            (None, format!("{attempts}; the next one at {}", view.seconds(*next_attempt)))
         }
         PairState::Delivered { at, receipt } => (Some(*at), receipt.clone()),
-        PairState::Filtered { route, since } => (None, format!("route {route}, since {}", utc_seconds(*since))),
+        PairState::Filtered { route, since } => (None, format!("route {route}, since {}", view.seconds(*since))),
         PairState::DeadLetter { id, reason, at } => (Some(*at), format!("{reason} (dead letter {id})")),
         PairState::Discarded { reason, who, at } => {
             let by = who.as_ref().map(|who| format!(" (by {who})")).unwrap_or_default();
@@ -164,22 +167,27 @@ pub(crate) fn state(pair: &PairState) -> (Option<Timestamp>, String) {
 }
 
 /// A table of attempts, those of replays with the number of theirs.
-pub(crate) fn print_attempts<W: Write>(out: &mut Output<W>, attempts: &[AttemptRecord]) -> ControlFlow<()> {
+pub(crate) fn print_attempts<W: Write>(
+    out: &mut Output<W>,
+    view: &View,
+    attempts: &[AttemptRecord],
+) -> ControlFlow<()> {
     if attempts.is_empty() {
         return out.line("none");
     }
-    let mut shown = table(&["SINK", "REPLAY", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
+    let mut shown = view.table(&["SINK", "REPLAY", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
     keep_whole(&mut shown, 6);
     for attempt in attempts {
-        shown.add_row(row([
+        let cells = [
             attempt.sink.as_str(),
             &attempt.replay.map_or_else(|| "-".to_owned(), |replay| replay.to_string()),
             &attempt.n.to_string(),
-            &utc(attempt.at),
+            &view.exactly(attempt.at),
             &format!("{} ms", attempt.latency.as_millis()),
             attempt.outcome.as_str(),
             &attempt.note,
-        ]));
+        ];
+        shown.add_row(view.row(cells, Some(5)));
     }
     print_table(out, &shown)
 }
@@ -191,7 +199,7 @@ mod tests {
 
     fn shown(event: &EventDetail) -> String {
         let mut bytes = Vec::new();
-        assert!(print(&mut Output::new(&mut bytes), event).is_continue());
+        assert!(print(&mut Output::new(&mut bytes), &View::plain(), event).is_continue());
         String::from_utf8(bytes).unwrap()
     }
 

@@ -8,7 +8,8 @@ use clap::ArgAction;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cli::filter::Filters;
-use crate::cli::output::{Output, clean, utc_seconds};
+use crate::cli::output::{Output, clean};
+use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::sqlite::{Direction, Reader};
 use crate::inbox::{EventFilter, EventSummary};
@@ -44,6 +45,9 @@ pub(crate) struct Args {
           require_equals = true, default_missing_value = "true")]
     follow: bool,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -58,6 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         filter: args.filters.into_filter(),
         out: Output::stdout(),
         format: args.format,
+        view: args.view.view(),
         seen: Seq::ZERO,
     };
     if tail.last(args.last)?.is_continue() && args.follow {
@@ -73,6 +78,7 @@ struct Tail<W: Write> {
     filter: EventFilter,
     out: Output<W>,
     format: Format,
+    view: View,
     /// Everything up to here has been looked at.
     seen: Seq,
 }
@@ -88,7 +94,7 @@ impl<W: Write> Tail<W> {
                 if events.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
         }
-        let printed = events.iter().rev().try_for_each(|event| print(&mut self.out, self.format, event));
+        let printed = events.iter().rev().try_for_each(|event| print(&mut self.out, &self.view, self.format, event));
         Ok(if printed.is_break() { printed } else { self.out.flush() })
     }
 
@@ -111,13 +117,13 @@ impl<W: Write> Tail<W> {
         if head <= self.seen {
             return Ok(ControlFlow::Continue(()));
         }
-        let (out, format) = (&mut self.out, self.format);
+        let (out, view, format) = (&mut self.out, &self.view, self.format);
         let mut printed = ControlFlow::Continue(());
         self.reader.each_event(&self.filter, Direction::Forward, Some(self.seen), &mut |event| {
             if event.seq > head {
                 return ControlFlow::Break(());
             }
-            printed = print(out, format, &event);
+            printed = print(out, view, format, &event);
             printed
         })?;
         self.seen = head;
@@ -125,22 +131,22 @@ impl<W: Write> Tail<W> {
     }
 }
 
-fn print<W: Write>(out: &mut Output<W>, format: Format, event: &EventSummary) -> ControlFlow<()> {
+fn print<W: Write>(out: &mut Output<W>, view: &View, format: Format, event: &EventSummary) -> ControlFlow<()> {
     match format {
         Format::Json => out.composed(|line| write_json(event, line)),
-        Format::Table => out.line(line(event)),
+        Format::Table => out.line(line(view, event)),
     }
 }
 
 /// One line: columns cannot be fitted to rows that are still to come.
-fn line(event: &EventSummary) -> String {
+fn line(view: &View, event: &EventSummary) -> String {
     let (state, notes) = (event.state.as_deref().unwrap_or("-"), notes(event));
     let text = format!(
-        "{:>8}  {}  {:<28}  {:<12}  {}  {}  {}  {notes}",
+        "{:>8}  {}  {:<28}  {}  {}  {}  {}  {notes}",
         event.seq.get(),
-        utc_seconds(event.received_at),
+        view.seconds(event.received_at),
         clean(event.event_type.as_str()),
-        clean(state),
+        view.painted(&format!("{:<12}", clean(state)), state),
         clean(event.key.as_str()),
         event.source,
         clean(event.id.as_str()),
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line() {
-        let line = line(&summary(7));
+        let line = line(&View::plain(), &summary(7));
         assert!(line.starts_with("       7  2026-01-31T10:00:00Z  payin.completed "), "{line}");
         assert!(line.ends_with("order-1  production  evt-1  stale, came 3 times"), "{line}");
         assert!(!line.contains('\n'));

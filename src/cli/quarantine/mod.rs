@@ -10,11 +10,11 @@ use clap::Subcommand;
 use comfy_table::Row;
 
 use super::body::pretty;
-use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc_seconds};
+use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
+use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format};
 use crate::inbox::Quarantined;
 use crate::records::quarantine::{Entry, FullEntry};
-use crate::records::utc;
 
 /// Requests refused for their signature
 #[derive(Subcommand)]
@@ -51,6 +51,9 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -74,6 +77,9 @@ pub(crate) struct ShowArgs {
     #[arg(value_name = "ID")]
     id: i64,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t, conflicts_with = "raw")]
     format: Format,
@@ -96,8 +102,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut reader = super::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
-    let mut out = Output::stdout();
-    let mut shown = table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
+    let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut shown = view.table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
     keep_whole(&mut shown, 6);
     let (mut count, mut more) = (0, false);
     reader.each_quarantined(None, &mut |refused| {
@@ -112,7 +118,7 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
         match args.format {
             Format::Json => out.json(&Entry::from(&refused)),
             Format::Table => {
-                shown.add_row(entry_row(&refused));
+                shown.add_row(entry_row(&view, &refused));
                 ControlFlow::Continue(())
             }
         }
@@ -132,16 +138,17 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
 }
 
 /// One line, cut where the terminal ends.
-fn entry_row(refused: &Quarantined) -> Row {
-    let mut row = Row::from(row([
+fn entry_row(view: &View, refused: &Quarantined) -> Row {
+    let cells = [
         &refused.id.to_string(),
-        &utc_seconds(refused.received_at),
+        &view.seconds(refused.received_at),
         &refused.source,
         &refused.peer,
         refused.reason.label(),
         &refused.size.to_string(),
         &refused.body_sha256.to_string(),
-    ]));
+    ];
+    let mut row = view.row(cells, None);
     row.max_height(1);
     row
 }
@@ -159,26 +166,26 @@ fn show(args: ShowArgs) -> anyhow::Result<Exit> {
             None => bail!("the body of {} is not kept", args.id),
         },
         (false, Format::Json) => out.json(&FullEntry::from(&refused)),
-        (false, Format::Table) => print(&mut out, &refused),
+        (false, Format::Table) => print(&mut out, &args.view.view(), &refused),
     };
     out.finish()?;
     Ok(Exit::Success)
 }
 
-fn print<W: Write>(out: &mut Output<W>, refused: &Quarantined) -> ControlFlow<()> {
+fn print<W: Write>(out: &mut Output<W>, view: &View, refused: &Quarantined) -> ControlFlow<()> {
     let attributes = [
         ("id", refused.id.to_string()),
         ("source", refused.source.clone()),
         ("peer", refused.peer.clone()),
-        ("received", utc(refused.received_at)),
+        ("received", view.exactly(refused.received_at)),
         ("reason", refused.reason.label().to_owned()),
         ("size", format!("{} bytes", refused.size)),
         ("sha256", refused.body_sha256.to_string()),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
     refused.signatures.iter().try_for_each(|value| out.line(format!("{:<10} {}", "signature", clean(value))))?;
-    print_headers(out, &refused.headers)?;
-    out.line("\nBody (not verified: anybody may have written it)")?;
+    print_headers(out, view, &refused.headers)?;
+    out.line(view.title("Body (not verified: anybody may have written it)"))?;
     match &refused.body {
         Some(body) => out.line(clean_lines(&pretty(body))),
         None => out.line("(not kept)"),
@@ -193,7 +200,7 @@ mod tests {
     #[test]
     fn what_a_stranger_sent_cannot_steer_the_terminal() {
         let mut bytes = Vec::new();
-        assert!(print(&mut Output::new(&mut bytes), &refused()).is_continue());
+        assert!(print(&mut Output::new(&mut bytes), &View::plain(), &refused()).is_continue());
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("mismatch") && text.contains("192.0.2.1"));
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");

@@ -63,7 +63,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         reason: &reason,
     };
     let mut out = Output::stdout();
-    let _ = plan.print(&mut out);
+    let _ = plan.print(&mut out, &args.view.view());
     out.finish()?;
     if counts.wanted == 0 {
         eprintln!("nothing to replay");

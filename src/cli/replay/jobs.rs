@@ -11,14 +11,14 @@ use super::words::filters;
 use crate::app::Ask;
 use crate::cli::deadletters::rows::{letter_row, letter_table};
 use crate::cli::errand::{self, daemon_runs, name, new_job};
-use crate::cli::output::{Output, clean, hide, keep_whole, print_table, row, table, utc_seconds};
+use crate::cli::output::{Output, clean, hide, keep_whole, print_table};
+use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::config::load_inbox;
 use crate::inbox::{self, DeadLetterRecord, EventFilter, Job, Task};
 use crate::model::JobId;
 use crate::records::letter::Letter;
 use crate::records::replay::{Line, Replay};
-use crate::records::utc;
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -38,6 +38,9 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
+    #[command(flatten)]
+    view: ViewArgs,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -53,6 +56,9 @@ pub(super) struct ShowArgs {
     /// Its number in the list
     #[arg(value_name = "ID")]
     id: JobId,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -93,8 +99,8 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let inbox = load_inbox(&args.config.config)?;
     let reader = crate::cli::events::open_inbox(&inbox)?;
     let limit = args.format.limit(args.limit);
-    let mut out = Output::stdout();
-    let mut shown = replay_table();
+    let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut shown = replay_table(&view);
     let (mut count, mut more, mut open) = (0, false, None);
     reader.each_job(None, &mut |job| {
         let Some(replay) = Replay::of(&job) else { return ControlFlow::Continue(()) };
@@ -109,7 +115,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         match args.format {
             Format::Json => out.json(&Line::from(replay)),
             Format::Table => {
-                shown.add_row(replay_row(replay));
+                shown.add_row(replay_row(&view, replay));
                 ControlFlow::Continue(())
             }
         }
@@ -133,9 +139,9 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn replay_table() -> Table {
+fn replay_table(view: &View) -> Table {
     let mut replays =
-        table(&["ID", "SINK", "STATE", "DONE", "GIVEN UP", "TOTAL", "BEGUN", "ENDED", "WHO", "REASON", "MESSAGE"]);
+        view.table(&["ID", "SINK", "STATE", "DONE", "GIVEN UP", "TOTAL", "BEGUN", "ENDED", "WHO", "REASON", "MESSAGE"]);
     keep_whole(&mut replays, 8);
     match replays.width() {
         Some(..100) => hide(&mut replays, &[7, 8, 10]),
@@ -145,20 +151,21 @@ fn replay_table() -> Table {
     replays
 }
 
-fn replay_row(Replay { job, sink, .. }: Replay<'_>) -> Row {
-    let mut row = Row::from(row([
+fn replay_row(view: &View, Replay { job, sink, .. }: Replay<'_>) -> Row {
+    let cells = [
         &job.id.to_string(),
         sink.as_str(),
         job.state.as_str(),
         &job.done.to_string(),
         &job.failed.to_string(),
         &job.total.map_or_else(|| "-".to_owned(), |total| total.to_string()),
-        &utc_seconds(job.created_at),
-        &job.ended_at.map_or_else(|| "-".to_owned(), utc_seconds),
+        &view.seconds(job.created_at),
+        &job.ended_at.map_or_else(|| "-".to_owned(), |at| view.seconds(at)),
         &job.who,
         &job.reason,
         &job.message,
-    ]));
+    ];
+    let mut row = view.row(cells, Some(2));
     row.max_height(1);
     row
 }
@@ -193,38 +200,43 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             rate: replay.rate,
             given_up: given_up.iter().map(Letter::from).collect(),
         }),
-        Format::Table => print(&mut out, replay, &given_up),
+        Format::Table => print(&mut out, &args.view.view(), replay, &given_up),
     };
     out.finish()?;
     Ok(Exit::Success)
 }
 
-fn print<W: Write>(out: &mut Output<W>, replay: Replay<'_>, given_up: &[DeadLetterRecord]) -> ControlFlow<()> {
+fn print<W: Write>(
+    out: &mut Output<W>,
+    view: &View,
+    replay: Replay<'_>,
+    given_up: &[DeadLetterRecord],
+) -> ControlFlow<()> {
     let Replay { job, sink, selection, rate } = replay;
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let attributes = [
         ("id", job.id.to_string()),
         ("sink", sink.to_string()),
         ("state", job.state.as_str().to_owned()),
-        ("events", filters(&selection.filter)),
+        ("events", filters(view, &selection.filter)),
         ("from, to", format!("{} to {}", selection.first, selection.last)),
         ("rate", rate.map_or_else(|| "as fast as the sink takes them".to_owned(), |rate| format!("{rate} a second"))),
         ("who", job.who.clone()),
         ("reason", or_dash(job.reason.clone())),
-        ("begun", utc(job.created_at)),
-        ("ended", job.ended_at.map_or_else(|| "-".to_owned(), utc)),
+        ("begun", view.exactly(job.created_at)),
+        ("ended", job.ended_at.map_or_else(|| "-".to_owned(), |at| view.exactly(at))),
         ("delivered", job.done.to_string()),
         ("given up", job.failed.to_string()),
         ("total", job.total.map_or_else(|| "-".to_owned(), |total| total.to_string())),
         ("message", or_dash(job.message.clone())),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
-    out.line("\nGiven up")?;
+    out.line(view.title("Given up"))?;
     if given_up.is_empty() {
         return out.line("none");
     }
-    let mut letters = letter_table();
-    letters.add_rows(given_up.iter().map(letter_row));
+    let mut letters = letter_table(view);
+    letters.add_rows(given_up.iter().map(|letter| letter_row(view, letter)));
     print_table(out, &letters)?;
     match given_up.len() as u64 {
         all if all >= job.failed => ControlFlow::Continue(()),
@@ -279,7 +291,9 @@ mod tests {
     fn everything_known_is_shown_and_nothing_steers_the_terminal() {
         let job = Job { reason: "why\u{1b}[2J".to_owned(), ..replay(JobState::Running) };
         let mut bytes = Vec::new();
-        assert!(print(&mut Output::new(&mut bytes), Replay::of(&job).unwrap(), &[letter()]).is_continue());
+        assert!(
+            print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), &[letter()]).is_continue()
+        );
         let text = String::from_utf8(bytes).unwrap();
         for part in [
             "id         7\n",
@@ -298,7 +312,10 @@ mod tests {
     fn what_is_left_out_is_said() {
         for (failed, says) in [(1, false), (1200, true)] {
             let (job, mut bytes) = (Job { failed, ..replay(JobState::Running) }, Vec::new());
-            assert!(print(&mut Output::new(&mut bytes), Replay::of(&job).unwrap(), &[letter()]).is_continue());
+            assert!(
+                print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), &[letter()])
+                    .is_continue()
+            );
             assert_eq!(String::from_utf8(bytes).unwrap().contains("the first 1 of 1200\n"), says);
         }
     }
@@ -306,8 +323,8 @@ mod tests {
     #[test]
     fn a_row_is_one_line() {
         let job = replay(JobState::Done);
-        let mut replays = replay_table();
-        replays.add_row(replay_row(Replay::of(&job).unwrap()));
+        let mut replays = replay_table(&View::plain());
+        replays.add_row(replay_row(&View::plain(), Replay::of(&job).unwrap()));
         let text = replays.to_string();
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("GIVEN UP") && text.contains("the ledger was restored"), "{text}");

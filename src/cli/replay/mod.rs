@@ -8,6 +8,7 @@ mod words;
 use clap::Subcommand;
 
 use super::filter::Filters;
+use super::view::ViewArgs;
 use super::{ConfigArgs, Exit};
 use crate::model::{Seq, SinkName};
 
@@ -75,6 +76,9 @@ struct BeginArgs {
     /// Up to this event [default: the sink's cursor]
     #[arg(long, value_name = "N", value_parser = seq, help_heading = "Filters")]
     to_seq: Option<Seq>,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     #[command(flatten)]
     filters: Filters,

@@ -8,6 +8,7 @@ use indicatif::HumanDuration;
 
 use super::words::filters;
 use crate::cli::output::{Output, clean};
+use crate::cli::view::View;
 use crate::consume::plan::{Counts, UpperEnd};
 use crate::inbox::Selection;
 use crate::model::SinkName;
@@ -25,12 +26,12 @@ pub(super) struct Plan<'a> {
 
 impl Plan<'_> {
     /// For people.
-    pub(super) fn print<W: Write>(&self, out: &mut Output<W>) -> ControlFlow<()> {
+    pub(super) fn print<W: Write>(&self, out: &mut Output<W>, view: &View) -> ControlFlow<()> {
         let Counts { matched, wanted, filtered, pruned, conflicts, ref unsure } = *self.counts;
         let Selection { ref filter, first, last } = *self.selection;
         let mut line = |name: &str, text: String| out.line(format!("{name:<10} {}", clean(&text)));
         line("sink", format!("{} ({})", self.sink, self.kind))?;
-        line("events", filters(filter))?;
+        line("events", filters(view, filter))?;
         line("from, to", format!("{first} to {last} ({})", self.end.why))?;
         line("match", matched.to_string())?;
         line("deliver", wanted.to_string())?;
@@ -88,7 +89,7 @@ mod tests {
             reason: "a test\u{1b}[2J",
         };
         let mut bytes = Vec::new();
-        assert!(plan.print(&mut Output::new(&mut bytes)).is_continue());
+        assert!(plan.print(&mut Output::new(&mut bytes), &View::plain()).is_continue());
         let text = String::from_utf8(bytes).unwrap();
         for part in [
             "sink       bus (amqp)\n",

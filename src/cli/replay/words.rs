@@ -1,10 +1,10 @@
 //! Replays in words.
 
+use crate::cli::view::View;
 use crate::inbox::EventFilter;
-use crate::records::utc;
 
 /// The filters in words, not yet clean for a terminal.
-pub(super) fn filters(filter: &EventFilter) -> String {
+pub(super) fn filters(view: &View, filter: &EventFilter) -> String {
     let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
     let mut parts = Vec::new();
     let mut part = |name: &str, value: Option<String>| parts.extend(value.map(|value| format!("{name} {value}")));
@@ -12,8 +12,8 @@ pub(super) fn filters(filter: &EventFilter) -> String {
     let categories: Vec<&str> = categories.iter().map(|category| category.as_str()).collect();
     part("category", (!categories.is_empty()).then(|| categories.join(" or ")));
     part("source", source.clone());
-    part("since", since.map(utc));
-    part("until", until.map(utc));
+    part("since", since.map(|at| view.exactly(at)));
+    part("until", until.map(|at| view.exactly(at)));
     part("key", key.clone());
     part("id", id.clone());
     part("state", state.clone());
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn filters_are_told_in_words() {
-        assert_eq!(filters(&EventFilter::default()), "all");
+        assert_eq!(filters(&View::plain(), &EventFilter::default()), "all");
         let filter = EventFilter {
             types: vec!["payin.*".to_owned(), "payout.*".to_owned()],
             categories: vec![Category::Payin],
@@ -36,6 +36,6 @@ mod tests {
             ..EventFilter::default()
         };
         let text = "type payin.* or payout.*, category payin, since 2026-01-31T10:00:00.000000Z";
-        assert_eq!(filters(&filter), text);
+        assert_eq!(filters(&View::plain(), &filter), text);
     }
 }

@@ -6,7 +6,8 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use super::super::Format;
-use super::super::output::{Output, keep_whole, print_table, table};
+use super::super::output::{Output, keep_whole, print_table};
+use super::super::view::ViewArgs;
 use super::send::{Report, Verdict};
 
 /// Answers and latencies of a run.
@@ -100,7 +101,7 @@ impl Summary {
         let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
         let seconds = self.start.elapsed().as_secs_f64();
         let header = ["SENT", "ACCEPTED", "DUPLICATES", "REJECTED", "RETRIED", "FAILED", "P50", "P99", "TIME"];
-        let mut table = table(&header);
+        let mut table = ViewArgs::default().view().table(&header);
         keep_whole(&mut table, header.len());
         let mut row = [sent, accepted, duplicates, rejected, retried, failed].map(|n| n.to_string()).to_vec();
         row.extend([ms(p50_ms), ms(p99_ms), format!("{seconds:.1} s")]);

@@ -237,8 +237,8 @@ impl Sink for Counting {
         if self.down.load(Ordering::SeqCst) { Outcome::transient("down") } else { Outcome::delivered("ok") }
     }
 
-    async fn probe(&self) -> Result<(), String> {
-        Ok(())
+    async fn probe(&self) -> Result<Option<String>, String> {
+        Ok(None)
     }
 
     async fn close(&self) {}

@@ -73,8 +73,8 @@ impl Sink for Far {
         outcome
     }
 
-    async fn probe(&self) -> Result<(), String> {
-        Ok(())
+    async fn probe(&self) -> Result<Option<String>, String> {
+        Ok(None)
     }
 
     async fn close(&self) {}

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode};
-use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with, statvfs};
 use rustix::io::Errno;
 
 use super::open::{directory, open_reader, schema_of};
@@ -329,6 +329,9 @@ fn wait_for_start(config: &Config, watch: &dyn Fn(Stage) -> ControlFlow<()>) -> 
 
 /// Reads the copy from end to end, and makes it a single file that needs no log beside it.
 fn check(draft: &Draft, expected: &Census, watch: &Watch) -> Result<(), BackupError> {
+    draft.file.sync_all().map_err(|source| draft.io(source))?;
+    // A hint: what the system still has in memory says nothing about the disk.
+    _ = fadvise(&draft.file, 0, None, Advice::DontNeed);
     let copy = open_copy(&draft.path, "DELETE").map_err(|error| draft.fault(error))?;
     let goes_on = Arc::clone(watch);
     let look = move || goes_on(Stage::Checking).is_break();

@@ -177,8 +177,8 @@ impl Sink for Amqp {
         }
     }
 
-    async fn probe(&self) -> Result<(), String> {
-        connection::probe(&self.broker).await
+    async fn probe(&self) -> Result<Option<String>, String> {
+        connection::probe(&self.broker).await.map(|()| None)
     }
 
     async fn close(&self) {

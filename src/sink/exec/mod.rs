@@ -139,9 +139,9 @@ impl Sink for Exec {
         }
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self) -> Result<Option<String>, String> {
         if is_executable(&self.program) {
-            Ok(())
+            Ok(None)
         } else {
             Err(format!("{} is not an executable file", self.program.display()))
         }

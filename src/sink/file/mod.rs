@@ -66,9 +66,9 @@ impl Sink for File {
         self.writer.deliver(event).await
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self) -> Result<Option<String>, String> {
         let path = self.config.path.clone();
-        blocking(move || log::check(&path)).await.map_err(|error| refusal(&self.config, &error))
+        blocking(move || log::check(&path)).await.map(|()| None).map_err(|error| refusal(&self.config, &error))
     }
 
     async fn close(&self) {

@@ -11,10 +11,7 @@ use crate::model::Outcome;
 /// Only an answer that condemns this very event is permanent. Everything else, a 401 or a 404 included, says
 /// something about the endpoint or about us, and can be put right while the event waits.
 pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
-    let mut answer = format!("HTTP {}", status.as_u16());
-    if let Some(advice) = advice(status.as_u16()) {
-        answer = format!("{answer}: {advice}");
-    }
+    let answer = told(status);
     match status.as_u16() {
         200..=299 => Outcome::delivered(answer),
         400 | 413 | 415 | 422 => Outcome::permanent(answer),
@@ -23,6 +20,14 @@ pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>) -> Out
             other @ (Outcome::Delivered { .. } | Outcome::Permanent { .. }) => other,
         },
         _ => Outcome::transient(answer),
+    }
+}
+
+/// A status for people.
+pub(super) fn told(status: StatusCode) -> String {
+    match advice(status.as_u16()) {
+        Some(advice) => format!("HTTP {}: {advice}", status.as_u16()),
+        None => format!("HTTP {}", status.as_u16()),
     }
 }
 

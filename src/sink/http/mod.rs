@@ -211,10 +211,17 @@ impl Sink for Http {
         }
     }
 
-    async fn probe(&self) -> Result<(), String> {
+    /// An endpoint for POST may answer a HEAD as it likes. But a redirect is not followed, whatever the method.
+    async fn probe(&self) -> Result<Option<String>, String> {
         let mut request = self.blank();
         *request.method_mut() = Method::HEAD;
-        self.send(request).await.map(drop)
+        let status = self.send(request).await?.status();
+        let said = answer::told(status);
+        match status.as_u16() {
+            300..=399 => Err(said),
+            401 | 403 | 404 | 410 | 500 | 502..=599 => Ok(Some(said)),
+            _ => Ok(None),
+        }
     }
 
     async fn close(&self) {

@@ -239,7 +239,7 @@ async fn a_missing_exchange_is_waited_for() {
     assert!(sink.probe().await.unwrap_err().contains("no exchange 'ralio.events'"));
 
     queue.vhost.bind("all", json!({}), "ralio.events", "#").await;
-    assert_eq!(sink.probe().await, Ok(()));
+    assert_eq!(sink.probe().await, Ok(None));
     deliver_in_the_end(&*sink, &event(1, b"{}")).await;
     assert_eq!(received(&queue, 1).await.len(), 1);
     sink.close().await;
@@ -269,7 +269,7 @@ async fn connection(queue: &Queue) -> Value {
 async fn a_private_ca_is_trusted_when_it_is_named() {
     let Some(queue) = Queue::new(false).await else { return };
     let sink = build(queue.tls_config()).await;
-    assert_eq!(sink.probe().await, Ok(()));
+    assert_eq!(sink.probe().await, Ok(None));
     let events: Vec<_> = (1..=20).map(|n| event(n, &vec![b'x'; 100_000])).collect();
     let outcomes = join_all(events.iter().map(|event| deliver(&*sink, event))).await;
     assert!(outcomes.iter().all(|outcome| outcome.label() == "delivered"), "{outcomes:?}");

@@ -1,0 +1,112 @@
+//! What to do about a sink that cannot be reached: the key to look at, and the likely cause in plain words.
+
+use crate::sink;
+
+/// How what went wrong is told of, by the libraries and the far sides, and what is behind it. The first that fits counts.
+const COMMON: [(&[&str], &str); 9] = [
+    (&["lookup address", "dns error"], "the host's name is not known here: a typing error, or this machine's DNS"),
+    (&["Connection refused"], "nothing listens there: is it started, and are host and port right?"),
+    (
+        &["No route to host", "unreachable"],
+        "there is no way to that host from here: check it, and this machine's network",
+    ),
+    (
+        &["no answer within", "no connection within", "timed out"],
+        "nothing came back: a firewall in between, a host that is down, or a port that speaks something else",
+    ),
+    (
+        &["InvalidContentType", "corrupt message", "wrong version number"],
+        "no TLS is spoken at that port: take the port for TLS, or the scheme without",
+    ),
+    (
+        &["UnknownIssuer", "unknown issuer", "UnsupportedCertVersion"],
+        "its certificate is from no CA that is trusted here: put the PEM of the CA that signed it into `ca`",
+    ),
+    (&["NotValidForName"], "its certificate is for another name: write the host as the certificate does"),
+    (&["Expired", "expired"], "its certificate has expired: have it renewed there, or check this machine's clock"),
+    (&["NotValidYet"], "its certificate is not valid yet: check this machine's clock"),
+];
+
+/// What AMQP brokers say.
+#[cfg(feature = "amqp")]
+const AMQP: [(&[&str], &str); 5] = [
+    (
+        &["ACCESS_REFUSED", "ACCESS-REFUSED"],
+        "the broker refuses user and password, or the user lacks the right: `rabbitmqctl authenticate_user` and \
+         `list_user_permissions` tell which (guest may come from the broker's own machine only)",
+    ),
+    (
+        &["NOT_ALLOWED", "NOT-ALLOWED"],
+        "the virtual host (what comes after the port: / is %2f) is not there, or not for this user: `rabbitmqctl list_vhosts`",
+    ),
+    (&["NOT_FOUND", "NOT-FOUND"], "the exchange is not there: make it, or set declare = true"),
+    (
+        &["PRECONDITION_FAILED", "PRECONDITION-FAILED"],
+        "exchange or queue is there already with other properties: name another, or declare = false",
+    ),
+    (
+        &["connection reset", "Connection reset", "unexpected end of file", "broken pipe", "Broken pipe"],
+        "the broker hung up: amqp:// to a port for TLS (5671), or a user, password or virtual host that it does not take; its \
+         log says which",
+    ),
+];
+
+/// `message` is what [`sink::Sink::probe`] or [`sink::build`] said of the sink at this place of the configuration.
+pub(super) fn remedy(sink: &sink::Config, index: usize, message: &str) -> String {
+    let key = |rest: &str| format!("sinks[{index}].{rest}");
+    let find = |causes: &[(&[&str], &'static str)]| {
+        causes.iter().find(|(words, _)| words.iter().any(|word| message.contains(word))).map(|(_, cause)| *cause)
+    };
+    match sink {
+        #[cfg(feature = "amqp")]
+        sink::Config::Amqp(_) => {
+            let otherwise = "is the broker up, are user, password and virtual host right, and may the user declare?";
+            let cause = find(&AMQP).or_else(|| find(&COMMON)).unwrap_or(otherwise);
+            let part = if cause.starts_with("the exchange") { "amqp.exchange" } else { "amqp.url" };
+            format!("{}: {cause}", key(part))
+        }
+        sink::Config::Http(_) => {
+            let otherwise =
+                "is the endpoint up, can this machine reach its host and port, and do the certificates fit?";
+            // What the sink says of an answer, or of a certificate, has its own advice.
+            let cause = if message.starts_with("HTTP ") { Some("see what it answers") } else { find(&COMMON) };
+            format!("{}: {}", key("http.url"), cause.unwrap_or(otherwise))
+        }
+        sink::Config::Exec(_) if message.contains("is not a directory") => {
+            format!("{}: the directory that the command is to run in has to be there", key("exec.directory"))
+        }
+        sink::Config::Exec(_) => {
+            let key = key("exec.command");
+            format!("{key}: its first word must be a program that the daemon's user may run (chmod +x, a right path)")
+        }
+        sink::Config::File(_) => {
+            let key = key("file.path");
+            format!("{key}: its directory must be there, and writable for the daemon's user")
+        }
+        sink::Config::Stdout => "standard output must be open".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::http;
+
+    #[test]
+    fn the_likely_cause_is_named_with_its_key() {
+        let url = "http://localhost".parse().unwrap();
+        let (headers, signing_secret) = (Vec::new(), None);
+        let tls = sink::Tls { ca: None, client: None };
+        let app = sink::Config::Http(http::Config { url, headers, signing_secret, allow_private: true, tls });
+        for (message, words) in [
+            ("dns error: failed to lookup address information", "DNS"),
+            ("tcp connect error: Connection refused (os error 111)", "nothing listens"),
+            ("no answer within 10 s", "firewall"),
+            ("TLS: invalid peer certificate: UnknownIssuer", "`ca`"),
+            ("something else", "is the endpoint up"),
+        ] {
+            let said = remedy(&app, 2, message);
+            assert!(said.starts_with("sinks[2].http.url: ") && said.contains(words), "{message}: {said}");
+        }
+    }
+}
