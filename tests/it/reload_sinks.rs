@@ -314,6 +314,27 @@ async fn a_replay_goes_on_with_the_new_sink() {
     relay.shutdown().await;
 }
 
+/// Whoever carries out jobs talks to the consumer that is there now, and what it does not hear it reads from the inbox.
+#[tokio::test]
+async fn a_pause_holds_before_and_after_an_exchange() {
+    let app = FakeHttp::answering([200]).await;
+    let relay = TestRelay::with_sink("app", &app).start().await;
+    edit(&relay, "/hook\"", "/second\"");
+    reload(&relay).await;
+    relay.cli(&["sinks", "pause", "app"]).await.success();
+    post(&relay, "evt-1").await;
+    edit(&relay, "/second\"", "/third\"");
+    reload(&relay).await;
+    let paused = listed(&relay, "app").await;
+    assert_eq!((paused["state"].as_str(), paused["lag"].as_i64()), (Some("paused"), Some(1)), "{paused}");
+    post(&relay, "evt-2").await;
+    assert_eq!(app.count(), 0);
+    relay.cli(&["sinks", "resume", "app"]).await.success();
+    relay.settled().await;
+    assert_eq!(app.accepted().iter().map(|request| request.path.as_str()).collect::<Vec<_>>(), ["/third"; 2]);
+    relay.shutdown().await;
+}
+
 /// A token is rotated through its file, without a signal.
 #[tokio::test]
 async fn files_of_a_sink_are_read_again_when_they_change() {
