@@ -2,6 +2,7 @@
 
 mod errand;
 mod reload;
+mod sockets;
 mod times;
 
 use std::io;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub use errand::{Ask, Errand, carry_out};
 pub use reload::Reload;
+pub use sockets::{SocketError, Sockets};
 
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
@@ -35,10 +37,6 @@ use crate::sink::{self, Sink};
 const LOCK_POLL: Duration = Duration::from_millis(250);
 /// What is left of the process after a failed fsync: time to answer 503, and no more.
 const FAILED_GRACE: Duration = Duration::from_millis(300);
-
-/// Connections that wait to be accepted: at the limit of connections, and while a busy core gets round to it. The
-/// standard library asks for 128.
-const BACKLOG: i32 = 1024;
 
 /// How long a process that has taken over the inbox waits for the admin listener's address.
 const TAKE_OVER: Duration = Duration::from_secs(5);
@@ -164,7 +162,7 @@ impl Status for Readiness {
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
 ///
 /// Asked to stop softly, it drains, for as long as `server.drain_timeout`; while it starts there is nothing to drain.
-pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), AppError> {
+pub async fn run(settings: Settings, sockets: Sockets, reload: Reload, stop: Stop) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (gate, gate_seen) = watch::channel(Gate::Starting);
@@ -179,7 +177,7 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
         clock: Arc::clone(&clock),
     });
 
-    let mut admin = match start_admin(&settings, &metrics, &readiness) {
+    let mut admin = match start_admin(&settings, &sockets, &metrics, &readiness) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
             tracing::warn!("the admin listener's address is taken too, so this process cannot say that it waits");
             None
@@ -191,10 +189,12 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     // Also while it waits for the inbox: it may take over with none but old secrets.
     tasks.spawn(reloader.run(stop.soft.clone()));
     // Nothing has been acknowledged until this is done.
-    let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
+    let Some(started) = stop.soft.run_until_cancelled(start(&settings, &sockets, tls, &readiness)).await else {
+        return Ok(());
+    };
     let Started { inbox, public, consumers, executor, sinks } = started?;
     if admin.is_none() {
-        admin = take_over_admin(&settings, &metrics, &readiness).await?;
+        admin = take_over_admin(&settings, &sockets, &metrics, &readiness).await?;
     }
     for consumer in consumers {
         let stop = stop.soft.clone();
@@ -238,6 +238,7 @@ struct Started {
 /// From the lock on the inbox to the listener and the consumers. May be dropped at any await.
 async fn start(
     settings: &Settings,
+    sockets: &Sockets,
     tls: Option<ingest::ServerTls>,
     readiness: &Readiness,
 ) -> Result<Started, AppError> {
@@ -255,9 +256,10 @@ async fn start(
         clock: Arc::clone(clock),
         gate: readiness.gate.clone(),
     };
-    let public = bind("the public listener", settings.ingest.listen, |listener| {
-        ingest::start(listener, &settings.ingest, tls, ingest_deps)
-    })?;
+    let public =
+        listening("the public listener", settings.ingest.listen, sockets.public(settings.ingest.listen), |listener| {
+            ingest::start(listener, &settings.ingest, tls, ingest_deps)
+        })?;
     let deps = consume::Deps { inbox: Arc::clone(&inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
     let mut destinations = build_sinks(settings).await?;
     let sinks = destinations.iter().map(|destination| Arc::clone(&destination.sink)).collect();
@@ -289,12 +291,13 @@ async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks:
 
 fn start_admin(
     settings: &Settings,
+    sockets: &Sockets,
     metrics: &Arc<Metrics>,
     readiness: &Arc<Readiness>,
 ) -> Result<Option<Listener>, AppError> {
     let Some(config) = &settings.admin else { return Ok(None) };
     let status: Arc<dyn Status> = readiness.clone();
-    let listener = bind("the admin listener", config.listen, |listener| {
+    let listener = listening("the admin listener", config.listen, sockets.admin(config.listen), |listener| {
         admin::start(listener, config, Arc::clone(metrics), status)
     })?;
     tracing::info!(listener = "admin", addr = %listener.addr(), "listening");
@@ -304,27 +307,25 @@ fn start_admin(
 /// Whoever had the inbox lets go of its admin listener last.
 async fn take_over_admin(
     settings: &Settings,
+    sockets: &Sockets,
     metrics: &Arc<Metrics>,
     readiness: &Arc<Readiness>,
 ) -> Result<Option<Listener>, AppError> {
     let deadline = Instant::now() + TAKE_OVER;
     loop {
-        match start_admin(settings, metrics, readiness) {
+        match start_admin(settings, sockets, metrics, readiness) {
             Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(LOCK_POLL).await,
             started => return started,
         }
     }
 }
 
-fn bind(
+fn listening(
     what: &'static str,
     addr: SocketAddr,
+    listener: io::Result<TcpListener>,
     start: impl FnOnce(TcpListener) -> io::Result<Listener>,
 ) -> Result<Listener, AppError> {
-    let listener = TcpListener::bind(addr).and_then(|listener| {
-        rustix::net::listen(&listener, BACKLOG)?;
-        Ok(listener)
-    });
     listener.and_then(start).map_err(|source| AppError::Listen { what, addr, source })
 }
 
