@@ -62,6 +62,7 @@ const STEPS: &[&str] = &[
     "all are stored",
     "a connection waits while it is dead",
     "systemd starts it again",
+    "without being asked",
     "nothing is lost",
     "stop",
     "it has ended in good order",
@@ -128,12 +129,10 @@ async fn the_package_lives_under_systemd() {
     write_certificate(here);
     write_secret(&here.join("webhook-secret"), SECRET);
     write_secret(&here.join("admin-token"), TOKEN);
-    if !booted::boot(here).await {
-        return;
-    }
+    let Some(console) = booted::boot(here).await else { return };
     let read = |file: &str| String::from_utf8_lossy(&fs::read(here.join(file)).unwrap_or_default()).into_owned();
     let results = read("results");
-    let told = ["output", "journal", "console"].map(|file| format!("--- {file}\n{}", read(file))).join("\n");
+    let told = [console, read("output"), read("journal")].join("\n---\n");
     let mut lines = results.lines();
     for step in STEPS {
         let line = lines.next().unwrap_or("nothing");

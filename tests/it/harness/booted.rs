@@ -3,27 +3,28 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use super::process::Process;
 use super::{eventually_within, skip, skip_for_good};
 
 /// Longer than the machine's own limit for what it runs.
 const PATIENCE: Duration = Duration::from_secs(200);
 
-/// Runs what is called `drive` in `shared`, which is `/test` in there, as root, and ends. False, and said so, where this
-/// machine boots no container.
-pub async fn boot(shared: &Path) -> bool {
+/// Runs what is called `drive` in `shared`, which is `/test` in there, as root, and ends: its console. `None`, and said so,
+/// where this machine boots no container.
+pub async fn boot(shared: &Path) -> Option<String> {
     for tool in ["mmdebstrap", "systemd-nspawn"] {
         if Command::new(tool).arg("--version").output().is_err() {
             skip(tool);
-            return false;
+            return None;
         }
     }
     let may = Command::new("unshare").args(["--mount", "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
         skip_for_good("root's right to mount, and so to boot a container");
-        return false;
+        return None;
     }
     let tree = tree();
     let run = tempfile::tempdir().unwrap();
@@ -32,12 +33,11 @@ pub async fn boot(shared: &Path) -> bool {
     fs::create_dir_all(&wants).unwrap();
     fs::write(own.join("etc/systemd/system/drive.service"), DRIVE).unwrap();
     symlink("../drive.service", wants.join("drive.service")).unwrap();
-    let mut machine = Command::new("unshare");
-    machine.args(["--mount", "sh", "-ec", BOOT, "sh"]).args([&tree, run.path(), shared]);
-    let log = fs::File::create(shared.join("console")).unwrap();
-    let mut machine = machine.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    eventually_within(PATIENCE, "the machine's end", async || machine.try_wait().unwrap().ok_or("it runs")).await;
-    true
+    let mut boot = Command::new("unshare");
+    boot.args(["--mount", "sh", "-ec", BOOT, "sh"]).args([&tree, run.path(), shared]);
+    let mut machine = Process::spawn(&mut boot);
+    eventually_within(PATIENCE, "the machine's end", async || machine.ended().ok_or("it runs")).await;
+    Some([machine.stdout.all(), machine.stderr.all()].concat().join("\n"))
 }
 
 const DRIVE: &str = "\
@@ -76,19 +76,20 @@ fn tree() -> PathBuf {
             .args(["indextargets", "--format", "$(REPO_URI)", &of_release])
             .args(["Component: main", "Identifier: Packages"]),
     );
-    let mirror = mirrors.lines().next().expect("apt has a source");
+    let mirror = mirrors.lines().next().unwrap_or_else(|| panic!("no source of {release} in apt's lists"));
     let trees = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/booted");
     let tree = trees.join(&release);
     if !tree.exists() {
         fs::create_dir_all(&trees).unwrap();
-        let unfinished = tempfile::Builder::new().prefix("unfinished-").tempdir_in(&trees).unwrap().keep();
+        let unfinished = tempfile::tempdir_in(&trees).unwrap();
+        let inside = unfinished.path().join("tree");
         let made = Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase", "--include=systemd-sysv,dbus", &release])
-            .args([unfinished.as_os_str(), mirror.as_ref()])
+            .args([inside.as_os_str(), mirror.as_ref()])
             .output()
             .unwrap();
         assert!(made.status.success(), "no {release} of {mirror}: {}", String::from_utf8_lossy(&made.stderr));
-        fs::rename(unfinished, &tree).unwrap();
+        fs::rename(inside, &tree).unwrap();
     }
     tree
 }
