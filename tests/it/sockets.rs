@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 use crate::harness::process::Process;
-use crate::harness::{Ack, Builder, Delivery, TestRelay, eventually, signed, skip, text};
+use crate::harness::{Ack, Builder, DEADLINE, Delivery, TestRelay, eventually, signed, skip, text};
 
 /// A socket of the service manager's, which is us.
 fn socket() -> (TcpListener, SocketAddr) {
@@ -195,6 +195,7 @@ async fn systemd_socket_activate_passes_both_sockets() {
     let certificate = std::fs::read(settings.directory().join("tls.crt")).unwrap();
     let client = reqwest::Client::builder()
         .tls_certs_only([reqwest::Certificate::from_pem(&certificate).unwrap()])
+        .timeout(DEADLINE)
         .build()
         .unwrap();
     // It takes no port 0.

@@ -34,7 +34,9 @@ pub async fn boot(shared: &Path) -> Option<String> {
     fs::write(own.join("etc/systemd/system/drive.service"), DRIVE).unwrap();
     symlink("../drive.service", wants.join("drive.service")).unwrap();
     let mut boot = Command::new("unshare");
-    boot.args(["--mount", "sh", "-ec", BOOT, "sh"]).args([&tree, run.path(), shared]);
+    // However it ends, nothing of it stays: it dies with the first process of its own.
+    boot.args(["--mount", "--mount-proc", "--pid", "--fork", "--kill-child", "sh", "-ec", BOOT, "sh"]);
+    boot.args([&tree, run.path(), shared]);
     let mut machine = Process::spawn(&mut boot);
     eventually_within(PATIENCE, "the machine's end", async || machine.ended().ok_or("it runs")).await;
     Some([machine.stdout.all(), machine.stderr.all()].concat().join("\n"))
