@@ -4,6 +4,7 @@ mod consumers;
 mod errand;
 mod readiness;
 mod reload;
+mod sockets;
 mod times;
 
 use std::io;
@@ -23,6 +24,7 @@ pub use errand::{Ask, Errand, carry_out};
 use readiness::{Readiness, set};
 use reload::SinkSwitch;
 pub use reload::{Reload, SetLevel};
+pub use sockets::{SocketError, Sockets};
 
 use crate::admin::{self, Status};
 use crate::clock::{Clock, SystemClock};
@@ -41,10 +43,6 @@ use crate::sink;
 const LOCK_POLL: Duration = Duration::from_millis(250);
 /// What is left of the process after a failed fsync: time to answer 503, and no more.
 const FAILED_GRACE: Duration = Duration::from_millis(300);
-
-/// Connections that wait to be accepted: at the limit of connections, and while a busy core gets round to it. The
-/// standard library asks for 128.
-const BACKLOG: i32 = 1024;
 
 /// How long a process that has taken over the inbox waits for the admin listener's address.
 const TAKE_OVER: Duration = Duration::from_secs(5);
@@ -127,7 +125,7 @@ impl AppError {
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
 ///
 /// Asked to stop softly, it drains, for as long as `server.drain_timeout`; while it starts there is nothing to drain.
-pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), AppError> {
+pub async fn run(settings: Settings, sockets: Sockets, reload: Reload, stop: Stop) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (gate, gate_seen) = watch::channel(Gate::Starting);
@@ -137,7 +135,7 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let (tls, reloader) = reload.prepare(&settings, sinks, &clock, gate_seen.clone())?;
     let readiness = Arc::new(Readiness::new(&settings, gate_seen, sinks_wanted.clone(), tls.clone(), &metrics, &clock));
 
-    let mut admin = match start_admin(&settings, &readiness, &stop.soft) {
+    let mut admin = match start_admin(&settings, &sockets, &readiness, &stop.soft) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
             tracing::warn!("the admin listener's address is taken too, so this process cannot say that it waits");
             None
@@ -148,13 +146,13 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let mut tasks = JoinSet::new();
     // Also while it waits for the inbox: it may take over with none but old secrets.
     tasks.spawn(reloader.run(stop.soft.clone()));
-    let starting = start(&settings, tls, &readiness, (sinks_wanted, reached));
+    let starting = start(&settings, &sockets, tls, &readiness, (sinks_wanted, reached));
     // Nothing has been acknowledged until this is done.
     let Some(started) = stop.soft.run_until_cancelled(starting).await else { return Ok(()) };
     let Started { inbox, public, consumers, executor } = started?;
     let sinks = consumers.destinations();
     if admin.is_none() {
-        admin = take_over_admin(&settings, &readiness, &stop.soft).await?;
+        admin = take_over_admin(&settings, &sockets, &readiness, &stop.soft).await?;
     }
     tasks.spawn(consumers.run(stop.soft.clone()));
     tasks.spawn(executor.run(stop.soft.clone()));
@@ -194,6 +192,7 @@ struct Started {
 /// From the lock on the inbox to the listener and the consumers. May be dropped at any await.
 async fn start(
     settings: &Settings,
+    sockets: &Sockets,
     tls: Option<ingest::ServerTls>,
     readiness: &Readiness,
     (wanted, reached): (watch::Receiver<Wanted>, watch::Sender<u64>),
@@ -212,9 +211,10 @@ async fn start(
         clock: Arc::clone(clock),
         gate: readiness.gate.clone(),
     };
-    let public = bind("the public listener", settings.ingest.listen, |listener| {
-        ingest::start(listener, &settings.ingest, tls, ingest_deps)
-    })?;
+    let public =
+        listening("the public listener", settings.ingest.listen, sockets.public(settings.ingest.listen), |listener| {
+            ingest::start(listener, &settings.ingest, tls, ingest_deps)
+        })?;
     let deps = consume::Deps { inbox: Arc::clone(&inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
     let lags = Arc::clone(&readiness.lags);
     let consumers = Consumers::open(wanted, reached, deps.clone(), lags, settings.drain_timeout).await?;
@@ -244,6 +244,7 @@ async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks:
 
 fn start_admin(
     settings: &Settings,
+    sockets: &Sockets,
     readiness: &Arc<Readiness>,
     stop: &CancellationToken,
 ) -> Result<Option<Listener>, AppError> {
@@ -255,7 +256,9 @@ fn start_admin(
         inbox: settings.inbox.clone(),
         stop: stop.clone(),
     };
-    let listener = bind("the admin listener", config.listen, |listener| admin::start(listener, config, deps))?;
+    let listener = listening("the admin listener", config.listen, sockets.admin(config.listen), |listener| {
+        admin::start(listener, config, deps)
+    })?;
     tracing::info!(listener = "admin", addr = %listener.addr(), "listening");
     Ok(Some(listener))
 }
@@ -263,27 +266,25 @@ fn start_admin(
 /// Whoever had the inbox lets go of its admin listener last.
 async fn take_over_admin(
     settings: &Settings,
+    sockets: &Sockets,
     readiness: &Arc<Readiness>,
     stop: &CancellationToken,
 ) -> Result<Option<Listener>, AppError> {
     let deadline = Instant::now() + TAKE_OVER;
     loop {
-        match start_admin(settings, readiness, stop) {
+        match start_admin(settings, sockets, readiness, stop) {
             Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(LOCK_POLL).await,
             started => return started,
         }
     }
 }
 
-fn bind(
+fn listening(
     what: &'static str,
     addr: SocketAddr,
+    listener: io::Result<TcpListener>,
     start: impl FnOnce(TcpListener) -> io::Result<Listener>,
 ) -> Result<Listener, AppError> {
-    let listener = TcpListener::bind(addr).and_then(|listener| {
-        rustix::net::listen(&listener, BACKLOG)?;
-        Ok(listener)
-    });
     listener.and_then(start).map_err(|source| AppError::Listen { what, addr, source })
 }
 

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::app::SocketError;
 use crate::config::{Problems, Settings};
 use crate::lifecycle::forbid_core_dumps;
 
@@ -160,7 +161,11 @@ pub fn main() -> ExitCode {
         Ok(Exit::Misconfigured | Exit::BadUsage) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.chain().any(|cause| cause.is::<Problems>()) { 2 } else { 1 })
+            let is_misconfigured = |cause: &(dyn std::error::Error + 'static)| {
+                // A socket unit is configuration, too.
+                cause.is::<Problems>() || cause.is::<SocketError>()
+            };
+            ExitCode::from(if error.chain().any(is_misconfigured) { 2 } else { 1 })
         }
     }
 }

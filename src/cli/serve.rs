@@ -11,16 +11,17 @@ use tracing_subscriber::EnvFilter;
 use super::output::visible;
 use super::view::wants_colours;
 use super::{ConfigArgs, Exit, dev};
-use crate::app::{self, Reload, SetLevel};
+use crate::app::{self, Reload, SetLevel, Sockets};
 use crate::config::{self, Env, Log, LogFormat, Reading};
 use crate::lifecycle::{Signals, Stop};
 
 /// Run the daemon
 ///
 /// Receives deliveries, stores them, and hands them to every configured sink. SIGTERM or Ctrl-C finishes what is in
-/// flight, within server.drain_timeout; a second one stops at once. Certificates and secrets are read again when their
-/// files change. SIGHUP has the whole configuration read again: sinks, routes and log.level are taken, and what needs a
-/// restart is named. Logs go to stderr.
+/// flight, within server.drain_timeout; a second one stops at once. Listening sockets that systemd passes on, named public
+/// and admin, are used instead of new ones. Certificates and secrets are read again when their files change. SIGHUP has the
+/// whole configuration read again: sinks, routes and log.level are taken, and what needs a restart is named. Logs go to
+/// stderr.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ralio-relay serve --dev                              try it out: no configuration needed
@@ -39,15 +40,17 @@ pub(crate) struct Args {
 pub(super) const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,rustls=error,lapin=off";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    // Before there are threads.
+    let sockets = Sockets::inherited()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(args));
+    let served = runtime.block_on(serve(args, sockets));
     // A blocking call that does not end must not hold up the exit, after a failure least of all: a disk that failed
     // may hang. Whatever it was doing is unknown.
     runtime.shutdown_timeout(Duration::from_millis(500));
     served
 }
 
-async fn serve(args: Args) -> anyhow::Result<Exit> {
+async fn serve(args: Args, sockets: Sockets) -> anyhow::Result<Exit> {
     // First of all, so that whoever has seen a line of ours may ask us to stop.
     let hangup = Arc::new(Notify::new());
     let signals = Signals::register().and_then(|signals| signals.with_hangup(Arc::clone(&hangup)));
@@ -55,6 +58,7 @@ async fn serve(args: Args) -> anyhow::Result<Exit> {
     let files = if args.dev { dev::prepare()? } else { args.config.config };
     let Reading { settings, effective, tree } = config::read(&files, &Env::of_process());
     let settings = settings?;
+    let sockets = sockets.agreeing_with(&settings)?;
     if args.dev {
         dev::introduce(&settings);
     }
@@ -64,7 +68,7 @@ async fn serve(args: Args) -> anyhow::Result<Exit> {
     }
     let stop = Stop::default();
     let reload = Reload { files, effective, tree, asked: hangup, set_level };
-    let mut daemon = std::pin::pin!(app::run(settings, reload, stop.clone()));
+    let mut daemon = std::pin::pin!(app::run(settings, sockets, reload, stop.clone()));
     let ended = tokio::select! {
         ended = &mut daemon => ended,
         () = signals.pass_on(stop) => daemon.await,

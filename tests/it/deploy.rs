@@ -1,4 +1,4 @@
-//! The systemd unit in `deploy/`.
+//! The systemd units in `deploy/`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ fn with_our_binary(directory: &Path) -> PathBuf {
     let file = directory.join("ralio-relay.service");
     let ours = format!("ExecStart={} ", env!("CARGO_BIN_EXE_ralio-relay"));
     std::fs::write(&file, unit.replace(installed, &ours)).unwrap();
+    let socket = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/ralio-relay.socket");
+    std::fs::copy(socket, directory.join("ralio-relay.socket")).unwrap();
     file
 }
 
@@ -38,10 +40,11 @@ fn with_our_binary(directory: &Path) -> PathBuf {
 fn systemd_understands_the_unit_and_finds_it_closed() {
     let directory = tempfile::tempdir().unwrap();
     let file = with_our_binary(directory.path());
-    let Some((understood, said)) = analyze(&["verify", "--man=no", "--recursive-errors=yes"], Some(&file)) else {
-        return;
-    };
-    assert!(understood && said.trim().is_empty(), "{said}");
+    for unit in [&file, &file.with_extension("socket")] {
+        let verify = ["verify", "--man=no", "--recursive-errors=yes"];
+        let Some((understood, said)) = analyze(&verify, Some(unit)) else { return };
+        assert!(understood && said.trim().is_empty(), "{said}");
+    }
     // Tenths: the exposure is 1.5 at the most, of 10.
     let security = ["security", "--no-pager", "--offline=true", "--threshold=15"];
     let (closed, said) = analyze(&security, Some(&file)).unwrap();

@@ -1,6 +1,7 @@
 //! What the tests stand on. Everything waits on state, never on time.
 
 mod ack;
+pub mod booted;
 mod campaign;
 mod cli;
 pub mod fake_http;
@@ -32,10 +33,20 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Asks again, less and less often, until the answer is `Ok`; fails with the last `Err` at the deadline.
 #[track_caller]
-pub fn eventually<T, E: Debug, F: AsyncFnMut() -> Result<T, E>>(what: &str, mut ask: F) -> impl Future<Output = T> {
+pub fn eventually<T, E: Debug, F: AsyncFnMut() -> Result<T, E>>(what: &str, ask: F) -> impl Future<Output = T> {
+    eventually_within(DEADLINE, what, ask)
+}
+
+/// With a deadline of its own.
+#[track_caller]
+pub fn eventually_within<T, E: Debug, F: AsyncFnMut() -> Result<T, E>>(
+    deadline: Duration,
+    what: &str,
+    mut ask: F,
+) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + deadline;
         let mut pause = Duration::from_millis(5);
         loop {
             match ask().await {

@@ -40,7 +40,12 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(command: &mut Command) -> Self {
-        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn_with(command, Stdio::null())
+    }
+
+    /// With this standard input.
+    pub fn spawn_with(command: &mut Command, stdin: Stdio) -> Self {
+        let piped = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let stdout = Lines::read(child.stdout.take().unwrap());
         let stderr = Lines::read(child.stderr.take().unwrap());

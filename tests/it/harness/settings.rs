@@ -1,9 +1,10 @@
 //! What a test relay is started with: a directory of its own, a configuration, a certificate, secrets.
 
 use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -28,6 +29,8 @@ pub struct Builder {
     sinks: Vec<(String, String)>,
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
+    /// What a service manager passes on.
+    socket: Option<Arc<OwnedFd>>,
     /// Parked events at the end are no failure.
     pub(super) parked_is_fine: bool,
     /// Lines at level ERROR are no failure.
@@ -48,6 +51,7 @@ impl Builder {
             sinks: Vec::new(),
             wrapper: Vec::new(),
             environment: Vec::new(),
+            socket: None,
             parked_is_fine: false,
             errors_are_fine: false,
         }
@@ -150,6 +154,20 @@ impl Builder {
         self
     }
 
+    /// Starts the daemon with this socket (or what should be one), as systemd passes it on: once for each of the names, which
+    /// colons separate.
+    pub fn passing(mut self, socket: impl Into<OwnedFd>, names: &str) -> Self {
+        self.socket = Some(Arc::new(socket.into()));
+        // The shell duplicates its standard input to 3 and so on, and becomes the daemon: its process id is the same.
+        let descriptors: Vec<String> = (0..names.split(':').count()).map(|n| format!("{}<&0", n + 3)).collect();
+        let script = format!(
+            "exec {} </dev/null; export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={names}; exec \"$@\"",
+            descriptors.join(" "),
+            descriptors.len()
+        );
+        self.wrapped(&["sh", "-c", &script, "sh"])
+    }
+
     /// Starts the daemon through this command, which must `exec` it.
     pub fn wrapped(mut self, command: &[&str]) -> Self {
         self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
@@ -199,7 +217,8 @@ impl Builder {
         }
         command.env_remove("NOTIFY_SOCKET").envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&words[1..]).args(["serve", "--config"]).arg(self.config_file()).current_dir(self.directory());
-        Process::spawn(&mut command)
+        let stdin = self.socket.as_ref().map_or_else(Stdio::null, |socket| socket.try_clone().unwrap().into());
+        Process::spawn_with(&mut command, stdin)
     }
 
     /// Writes the configuration; `spawn` does it too.
