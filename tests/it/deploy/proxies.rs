@@ -15,9 +15,6 @@ use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::raw::head;
 use crate::harness::{Ack, Delivery, TestRelay, signed};
 
-/// As long as `deploy/` has it.
-const PATIENT: &str = "40s";
-
 const MAX_BODY: usize = 16 << 10;
 
 async fn relay() -> TestRelay {
@@ -66,7 +63,7 @@ fn deliveries() -> Vec<Delivery> {
 async fn deliveries_arrive_byte_for_byte() {
     for kind in Kind::ALL {
         let relay = relay().await;
-        let Some(proxy) = Proxy::start(kind, &upstream(&relay), PATIENT).await else { continue };
+        let Some(proxy) = Proxy::start(kind, &upstream(&relay)).await else { continue };
         let mut sent: Vec<_> = deliveries().iter().map(Delivery::sha256).collect();
         for delivery in deliveries() {
             assert_eq!(proxy.post(&delivery).await, Ack::FRESH, "{kind:?} {delivery:?}");
@@ -107,7 +104,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
 async fn what_the_relay_answers_is_passed_on() {
     for kind in Kind::ALL {
         let relay = relay().await;
-        let Some(proxy) = Proxy::start(kind, &upstream(&relay), PATIENT).await else { continue };
+        let Some(proxy) = Proxy::start(kind, &upstream(&relay)).await else { continue };
         let (good, large) = (signed::payin_completed("evt-1"), of_size("evt-2", MAX_BODY + 1));
         for (delivery, status) in [
             (good.clone().signed_with("forged"), 401),
@@ -139,7 +136,7 @@ fn comes_again(kind: Kind, answer: &str) {
 async fn who_is_cut_off_or_too_slow_is_not_told_4xx_and_can_send_again() {
     for kind in Kind::ALL {
         let relay = relay().await;
-        let Some(proxy) = Proxy::start(kind, &upstream(&relay), PATIENT).await else { continue };
+        let Some(proxy) = Proxy::impatient(kind, &upstream(&relay), "3s").await else { continue };
         let delivery = signed::payin_completed("evt-1");
         let begun = |length: &str, body: &[u8]| [head(&delivery, length).as_bytes(), body].concat();
         let length = format!("Content-Length: {}\r\n", delivery.body.len());
@@ -184,25 +181,37 @@ async fn cutting(word: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
 #[tokio::test]
 async fn when_the_relay_is_away_the_answer_is_503() {
     let delivery = signed::payin_completed("evt-1");
+    let length = format!("Connection: close\r\nContent-Length: {}\r\n", delivery.body.len());
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (closing, _closing) = cutting(b"").await;
     let (cut, _cut) = cutting(b"HTTP/1.1 200 OK\r\nContent-Le").await;
+    let (broken, _broken) = cutting(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n{").await;
     let (garbled, _garbled) = cutting(b"220 mail.example.com ESMTP\r\n").await;
     let hanging = FakeHttp::answering([Answer::Hang]).await;
     let hangs: SocketAddr = reqwest::Url::parse(&hanging.url()).unwrap().socket_addrs(|| None).unwrap()[0];
     for kind in Kind::ALL {
-        for upstream in [gone, closing, cut, garbled, hangs] {
-            let Some(proxy) = Proxy::start(kind, &upstream.to_string(), "1s").await else { continue };
+        for upstream in [gone, closing, cut, hangs] {
+            let Some(proxy) = Proxy::impatient(kind, &upstream.to_string(), "1s").await else { continue };
             // Twice: a proxy might remember.
             for _ in 0..2 {
                 assert_eq!(proxy.post(&delivery).await, Ack::refused(503), "{kind:?} before {upstream}");
             }
         }
-        // What is cut off in the middle of its body has been answered, but not whole; it is not made into an error of the sender.
-        let (cut, _cut) = cutting(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n{").await;
-        let Some(proxy) = Proxy::start(kind, &cut.to_string(), "1s").await else { continue };
-        if let Ok(answer) = proxy.send(&delivery).await {
-            assert!(answer.status().is_server_error(), "{kind:?}: {answer:?}");
+        // A sender that falls silent, or closes its half of the connection, and one that waits: nothing is stored of any.
+        let Some(proxy) = Proxy::impatient(kind, &hangs.to_string(), "1s").await else { continue };
+        let begun = [head(&delivery, &length).as_bytes(), &delivery.body].concat();
+        for sent in [begun.len(), begun.len() - 1] {
+            let mut silent = proxy.raw().await;
+            silent.write(&begun[..sent]).await;
+            comes_again(kind, &silent.read_to_close().await);
+            comes_again(kind, &proxy.raw().await.exchange(&begun[..sent]).await);
+        }
+        // What breaks in the middle of an answer, or is none, breaks here too; it is not made into an error of the sender.
+        for upstream in [broken, garbled] {
+            let Some(proxy) = Proxy::impatient(kind, &upstream.to_string(), "1s").await else { continue };
+            if let Ok(answer) = proxy.send(&delivery).await {
+                assert_eq!(answer.status(), 503, "{kind:?} before {upstream}");
+            }
         }
     }
 }
@@ -212,7 +221,7 @@ async fn when_the_relay_is_away_the_answer_is_503() {
 async fn a_delivery_in_pieces_is_taken_as_long_as_the_relay_takes_it() {
     for kind in Kind::ALL {
         let relay = TestRelay::with_file_sink("out").plaintext().start().await;
-        let Some(proxy) = Proxy::start(kind, &upstream(&relay), PATIENT).await else { continue };
+        let Some(proxy) = Proxy::start(kind, &upstream(&relay)).await else { continue };
         let delivery = signed::payin_completed("evt-1");
         let mut raw = proxy.raw().await;
         raw.write(head(&delivery, &format!("Content-Length: {}\r\n", delivery.body.len()))).await;
@@ -263,7 +272,7 @@ fn odd() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 async fn odd_requests_get_no_4xx_that_the_comments_do_not_name() {
     for kind in Kind::ALL {
         let relay = relay().await;
-        let Some(proxy) = Proxy::start(kind, &upstream(&relay), PATIENT).await else { continue };
+        let Some(proxy) = Proxy::start(kind, &upstream(&relay)).await else { continue };
         for (what, request, exception) in odd() {
             let mut raw = proxy.raw().await;
             raw.write_some(&request).await;
@@ -290,7 +299,7 @@ async fn a_url_that_is_not_quite_right_loses_nothing() {
     let delivery = signed::payin_completed("evt-1");
     for kind in Kind::ALL {
         let relay = relay().await;
-        let Some(proxy) = Proxy::start(kind, &upstream(&relay), PATIENT).await else { continue };
+        let Some(proxy) = Proxy::start(kind, &upstream(&relay)).await else { continue };
         let other = delivery.clone().with_header("host", "webhooks.example.net");
         let answer = proxy.send(&other).await.unwrap();
         match kind {

@@ -60,9 +60,22 @@ fn exchanged(text: &str, exchanges: &[(&str, &str)]) -> String {
 }
 
 impl Proxy {
-    /// Configured as in `deploy/`, but for ports, paths, and how long it waits for the upstream's answer. `None`, and said so,
-    /// where the program is not installed.
-    pub async fn start(kind: Kind, upstream: &str, patience: &str) -> Option<Self> {
+    /// Configured as in `deploy/`, but for ports and paths. `None`, and said so, where the program is not installed.
+    pub async fn start(kind: Kind, upstream: &str) -> Option<Self> {
+        Self::start_with(kind, upstream, &[]).await
+    }
+
+    /// The same, but waiting for this long only, for a body as for the answer.
+    pub async fn impatient(kind: Kind, upstream: &str, patience: &str) -> Option<Self> {
+        let timeouts = match kind {
+            Kind::Nginx => ["proxy_read_timeout 40s", "client_body_timeout 30s"],
+            Kind::Caddy => ["response_header_timeout 40s", "read_body 45s"],
+        };
+        let exchanges = timeouts.map(|timeout| (timeout, format!("{} {patience}", timeout.split_once(' ').unwrap().0)));
+        Self::start_with(kind, upstream, &exchanges.each_ref().map(|(from, to)| (*from, to.as_str()))).await
+    }
+
+    async fn start_with(kind: Kind, upstream: &str, exchanges: &[(&str, &str)]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         write_certificate(directory.path());
         let address = free();
@@ -72,8 +85,8 @@ impl Proxy {
             return None;
         }
         let mut command = match kind {
-            Kind::Nginx => nginx(directory.path(), address, upstream, patience),
-            Kind::Caddy => caddy(directory.path(), address, upstream, patience),
+            Kind::Nginx => nginx(directory.path(), address, upstream, exchanges),
+            Kind::Caddy => caddy(directory.path(), address, upstream, exchanges),
         };
         let mut process = Process::spawn(command.env("HOME", directory.path()).current_dir(directory.path()));
         let certificate = directory.path().join("tls.crt");
@@ -125,15 +138,14 @@ impl Proxy {
     }
 }
 
-fn nginx(directory: &Path, address: SocketAddr, upstream: &str, patience: &str) -> Command {
+fn nginx(directory: &Path, address: SocketAddr, upstream: &str, exchanges: &[(&str, &str)]) -> Command {
     let path = directory.to_str().unwrap();
     let site = exchanged(
-        &read(Kind::Nginx.file()),
+        &exchanged(&read(Kind::Nginx.file()), exchanges),
         &[
             ("listen 443 ssl", &format!("listen {address} ssl")),
             ("/etc/nginx/ralio-relay/", &format!("{path}/")),
             ("http://127.0.0.1:8443", &format!("http://{upstream}")),
-            ("proxy_read_timeout 40s", &format!("proxy_read_timeout {patience}")),
         ],
     );
     std::fs::write(directory.join("site.conf"), site).unwrap();
@@ -151,17 +163,16 @@ fn nginx(directory: &Path, address: SocketAddr, upstream: &str, patience: &str) 
     command
 }
 
-fn caddy(directory: &Path, address: SocketAddr, upstream: &str, patience: &str) -> Command {
+fn caddy(directory: &Path, address: SocketAddr, upstream: &str, exchanges: &[(&str, &str)]) -> Command {
     let path = directory.to_str().unwrap();
     let config = exchanged(
-        &read(Kind::Caddy.file()),
+        &exchanged(&read(Kind::Caddy.file()), exchanges),
         &[
             ("admin localhost:2019", &format!("admin {}\n\tdefault_bind 127.0.0.1", free())),
             (":443 {", &format!(":{} {{", address.port())),
             ("relay.example.com", "localhost"),
             ("tls ops@example.com", &format!("tls {path}/tls.crt {path}/tls.key")),
             ("127.0.0.1:8443 {", &format!("{upstream} {{")),
-            ("response_header_timeout 40s", &format!("response_header_timeout {patience}")),
         ],
     );
     let file = directory.join("Caddyfile");
