@@ -13,12 +13,14 @@ use super::proxy::{Kind, Proxy};
 use super::read;
 use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::raw::head;
-use crate::harness::{Ack, Delivery, TestRelay, signed};
+use crate::harness::{Ack, Delivery, SECRET, TestRelay, signed};
 
 const MAX_BODY: usize = 16 << 10;
 
 async fn relay() -> TestRelay {
-    let settings = TestRelay::with_file_sink("out").plaintext();
+    // The other name is one that nginx drops unless told otherwise.
+    let settings = TestRelay::with_file_sink("out").plaintext().source("test", signed::PATH, &[SECRET], "");
+    let settings = settings.source("odd", "/webhooks/odd", &[SECRET], "signature_header = \"X_Ralio.Signature\"");
     settings.server(&format!("max_body = \"{MAX_BODY}B\"")).server("read_timeout = \"1s\"").start().await
 }
 
@@ -31,6 +33,13 @@ fn of_size(id: &str, bytes: usize) -> Delivery {
     let frame = Delivery::current(id, "payin_completed", serde_json::json!({"orderId": id, "note": ""})).body.len();
     let note = "n".repeat(bytes - frame);
     Delivery::current(id, "payin_completed", serde_json::json!({"orderId": id, "note": note}))
+}
+
+/// To the source whose signature header has another name.
+fn odd_header(id: &str) -> Delivery {
+    let delivery = signed::payin_completed(id).unsigned().to("/webhooks/odd");
+    let signature = signed::signature(SECRET, &delivery.body);
+    delivery.with_header("x_ralio.signature", &signature)
 }
 
 /// Good deliveries that a proxy might take for something of its own, or change.
@@ -47,6 +56,7 @@ fn deliveries() -> Vec<Delivery> {
         of_size("evt-4", MAX_BODY),
         ordinary("evt-5").to("/webhooks/ralio/"),
         ordinary("evt-6").to("/webhooks/ralio?a=%2e%2e&b=//"),
+        odd_header("evt-odd"),
         ordinary("evt-7").with_header("content-encoding", "gzip"),
         ordinary("evt-8")
             .with_header("if-match", "\"other\"")
@@ -153,12 +163,15 @@ async fn who_is_cut_off_or_too_slow_is_not_told_4xx_and_can_send_again() {
         comes_again(kind, &proxy.raw().await.exchange(&begun(&length, half)).await);
         drop(proxy.raw().await);
         // Larger than the relay reads: it closes the connection.
-        let endless = of_size("evt-2", 20 * MAX_BODY);
+        let endless = of_size("evt-2", 150 * MAX_BODY);
         match proxy.send(&endless).await {
             Ok(answer) => assert_eq!(answer.status(), 503, "{kind:?}"),
             Err(cut) => assert!(cut.is_request() || cut.is_body(), "{kind:?}: {cut:?}"),
         }
         assert_eq!(relay.events().await.len(), 0, "{kind:?}");
+        // They came as far as the relay: no proxy gathers them first, in memory or on a disk.
+        let aborted = relay.metric("requests_total", &[("outcome", "aborted")]).await;
+        assert!(aborted >= 3, "{kind:?}: {aborted}");
         assert_eq!(proxy.post(&delivery).await, Ack::FRESH, "{kind:?}");
         relay.settled().await;
         relay.shutdown().await;
@@ -300,6 +313,8 @@ async fn a_url_that_is_not_quite_right_loses_nothing() {
     for kind in Kind::ALL {
         let relay = relay().await;
         let Some(proxy) = Proxy::start(kind, &upstream(&relay)).await else { continue };
+        // The signature is over the bytes as sent, and fewer parts are fewer answers of their own.
+        assert_eq!(proxy.raw_offering(&["h2", "http/1.1"]).await.protocol().as_deref(), Some("http/1.1"), "{kind:?}");
         let other = delivery.clone().with_header("host", "webhooks.example.net");
         let answer = proxy.send(&other).await.unwrap();
         match kind {

@@ -134,7 +134,12 @@ impl Proxy {
 
     /// A connection for requests that no client would send.
     pub async fn raw(&self) -> Raw {
-        Raw::to(&self.address.to_string(), &self.certificate, &[]).await.unwrap()
+        self.raw_offering(&[]).await
+    }
+
+    /// The same, offering these protocols (ALPN).
+    pub async fn raw_offering(&self, protocols: &[&str]) -> Raw {
+        Raw::to(&self.address.to_string(), &self.certificate, protocols).await.unwrap()
     }
 }
 
