@@ -3,8 +3,11 @@
 use std::process::Command;
 
 fn main() {
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    // A build without .git, such as an image's, is told.
+    let told = std::env::var("RALIO_RELAY_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let commit = told.or_else(|| git(&["rev-parse", "--short=12", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=RALIO_RELAY_COMMIT={commit}");
+    println!("cargo:rerun-if-env-changed=RALIO_RELAY_COMMIT");
     // Where these files are differs between a clone and a worktree; without git there is nothing to watch.
     println!("cargo:rerun-if-changed=build.rs");
     for file in ["HEAD", "logs/HEAD"] {

@@ -1,5 +1,6 @@
 //! A TLS connection without an HTTP client on it, for requests that no client would send.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
@@ -12,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{DEADLINE, Delivery, TestRelay};
 
-/// An open connection to a relay's public listener.
+/// An open connection to a relay's public listener, or to what stands in front of it.
 pub struct Raw(TlsStream<TcpStream>);
 
 impl Raw {
@@ -22,15 +23,19 @@ impl Raw {
 
     /// Offers these protocols in the handshake (ALPN); fails when the handshake does.
     pub async fn offering(relay: &TestRelay, protocols: &[&str]) -> std::io::Result<Self> {
+        let address = relay.url("").trim_start_matches("https://").to_owned();
+        Self::to(&address, &relay.settings().directory().join("tls.crt"), protocols).await
+    }
+
+    /// To anybody who has this certificate, such as a proxy.
+    pub async fn to(address: &str, certificate: &Path, protocols: &[&str]) -> std::io::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
-        let certificate = relay.settings().directory().join("tls.crt");
         roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap();
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let address = relay.url("").trim_start_matches("https://").to_owned();
-        let stream = TcpStream::connect(&address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         Ok(Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
     }
@@ -44,6 +49,14 @@ impl Raw {
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
         self.0.flush().await.unwrap();
+    }
+
+    /// Sends as much of this as is taken.
+    pub async fn write_some(&mut self, bytes: &[u8]) {
+        // Whoever has read enough may close before it has read all.
+        if self.0.write_all(bytes).await.is_ok() {
+            let _ = self.0.flush().await;
+        }
     }
 
     /// Reads until this text has come; fails when the connection ends first.

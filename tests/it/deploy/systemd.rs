@@ -1,4 +1,4 @@
-//! The systemd units in `deploy/`.
+//! `deploy/systemd`: units that systemd understands, and under which the daemon can do its work.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
