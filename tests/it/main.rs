@@ -24,6 +24,7 @@ mod observe;
 mod operate;
 mod operate_handover;
 mod operate_replay;
+mod page;
 mod receive;
 mod reload;
 mod sink_contract;
