@@ -43,7 +43,12 @@ export async function get(path, query, signal) {
 /** Asks for something to be done. */
 export async function post(path, body, signal) {
   const headers = { 'Content-Type': 'application/json' };
-  const sent = await request(url(path), { method: 'POST', headers, body: JSON.stringify(body), signal: within(signal) });
+  const sent = await request(url(path), {
+    method: 'POST',
+    headers,
+    body: JSON.stringify(body),
+    signal: within(signal),
+  });
   return sent.json();
 }
 
@@ -69,14 +74,27 @@ function within(signal) {
 
 async function request(where, options) {
   const headers = { ...options.headers, Authorization: `Bearer ${token}` };
-  const sent = { ...options, headers, cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer' };
+  const sent = {
+    ...options,
+    headers,
+    cache: 'no-store',
+    credentials: 'omit',
+    redirect: 'error',
+    referrerPolicy: 'no-referrer',
+  };
   let answer;
   try {
     answer = await fetch(where, sent);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new ApiError(0, 'no_answer', 'The relay does not answer. Look whether it runs (systemctl status ralio-relay), and whether your SSH tunnel is up.');
+    window.dispatchEvent(new Event('no-answer'));
+    throw new ApiError(
+      0,
+      'no_answer',
+      'The relay does not answer. Look whether it runs (systemctl status ralio-relay), and whether your SSH tunnel is up.',
+    );
   }
+  window.dispatchEvent(new Event('answer'));
   if (answer.ok) return answer;
   throw await refusal(answer);
 }
@@ -88,5 +106,9 @@ async function refusal(answer) {
     window.dispatchEvent(new Event('signed-out'));
   }
   const starting = told.error === 'starting' ? 'The relay is opening its inbox. This page goes on by itself.' : null;
-  return new ApiError(answer.status, told.error ?? `http_${answer.status}`, starting ?? told.message ?? `The relay answered ${answer.status}.`);
+  return new ApiError(
+    answer.status,
+    told.error ?? `http_${answer.status}`,
+    starting ?? told.message ?? `The relay answered ${answer.status}.`,
+  );
 }

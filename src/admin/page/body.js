@@ -15,13 +15,28 @@ export function bodyState() {
 
 /** The body and its switches; `redraw` paints the view again. `extra` are more buttons. */
 export function bodyPart({ body, body_encoding: encoding, size }, shown, redraw, extra = []) {
-  if (body === null || body === undefined) return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
+  if (body === null || body === undefined)
+    return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
   const all = encoding === 'utf8' ? lines(body) : null;
   const hidden = all ? hiddenIn(all) : 1;
-  const words = all ? `${many(hidden, 'personal field')} ${shown.bared ? 'shown' : 'hidden'}` : unreadable(encoding, shown);
-  const bar = h('div', { class: 'bar-of-body' },
-    hidden ? button(shown.bared ? 'Hide personal fields' : 'Show personal fields', () => bare(shown, redraw), { 'aria-pressed': String(shown.bared) }) : null,
-    extra, h('span', { class: 'dim' }, `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, exactly as received.`));
+  const words = all
+    ? `${many(hidden, 'personal field')} ${shown.bared ? 'shown' : 'hidden'}`
+    : unreadable(encoding, shown);
+  const bar = h(
+    'div',
+    { class: 'bar-of-body' },
+    hidden
+      ? button(shown.bared ? 'Hide personal fields' : 'Show personal fields', () => bare(shown, redraw), {
+          'aria-pressed': String(shown.bared),
+        })
+      : null,
+    extra,
+    h(
+      'span',
+      { class: 'dim' },
+      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, exactly as received.`,
+    ),
+  );
   return [bar, all ? structured(all, shown, redraw) : plain(body, shown)];
 }
 
@@ -47,6 +62,8 @@ function structured(all, shown, redraw) {
     shown.whole = true;
     redraw();
   };
-  return [block(cut ? all.slice(0, MOST_LINES) : all, !shown.bared),
-    cut ? button(`Show the other ${many(all.length - MOST_LINES, 'line')}`, rest) : null];
+  return [
+    block(cut ? all.slice(0, MOST_LINES) : all, !shown.bared),
+    cut ? button(`Show the other ${many(all.length - MOST_LINES, 'line')}`, rest) : null,
+  ];
 }

@@ -53,32 +53,63 @@ async function load(list, { signal, path, plural }) {
 }
 
 function draw(main, list, view) {
-  paint(main, view.top(list), list.error && problem(list.error, list.loaded),
+  paint(
+    main,
+    view.top(list),
+    list.error && problem(list.error, list.loaded),
     list.loaded && (list.rows.length ? [bar(list, view), view.table(list)] : view.empty(list)),
-    list.next && h('p', { class: 'after' }, button('Show more', list.showMore)));
+    list.next && h('p', { class: 'after' }, button('Show more', list.showMore)),
+  );
 }
 
 function bar(list, view) {
   const { rows, chosen } = list;
   const all = rows.length > 0 && rows.every((row) => chosen.has(row.id));
-  const box = h('input', { type: 'checkbox', checked: all, indeterminate: chosen.size > 0 && !all, onchange: (event) => {
-    rows.forEach((row) => (event.target.checked ? chosen.add(row.id) : chosen.delete(row.id)));
-    list.redraw();
-  } });
-  return h('div', { class: 'choice', 'data-key': 'choice' }, h('label', null, box, chosen.size ? `${many(chosen.size, 'chosen', 'chosen')}` : 'Choose all shown'),
-    h('span', { class: 'actions' }, view.actions(list)));
+  const box = h('input', {
+    type: 'checkbox',
+    checked: all,
+    indeterminate: chosen.size > 0 && !all,
+    onchange: (event) => {
+      rows.forEach((row) => (event.target.checked ? chosen.add(row.id) : chosen.delete(row.id)));
+      list.redraw();
+    },
+  });
+  return h(
+    'div',
+    { class: 'choice', 'data-key': 'choice' },
+    h('label', null, box, chosen.size ? `${many(chosen.size, 'chosen', 'chosen')}` : 'Choose all shown'),
+    h('span', { class: 'actions' }, view.actions(list)),
+  );
 }
 
 /** The column that chooses a row. */
 export function choice(list, name) {
-  return ['', (row) => h('label', { class: 'pick' }, h('input', { type: 'checkbox', checked: list.chosen.has(row.id), 'aria-label': name(row), onchange: (event) => list.toggle(row.id, event.target.checked) })), 'pick'];
+  return [
+    '',
+    (row) =>
+      h(
+        'label',
+        { class: 'pick' },
+        h('input', {
+          type: 'checkbox',
+          checked: list.chosen.has(row.id),
+          'aria-label': name(row),
+          onchange: (event) => list.toggle(row.id, event.target.checked),
+        }),
+      ),
+    'pick',
+  ];
 }
 
-/** What the buttons are about: those that are chosen, or all that fit the filter. */
+/**
+ * What the buttons are about: those that are chosen; or all that fit, by their numbers where all of them are on view, so
+ * that nothing is decided that nobody has seen.
+ */
 export function subject(list, plural) {
-  if (list.chosen.size) return { body: { ids: [...list.chosen] }, words: many(list.chosen.size, plural.slice(0, -1), plural) };
-  const words = list.next ? `all ${plural} that fit` : `all ${many(list.rows.length, plural.slice(0, -1), plural)}`;
-  return { body: { all: true, ...list.filter }, words };
+  const words = (number) => many(number, plural.slice(0, -1), plural);
+  if (list.chosen.size) return { body: { ids: [...list.chosen] }, words: words(list.chosen.size) };
+  if (!list.next) return { body: { ids: list.rows.map((row) => row.id) }, words: `all ${words(list.rows.length)}` };
+  return { body: { all: true, ...list.filter }, words: `all ${plural} that fit, also those that are not on view` };
 }
 
 /** A form of filters that leads to `base` with them. */
@@ -87,6 +118,14 @@ export function filterForm(base, go, ...fields) {
     event.preventDefault();
     go(base, values(event.target));
   };
-  return h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', onsubmit: submit },
-    h('div', { class: 'fields' }, fields, h('div', { class: 'actions' }, h('button', { type: 'submit', class: 'primary' }, 'Filter'), link(base, 'Clear'))));
+  return h(
+    'form',
+    { class: 'filters', role: 'search', 'aria-label': 'Filters', onsubmit: submit },
+    h(
+      'div',
+      { class: 'fields' },
+      fields,
+      h('div', { class: 'actions' }, h('button', { type: 'submit', class: 'primary' }, 'Filter'), link(base, 'Clear')),
+    ),
+  );
 }

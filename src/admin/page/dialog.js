@@ -18,15 +18,26 @@ export function ask(wish) {
   const complaint = h('p', { class: 'problem', role: 'alert', hidden: true });
   const who = input('who', sessionStorage.getItem(WHO), { maxlength: '100', autocomplete: 'name' });
   const needed = wish.reason === 'needed';
-  const reason = h('textarea', { name: 'reason', rows: '2', required: needed, maxlength: '500' });
+  const reason = input('reason', '', { required: needed, maxlength: '300' });
   const go = h('button', { type: 'submit', class: wish.danger ? 'danger' : 'primary' }, wish.verb);
-  const dialog = h('dialog', { 'aria-labelledby': 'ask-title', 'aria-describedby': 'ask-text', onclose: () => dialog.remove() },
-    h('form', { method: 'dialog', onsubmit: (event) => submit(event, wish, { dialog, who, reason, go, complaint }) },
+  const dialog = h(
+    'dialog',
+    { 'aria-labelledby': 'ask-title', 'aria-describedby': 'ask-text', onclose: () => dialog.remove() },
+    h(
+      'form',
+      { method: 'dialog', onsubmit: (event) => submit(event, wish, { dialog, who, reason, go, complaint }) },
       h('h2', { id: 'ask-title' }, wish.title),
-      h('div', { id: 'ask-text' }, [wish.text].flat().map((line) => h('p', null, line))),
+      h(
+        'div',
+        { id: 'ask-text' },
+        [wish.text].flat().map((line) => h('p', null, line)),
+      ),
       field('Your name', who, 'Kept in the record of who did what.'),
-      field(needed ? 'Reason (needed)' : 'Reason', reason, null), complaint,
-      h('div', { class: 'actions' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Leave it'), go)));
+      field(needed ? 'Reason (needed)' : 'Reason', reason, null),
+      complaint,
+      h('div', { class: 'actions' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Leave it'), go),
+    ),
+  );
   document.body.append(dialog);
   dialog.showModal();
   (who.value ? reason : who).focus();
@@ -61,7 +72,12 @@ export async function follow(job) {
   const more = link(`#/record/${job.id}`, `job ${job.id}`);
   if (!ended) toast('note', `Still at it: ${name},`, more);
   else if (ended.state === 'done' && !ended.failed) toast('ok', `Done: ${name}. ${ended.message}`, more);
-  else toast('bad', `${ended.state === 'done' ? `Done, but for ${many(ended.failed, 'failure')}` : ended.state}: ${name}. ${ended.message}`, more);
+  else
+    toast(
+      'bad',
+      `${ended.state === 'done' ? `Done, but for ${many(ended.failed, 'failure')}` : ended.state}: ${name}. ${ended.message}`,
+      more,
+    );
   changed();
 }
 

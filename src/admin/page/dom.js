@@ -91,15 +91,23 @@ export function table(caption, columns, rows, { key, rowClass, cls } = {}) {
   const used = columns.filter(Boolean);
   const head = used.map(([name, , cls]) => h('th', { scope: 'col', role: 'columnheader', class: cls }, name));
   const body = rows.map((row) => {
-    const cells = used.map(([name, cell, cls]) => h('td', { role: 'cell', class: cls, 'data-label': labelText(name) },
-      h('div', null, cell(row))));
+    const cells = used.map(([name, cell, cls]) =>
+      h('td', { role: 'cell', class: cls, 'data-label': labelText(name) }, h('div', null, cell(row))),
+    );
     const properties = { role: 'row', 'data-key': key?.(row), class: rowClass?.(row) };
     return h('tr', properties, cells);
   });
-  return h('div', { class: 'table' }, h('table', { role: 'table', class: cls },
-    h('caption', { class: 'unseen' }, caption),
-    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)),
-    h('tbody', { role: 'rowgroup' }, body)));
+  return h(
+    'div',
+    { class: 'table' },
+    h(
+      'table',
+      { role: 'table', class: cls },
+      h('caption', { class: 'unseen' }, caption),
+      h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)),
+      h('tbody', { role: 'rowgroup' }, body),
+    ),
+  );
 }
 
 function labelText(name) {
@@ -109,5 +117,9 @@ function labelText(name) {
 /** Names and what they are; pairs whose value is null or undefined are left out. */
 export function facts(...pairs) {
   const told = pairs.filter((pair) => pair && pair[1] !== null && pair[1] !== undefined);
-  return h('dl', { class: 'facts' }, told.map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
+  return h(
+    'dl',
+    { class: 'facts' },
+    told.map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))),
+  );
 }

@@ -5,7 +5,21 @@ import { h, paint, table } from './dom.js';
 import { bytes, count, many } from './format.js';
 import { NAMES, mainFields, moreFields, moreSet } from './filters.js';
 import { say } from './messages.js';
-import { button, code, empty, eventLink, field, flags, heading, link, problem, progress, reported, select, values } from './parts.js';
+import {
+  button,
+  code,
+  empty,
+  eventLink,
+  field,
+  flags,
+  heading,
+  link,
+  problem,
+  progress,
+  reported,
+  select,
+  values,
+} from './parts.js';
 import { told } from './poll.js';
 import { time } from './time.js';
 
@@ -17,7 +31,20 @@ const RECONNECT = 3000;
 /** Shows the view in `main` until the signal. */
 export function show(main, { query, signal, sources, go }) {
   const filter = Object.fromEntries([...NAMES, 'order'].map((name) => [name, query.get(name) ?? '']));
-  const view = { main, filter, signal, sources, go, rows: [], next: null, searched: null, state: 'searching', error: null, fresh: new Set(), live: query.get('live') === '1' };
+  const view = {
+    main,
+    filter,
+    signal,
+    sources,
+    go,
+    rows: [],
+    next: null,
+    searched: null,
+    state: 'searching',
+    error: null,
+    fresh: new Set(),
+    live: query.get('live') === '1',
+  };
   signal.addEventListener('abort', () => view.stop?.abort());
   paint(main, heading('Events', liveSwitch(view)), form(view), h('div', { id: 'found' }));
   if (view.live) follow(view);
@@ -26,8 +53,10 @@ export function show(main, { query, signal, sources, go }) {
 }
 
 function liveSwitch({ live, filter, go }) {
-  return button(live ? 'Stop the live tail' : 'Live tail', () => go('#/events', { ...filter, live: live ? '' : '1' }),
-    { 'aria-pressed': String(live), class: live ? 'on' : null });
+  return button(live ? 'Stop the live tail' : 'Live tail', () => go('#/events', { ...filter, live: live ? '' : '1' }), {
+    'aria-pressed': String(live),
+    class: live ? 'on' : null,
+  });
 }
 
 function form(view) {
@@ -37,12 +66,31 @@ function form(view) {
     go('#/events', { ...values(event.target), live: live ? '1' : '' });
   };
   const set = moreSet(filter);
-  const order = select('order', filter.order, [['', 'newest first'], ['oldest', 'oldest first']]);
-  return h('form', { class: 'filters', role: 'search', 'aria-label': 'Filters', onsubmit: submit },
-    h('div', { class: 'fields' }, mainFields(filter),
-      h('div', { class: 'actions' }, h('button', { type: 'submit', class: 'primary' }, 'Search'), link('#/events', 'Clear'))),
-    h('details', { open: set > 0 }, h('summary', null, set ? `More filters (${set} set)` : 'More filters'),
-      h('div', { class: 'fields' }, moreFields(filter, sources), field('Order', order))));
+  const order = select('order', filter.order, [
+    ['', 'newest first'],
+    ['oldest', 'oldest first'],
+  ]);
+  return h(
+    'form',
+    { class: 'filters', role: 'search', 'aria-label': 'Filters', onsubmit: submit },
+    h(
+      'div',
+      { class: 'fields' },
+      mainFields(filter),
+      h(
+        'div',
+        { class: 'actions' },
+        h('button', { type: 'submit', class: 'primary' }, 'Search'),
+        link('#/events', 'Clear'),
+      ),
+    ),
+    h(
+      'details',
+      { open: set > 0 },
+      h('summary', null, set ? `More filters (${set} set)` : 'More filters'),
+      h('div', { class: 'fields' }, moreFields(filter, sources), field('Order', order)),
+    ),
+  );
 }
 
 /** Asks for a page of events; where the relay has to look through many, it answers in pieces. */
@@ -117,23 +165,52 @@ function draw(view) {
   if (view.signal.aborted) return;
   view.main.removeAttribute('aria-busy');
   const { rows, state, error, next } = view;
-  paint(view.main.querySelector('#found'),
+  paint(
+    view.main.querySelector('#found'),
     state === 'failed' && problem(error, rows.length > 0),
     status(view),
     rows.length ? eventTable(rows, view.fresh) : nothing(view),
-    state === 'done' && next && h('p', { class: 'after' }, button('Show more', () => more(view))));
+    state === 'done' &&
+      next &&
+      h(
+        'p',
+        { class: 'after' },
+        button('Show more', () => more(view)),
+      ),
+  );
 }
 
 function status(view) {
   const { state, searched } = view;
-  if (state === 'live') return h('p', { class: 'status' }, h('span', { class: 'pulse', 'aria-hidden': 'true' }), 'Live: new events appear at the top.');
-  if (state === 'broken') return h('p', { class: 'status' }, `The live tail broke off: ${view.error.message} It is taken up again by itself.`);
+  if (state === 'live')
+    return h(
+      'p',
+      { class: 'status' },
+      h('span', { class: 'pulse', 'aria-hidden': 'true' }),
+      'Live: new events appear at the top.',
+    );
+  if (state === 'broken')
+    return h(
+      'p',
+      { class: 'status' },
+      `The live tail broke off: ${view.error.message} It is taken up again by itself.`,
+    );
   if (state === 'stopped' && !view.live) {
-    return h('p', { class: 'status', 'data-key': 'searched' }, `Stopped. ${far(searched)}`, button('Go on', () => more(view)));
+    return h(
+      'p',
+      { class: 'status', 'data-key': 'searched' },
+      `Stopped. ${far(searched)}`,
+      button('Go on', () => more(view)),
+    );
   }
   if (state !== 'searching') return null;
-  return h('p', { class: 'status', 'data-key': 'searched' }, progress('Progress of the search', searched?.done ?? 0, searched?.total ?? 0), far(searched),
-    button('Stop', () => view.stop.abort()));
+  return h(
+    'p',
+    { class: 'status', 'data-key': 'searched' },
+    progress('Progress of the search', searched?.done ?? 0, searched?.total ?? 0),
+    far(searched),
+    button('Stop', () => view.stop.abort()),
+  );
 }
 
 function far(searched) {
@@ -142,22 +219,41 @@ function far(searched) {
 
 function nothing({ state, filter, searched }) {
   if (state === 'searching' || state === 'failed') return null;
-  if (state === 'live') return empty('Waiting for the next event that fits.', 'It appears here as soon as it is stored.');
+  if (state === 'live')
+    return empty('Waiting for the next event that fits.', 'It appears here as soon as it is stored.');
   if (state === 'stopped') return empty('Nothing found so far.');
   const set = NAMES.some((name) => filter[name]);
-  if (set) return empty('No event fits all of these filters.', `Types are globs (payin.*), text is found byte for byte. ${searched ? far(searched) : ''} `, link('#/events', 'Show every event.'));
-  return empty('No event has arrived yet.', 'Each event would be here from the moment it is stored. To see some: ralio-relay simulate.');
+  if (set)
+    return empty(
+      'No event fits all of these filters.',
+      `Types are globs (payin.*), text is found byte for byte. ${searched ? far(searched) : ''} `,
+      link('#/events', 'Show every event.'),
+    );
+  return empty(
+    'No event has arrived yet.',
+    'Each event would be here from the moment it is stored. To see some: ralio-relay simulate.',
+  );
 }
 
 /** A table of events, for other views too. */
 export function eventTable(rows, fresh = new Set()) {
-  return table('Events', [
-    ['Seq', (event) => eventLink(event.seq), 'right'],
-    ['Received', (event) => time(event.received_at), 'when'],
-    ['Type', (event) => link(`#/events/${event.seq}`, event.type, { class: 'type' }), 'first'],
-    ['State', (event) => [reported(event.state), ' ', flags(event)], 'states'],
-    ['About', (event) => link(`#/events?key=${encodeURIComponent(event.key)}`, code(event.key), { title: 'Every event about it' }), 'wide'],
-    ['Source', (event) => event.source, 'less'],
-    ['Size', (event) => bytes(event.size), 'right less'],
-  ], rows, { cls: 'events', key: (event) => `seq-${event.seq}`, rowClass: (event) => (fresh.has(event.seq) ? 'fresh' : null) });
+  return table(
+    'Events',
+    [
+      ['Seq', (event) => eventLink(event.seq), 'right'],
+      ['Received', (event) => time(event.received_at), 'when'],
+      ['Type', (event) => link(`#/events/${event.seq}`, event.type, { class: 'type' }), 'first'],
+      ['State', (event) => [reported(event.state), ' ', flags(event)], 'states'],
+      [
+        'About',
+        (event) =>
+          link(`#/events?key=${encodeURIComponent(event.key)}`, code(event.key), { title: 'Every event about it' }),
+        'wide',
+      ],
+      ['Source', (event) => event.source, 'less'],
+      ['Size', (event) => bytes(event.size), 'right less'],
+    ],
+    rows,
+    { cls: 'events', key: (event) => `seq-${event.seq}`, rowClass: (event) => (fresh.has(event.seq) ? 'fresh' : null) },
+  );
 }

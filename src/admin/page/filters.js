@@ -7,12 +7,33 @@ import { field, input, select } from './parts.js';
 export const NAMES = ['search', 'type', 'state', 'since', 'until', 'category', 'source', 'key', 'id'];
 
 const CATEGORIES = ['payin', 'payout', 'transfer', 'kyc', 'account', 'other'];
-const TYPES = ['payin.*', 'payin.processing', 'payin.completed', 'payin.failed', 'payout.*', 'payout.processing', 'payout.completed',
-  'transfer.*', 'kyc.*', 'kyc.state_updated', 'kyc.session_*', 'kyb.state_updated', 'related_party.*', 'account.activated', 'viban.*', '*.failed', 'malformed'];
+const TYPES = [
+  'payin.*',
+  'payin.processing',
+  'payin.completed',
+  'payin.failed',
+  'payout.*',
+  'payout.processing',
+  'payout.completed',
+  'transfer.*',
+  'kyc.*',
+  'kyc.state_updated',
+  'kyc.session_*',
+  'kyb.state_updated',
+  'related_party.*',
+  'account.activated',
+  'viban.*',
+  '*.failed',
+  'malformed',
+];
 const STATES = ['COMPLETED', 'PROCESSING', 'FAILED', 'VERIFIED', 'EXPIRED', 'ACTIVE', 'REGULAR', 'LIGHT'];
 
 function choices(id, all) {
-  return h('datalist', { id }, all.map((value) => h('option', { value })));
+  return h(
+    'datalist',
+    { id },
+    all.map((value) => h('option', { value })),
+  );
 }
 
 /** The fields that most searches need. */
@@ -20,7 +41,10 @@ export function mainFields(now) {
   return [
     field('Text in the body', input('search', now.search, { type: 'search', placeholder: 'order number, reference…' })),
     field('Type', [input('type', now.type, { list: 'types', placeholder: 'payin.*' }), choices('types', TYPES)]),
-    field('State', [input('state', now.state, { list: 'states', placeholder: 'COMPLETED' }), choices('states', STATES)]),
+    field('State', [
+      input('state', now.state, { list: 'states', placeholder: 'COMPLETED' }),
+      choices('states', STATES),
+    ]),
     field('Since', input('since', now.since, { placeholder: '24h, 7d, 2026-01-31' })),
   ];
 }

@@ -55,15 +55,30 @@ function minorDigits(currency) {
 
 // Each word that the relay uses for a state: how it is shown, and how it is to be taken.
 const STATES = {
-  running: ['running', 'ok'], paused: ['paused', 'warn'], open: ['breaker open', 'bad'], new: ['new', 'note'],
+  running: ['running', 'ok'],
+  paused: ['paused', 'warn'],
+  open: ['breaker open', 'bad'],
+  new: ['new', 'note'],
   removed: ['removed', 'note'],
-  delivered: ['delivered', 'ok'], filtered: ['filtered', 'note'], dead_letter: ['dead letter', 'bad'],
-  discarded: ['discarded', 'note'], waiting: ['waiting', 'note'], parked: ['parked', 'warn'],
+  delivered: ['delivered', 'ok'],
+  filtered: ['filtered', 'note'],
+  dead_letter: ['dead letter', 'bad'],
+  discarded: ['discarded', 'note'],
+  waiting: ['waiting', 'note'],
+  parked: ['parked', 'warn'],
   before_start: ['before its start', 'note'],
-  transient: ['failed, tried again', 'warn'], permanent: ['refused', 'bad'], timeout: ['timed out', 'warn'],
-  unknown: ['unknown', 'warn'], retry: ['failed, tried again', 'warn'], retried: ['failed, tried again', 'warn'],
-  queued: ['queued', 'note'], done: ['done', 'ok'], failed: ['failed', 'bad'], cancelled: ['cancelled', 'note'],
-  ready: ['ready', 'ok'], starting: ['starting', 'warn'],
+  transient: ['failed, tried again', 'warn'],
+  permanent: ['refused', 'bad'],
+  timeout: ['timed out', 'warn'],
+  unknown: ['unknown', 'warn'],
+  retry: ['failed, tried again', 'warn'],
+  retried: ['failed, tried again', 'warn'],
+  queued: ['queued', 'note'],
+  done: ['done', 'ok'],
+  failed: ['failed', 'bad'],
+  cancelled: ['cancelled', 'note'],
+  ready: ['ready', 'ok'],
+  starting: ['starting', 'warn'],
 };
 
 /** How a state of the relay's is shown: its words, and `ok`, `warn`, `bad` or `note`. */
@@ -79,8 +94,15 @@ export function reportedLevel(state) {
 
 // What a person may ask for.
 const TASKS = {
-  pause: 'pause', resume: 'resume', rename: 'rename', retry: 'retry of dead letters', discard: 'discard of dead letters',
-  admit: 'admission from quarantine', purge: 'purge of quarantine', prune: 'pruning of bodies', replay: 'replay',
+  pause: 'pause',
+  resume: 'resume',
+  rename: 'rename',
+  retry: 'retry of dead letters',
+  discard: 'discard of dead letters',
+  admit: 'admission from quarantine',
+  purge: 'purge of quarantine',
+  prune: 'pruning of bodies',
+  replay: 'replay',
   cancel: 'cancelling',
 };
 

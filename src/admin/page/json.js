@@ -49,7 +49,8 @@ class Writer {
   }
 
   end(token) {
-    const empty = /[[{]$/.test(this.lines.at(-1).parts.at(-1)?.text ?? '') && this.lines.at(-1).parts.at(-1).kind === 'mark';
+    const empty =
+      /[[{]$/.test(this.lines.at(-1).parts.at(-1)?.text ?? '') && this.lines.at(-1).parts.at(-1).kind === 'mark';
     this.open.pop();
     this.path.pop();
     if (!empty) this.line();
@@ -91,13 +92,25 @@ export function hiddenIn(all) {
 
 /** Lines as a block of code. */
 export function block(all, masked) {
-  const shown = all.map(({ depth, parts }) => h('span', { class: 'line' },
-    '  '.repeat(Math.min(depth, DEEPEST)), parts.map((part) => piece(part, masked)), '\n'));
+  const shown = all.map(({ depth, parts }) =>
+    h(
+      'span',
+      { class: 'line' },
+      '  '.repeat(Math.min(depth, DEEPEST)),
+      parts.map((part) => piece(part, masked)),
+      '\n',
+    ),
+  );
   return h('pre', { class: 'body', tabindex: '0', role: 'region', 'aria-label': 'Body' }, shown);
 }
 
 function piece({ kind, text, why }, masked) {
   if (!why) return kind === 'mark' ? text : h('span', { class: `j-${kind}` }, text);
   if (!masked) return h('span', { class: `j-${kind} bared` }, text);
-  return h('span', { class: 'hidden', title: `hidden: ${why}` }, h('span', { 'aria-hidden': 'true' }, HIDDEN), h('span', { class: 'unseen' }, 'hidden'));
+  return h(
+    'span',
+    { class: 'hidden', title: `hidden: ${why}` },
+    h('span', { 'aria-hidden': 'true' }, HIDDEN),
+    h('span', { class: 'unseen' }, 'hidden'),
+  );
 }

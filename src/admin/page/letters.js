@@ -21,50 +21,79 @@ export function show(main, context) {
 function all(main, { query, signal, sinks, go }) {
   const filter = Object.fromEntries(NAMES.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));
   const view = {
-    top: () => [heading('Dead letters'), filterForm('#/dead-letters', go,
-      field('Sink', select('sink', filter.sink, [['', 'every'], ...sinks.map((name) => [name, name])])),
-      field('Type', input('type', filter.type, { placeholder: 'payin.*' })),
-      field('Reason holds', input('reason', filter.reason, { placeholder: 'HTTP 422' })),
-      field('Since', input('since', filter.since, { placeholder: '24h' })))],
+    top: () => [
+      heading('Dead letters'),
+      filterForm(
+        '#/dead-letters',
+        go,
+        field('Sink', select('sink', filter.sink, [['', 'every'], ...sinks.map((name) => [name, name])])),
+        field('Type', input('type', filter.type, { placeholder: 'payin.*' })),
+        field('Reason holds', input('reason', filter.reason, { placeholder: 'HTTP 422' })),
+        field('Since', input('since', filter.since, { placeholder: '24h' })),
+      ),
+    ],
     table: letters,
-    empty: () => (Object.keys(filter).length
-      ? empty('No dead letter fits these filters.', link('#/dead-letters', 'Show all of them.'))
-      : empty('No dead letters.', 'An event that a sink refuses for good, or that fails for longer than give_up_after, would be here until a person retries or discards it.')),
-    actions: (list) => [button(list.chosen.size ? 'Retry…' : 'Retry all…', () => retry(chosenOf(list))), button(list.chosen.size ? 'Discard…' : 'Discard all…', () => discard(chosenOf(list)), { class: 'danger' })],
+    empty: () =>
+      Object.keys(filter).length
+        ? empty('No dead letter fits these filters.', link('#/dead-letters', 'Show all of them.'))
+        : empty(
+            'No dead letters.',
+            'An event that a sink refuses for good, or that fails for longer than give_up_after, would be here until a person retries or discards it.',
+          ),
+    actions: (list) => [
+      button(list.chosen.size ? 'Retry…' : 'Retry all…', () => retry(chosenOf(list))),
+      button(list.chosen.size ? 'Discard…' : 'Discard all…', () => discard(chosenOf(list)), { class: 'danger' }),
+    ],
   };
   choosing(main, { signal, path: '/dead-letters', plural: 'dead_letters', filter, view });
 }
 
-/** The filter by reason has another name where a reason is given as well. */
+/** What the API takes: there a reason is that of the person, and types are a list. */
 function chosenOf(list) {
   const about = subject(list, 'dead letters');
-  if (list.chosen.size) return about;
-  const { reason, ...others } = about.body;
-  return { ...about, body: reason ? { ...others, reason_contains: reason } : others };
+  const { reason, type, ...body } = about.body;
+  return { ...about, body: { ...body, ...(reason && { error: reason }), ...(type && { type: [type] }) } };
 }
 
 function letters(list) {
-  return table('Dead letters', [
-    choice(list, (letter) => `Choose dead letter ${letter.id}`),
-    ['No.', (letter) => link(`#/dead-letters/${letter.id}`, String(letter.id)), 'right'],
-    ['Given up', (letter) => time(letter.died_at)],
-    ['Sink', (letter) => letter.sink],
-    ['Event', (letter) => [eventLink(letter.seq), ' ', letter.type]],
-    ['Attempts', (letter) => String(letter.attempts), 'right'],
-    ['Why', (letter) => withoutForms(letter.last_error), 'wide'],
-  ], list.rows, { key: (letter) => `letter-${letter.id}` });
+  return table(
+    'Dead letters',
+    [
+      choice(list, (letter) => `Choose dead letter ${letter.id}`),
+      ['No.', (letter) => link(`#/dead-letters/${letter.id}`, String(letter.id)), 'right'],
+      ['Given up', (letter) => time(letter.died_at)],
+      ['Sink', (letter) => letter.sink],
+      ['Event', (letter) => [eventLink(letter.seq), ' ', letter.type]],
+      ['Attempts', (letter) => String(letter.attempts), 'right'],
+      ['Why', (letter) => withoutForms(letter.last_error), 'wide'],
+    ],
+    list.rows,
+    { key: (letter) => `letter-${letter.id}` },
+  );
 }
 
 function retry({ body, words }) {
   ask({
-    title: `Retry ${words}?`, verb: 'Retry', reason: 'wanted', path: '/dead-letters/retry', body,
-    text: ['They are delivered again at once, then by the sink\u2019s usual schedule. What is refused again comes back here.', 'The far side recognises by the event id what it has already.'],
+    title: `Retry ${words}?`,
+    verb: 'Retry',
+    reason: 'wanted',
+    path: '/dead-letters/retry',
+    body,
+    text: [
+      'They are delivered again at once, then by the sink\u2019s usual schedule. What is refused again comes back here.',
+      'The far side recognises by the event id what it has already.',
+    ],
   });
 }
 
 function discard({ body, words }) {
   ask({
-    title: `Discard ${words}?`, verb: 'Discard', reason: 'needed', danger: true, path: '/dead-letters/discard', body,
+    title: `Discard ${words}?`,
+    verb: 'Discard',
+    reason: 'needed',
+    danger: true,
+    path: '/dead-letters/discard',
+    body,
     text: 'The sink will not get them any more. The events stay in the inbox, with your reason.',
   });
 }
@@ -89,8 +118,19 @@ function page(letter) {
       ['Of a replay', letter.replay && link(`#/replays/${letter.replay}`, `replay ${letter.replay}`)],
       ['Decided by', letter.now?.who],
     ),
-    open ? h('p', { class: 'actions' }, button('Retry…', () => retry(about), { class: 'primary' }), button('Discard…', () => discard(about), { class: 'danger' })) : null,
-    section('Attempts', letter.attempts.length ? attemptTable(letter.attempts)
-      : empty('No attempt was made.', 'Events whose id came with other bytes are held back without one.')),
+    open
+      ? h(
+          'p',
+          { class: 'actions' },
+          button('Retry…', () => retry(about), { class: 'primary' }),
+          button('Discard…', () => discard(about), { class: 'danger' }),
+        )
+      : null,
+    section(
+      'Attempts',
+      letter.attempts.length
+        ? attemptTable(letter.attempts)
+        : empty('No attempt was made.', 'Events whose id came with other bytes are held back without one.'),
+    ),
   ];
 }

@@ -36,6 +36,7 @@ const VIEWS = {
 const main = document.getElementById('main');
 let latest = null;
 let alive = null;
+let answers = true;
 
 function address() {
   const [path, sought = ''] = window.location.hash.replace(/^#\/?/, '').split('?');
@@ -131,17 +132,46 @@ function askForToken() {
 function frame() {
   const signedIn = hasToken();
   const { name } = address();
-  paint(document.getElementById('nav'), signedIn && Object.entries(VIEWS).map(([at, [words, , , number]]) => {
-    const worth = (latest && number?.(latest)) || 0;
-    return link(`#/${at}`, [words, worth ? h('span', { class: 'badge' }, count(worth)) : null], { 'aria-current': at === name ? 'page' : null });
-  }));
+  paint(
+    document.getElementById('nav'),
+    signedIn &&
+      Object.entries(VIEWS).map(([at, [words, , , number]]) => {
+        const worth = (latest && number?.(latest)) || 0;
+        return link(`#/${at}`, [words, worth ? h('span', { class: 'badge' }, count(worth)) : null], {
+          'aria-current': at === name ? 'page' : null,
+        });
+      }),
+  );
   const zone = `Times: ${isUtc() ? 'UTC' : localZone()}`;
-  paint(document.getElementById('tools'), signedIn && [
-    latest && (latest.ready ? chip('ok', 'ready') : chip('bad', 'not ready')),
-    button(zone, toggleZone, { class: 'quiet', title: 'Change between local time and UTC', 'aria-pressed': String(isUtc()) }),
-    button('Sign out', forget, { class: 'quiet' }),
-  ]);
-  paint(document.getElementById('foot'), signedIn && latest && `ralio-relay ${latest.version} (${latest.commit.slice(0, 12)}) on ${window.location.host}`);
+  paint(
+    document.getElementById('tools'),
+    signedIn && [
+      standing(),
+      button(zone, toggleZone, {
+        class: 'quiet',
+        title: 'Change between local time and UTC',
+        'aria-pressed': String(isUtc()),
+      }),
+      button('Sign out', forget, { class: 'quiet' }),
+    ],
+  );
+  paint(
+    document.getElementById('foot'),
+    signedIn && latest && `ralio-relay ${latest.version} (${latest.commit.slice(0, 12)}) on ${window.location.host}`,
+  );
+}
+
+/** Whether the relay takes deliveries, as far as it is known. */
+function standing() {
+  if (!answers) return chip('bad', 'no answer');
+  if (!latest) return null;
+  return latest.ready ? chip('ok', 'ready') : chip('bad', 'not ready');
+}
+
+function heard(now) {
+  if (answers === now) return;
+  answers = now;
+  frame();
 }
 
 function toggleZone() {
@@ -159,7 +189,11 @@ window.addEventListener('hashchange', () => {
   // The link past the menu is no address of a view.
   if (window.location.hash !== '#main') route();
 });
+window.addEventListener('answer', () => heard(true));
+window.addEventListener('no-answer', () => heard(false));
 window.addEventListener('signed-out', () => {
+  // The form tells by itself that a token was not taken.
+  if (main.querySelector('.signin')) return;
   latest = null;
   askForToken();
 });

@@ -7,7 +7,12 @@ const SIGNS = { ok: '\u25cf', warn: '\u25b2', bad: '\u25a0', note: '\u25cb' };
 
 /** A status: a sign, a word and a colour, so that none of them has to be seen alone. */
 export function chip(level, words) {
-  return h('span', { class: `chip ${level}` }, h('span', { 'aria-hidden': 'true', class: 'sign' }, SIGNS[level]), words);
+  return h(
+    'span',
+    { class: `chip ${level}` },
+    h('span', { 'aria-hidden': 'true', class: 'sign' }, SIGNS[level]),
+    words,
+  );
 }
 
 /** A state of the relay's. */
@@ -24,16 +29,33 @@ export function reported(word) {
 /** What is odd about an event, each with what it means at hand. */
 export function flags(event) {
   const all = [
-    event.stale && ['warn', 'stale', 'It reports an earlier state than one that is stored already, such as processing after completed.'],
-    event.conflict && ['bad', 'conflict', 'Another event with other bytes came under the same id. It is not forwarded: a person has to look.'],
-    event.arrivals > 1 && ['note', `\u00d7${event.arrivals}`, `It was delivered ${event.arrivals} times, and stored once.`],
+    event.stale && [
+      'warn',
+      'stale',
+      'It reports an earlier state than one that is stored already, such as processing after completed.',
+    ],
+    event.conflict && [
+      'bad',
+      'conflict',
+      'Another event with other bytes came under the same id. It is not forwarded: a person has to look.',
+    ],
+    event.arrivals > 1 && [
+      'note',
+      `\u00d7${event.arrivals}`,
+      `It was delivered ${event.arrivals} times, and stored once.`,
+    ],
   ];
   return all.filter(Boolean).map(([level, words, why]) => h('span', { title: why }, chip(level, words)));
 }
 
 /** The heading of a view, which gets the focus when the view is opened. */
 export function heading(text, ...beside) {
-  return h('div', { class: 'heading' }, h('h1', { tabindex: '-1' }, text), beside.length ? h('div', { class: 'beside' }, beside) : null);
+  return h(
+    'div',
+    { class: 'heading' },
+    h('h1', { tabindex: '-1' }, text),
+    beside.length ? h('div', { class: 'beside' }, beside) : null,
+  );
 }
 
 /** A part of a view under a heading of its own. */
@@ -50,11 +72,19 @@ export function empty(what, ...more) {
 /** What went wrong, and what to do; `old`: what is shown below is from before. */
 export function problem(error, old = false) {
   const again = h('button', { type: 'button', onclick: () => window.dispatchEvent(new Event('changed')) }, 'Try again');
-  return h('div', { class: 'problem', role: 'alert', 'data-key': 'problem' },
+  return h(
+    'div',
+    { class: 'problem', role: 'alert', 'data-key': 'problem' },
     old ? null : h('h1', { tabindex: '-1' }, 'This could not be loaded'),
     h('p', null, old ? h('strong', null, 'Not up to date. ') : null, error.message),
-    h('p', { class: 'dim' }, old ? 'What is below is the last answer; it is asked for again by itself. ' : null,
-      error.status ? `${error.status} ${error.code}` : null), again);
+    h(
+      'p',
+      { class: 'dim' },
+      old ? 'What is below is the last answer; it is asked for again by itself. ' : null,
+      error.status ? `${error.status} ${error.code}` : null,
+    ),
+    again,
+  );
 }
 
 /** A button. */
@@ -86,17 +116,34 @@ export function progress(label, done, total) {
 
 /** A labelled field of a form. */
 export function field(label, control, hint) {
-  return h('label', { class: 'field' }, h('span', { class: 'label' }, label), control, hint ? h('span', { class: 'hint' }, hint) : null);
+  return h(
+    'label',
+    { class: 'field' },
+    h('span', { class: 'label' }, label),
+    control,
+    hint ? h('span', { class: 'hint' }, hint) : null,
+  );
 }
 
 /** A text input. */
 export function input(name, value, properties) {
-  return h('input', { name, value: value ?? '', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', ...properties });
+  return h('input', {
+    name,
+    value: value ?? '',
+    autocomplete: 'off',
+    autocapitalize: 'off',
+    spellcheck: 'false',
+    ...properties,
+  });
 }
 
 /** A choice; options are `[value, words]`. */
 export function select(name, value, options) {
-  return h('select', { name, value: value ?? '' }, options.map(([one, words]) => h('option', { value: one }, words)));
+  return h(
+    'select',
+    { name, value: value ?? '' },
+    options.map(([one, words]) => h('option', { value: one }, words)),
+  );
 }
 
 /** The values of a form, without those that are empty. */

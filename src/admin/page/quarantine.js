@@ -27,24 +27,43 @@ export function show(main, context) {
 function all(main, { query, signal, sources, go }) {
   const filter = query.get('source') ? { source: query.get('source') } : {};
   const view = {
-    top: () => [heading('Quarantine'), filterForm('#/quarantine', go, field('Source', select('source', filter.source, [['', 'every'], ...sources.map((name) => [name, name])])))],
+    top: () => [
+      heading('Quarantine'),
+      filterForm(
+        '#/quarantine',
+        go,
+        field('Source', select('source', filter.source, [['', 'every'], ...sources.map((name) => [name, name])])),
+      ),
+    ],
     table: requests,
-    empty: () => empty('Nothing in quarantine.', 'Requests that were refused for their signature would be here. With a stale secret replaced, genuine ones can be admitted.'),
-    actions: (list) => [button(list.chosen.size ? 'Admit…' : 'Admit all…', () => admit(subject(list, 'requests'))), button(list.chosen.size ? 'Purge…' : 'Purge all…', () => purge(subject(list, 'requests')), { class: 'danger' })],
+    empty: () =>
+      empty(
+        'Nothing in quarantine.',
+        'Requests that were refused for their signature would be here. With a stale secret replaced, genuine ones can be admitted.',
+      ),
+    actions: (list) => [
+      button(list.chosen.size ? 'Admit…' : 'Admit all…', () => admit(subject(list, 'requests'))),
+      button(list.chosen.size ? 'Purge…' : 'Purge all…', () => purge(subject(list, 'requests')), { class: 'danger' }),
+    ],
   };
   choosing(main, { signal, path: '/quarantine', plural: 'quarantine', filter, view });
 }
 
 function requests(list) {
-  return table('Quarantined requests', [
-    choice(list, (request) => `Choose request ${request.id}`),
-    ['No.', (request) => link(`#/quarantine/${request.id}`, String(request.id)), 'right'],
-    ['Received', (request) => time(request.received_at)],
-    ['Source', (request) => request.source],
-    ['Why', (request) => why(request)[0]],
-    ['Size', (request) => bytes(request.size), 'right'],
-    ['SHA-256', (request) => code(`${request.body_sha256.slice(0, 16)}..`, { title: request.body_sha256 }), 'wide'],
-  ], list.rows, { key: (request) => `request-${request.id}` });
+  return table(
+    'Quarantined requests',
+    [
+      choice(list, (request) => `Choose request ${request.id}`),
+      ['No.', (request) => link(`#/quarantine/${request.id}`, String(request.id)), 'right'],
+      ['Received', (request) => time(request.received_at)],
+      ['Source', (request) => request.source],
+      ['Why', (request) => why(request)[0]],
+      ['Size', (request) => bytes(request.size), 'right'],
+      ['SHA-256', (request) => code(`${request.body_sha256.slice(0, 16)}..`, { title: request.body_sha256 }), 'wide'],
+    ],
+    list.rows,
+    { key: (request) => `request-${request.id}` },
+  );
 }
 
 function why({ reason }) {
@@ -53,22 +72,39 @@ function why({ reason }) {
 
 function admit({ body, words }) {
   ask({
-    title: `Admit ${words}?`, verb: 'Check and admit', reason: 'wanted', path: '/quarantine/admit', body,
-    text: ['Each is checked again with the secrets of now. Only what is genuine gets into the inbox, and on to the sinks.', 'What still does not hold stays here.'],
+    title: `Admit ${words}?`,
+    verb: 'Check and admit',
+    reason: 'wanted',
+    path: '/quarantine/admit',
+    body,
+    text: [
+      'Each is checked again with the secrets of now. Only what is genuine gets into the inbox, and on to the sinks.',
+      'What still does not hold stays here.',
+    ],
   });
 }
 
 function purge({ body, words }) {
   ask({
-    title: `Purge ${words}?`, verb: 'Purge', reason: 'wanted', danger: true, path: '/quarantine/purge', body,
+    title: `Purge ${words}?`,
+    verb: 'Purge',
+    reason: 'wanted',
+    danger: true,
+    path: '/quarantine/purge',
+    body,
     text: 'They are deleted for good. If one of them was genuine, only Ralio still knows of it.',
   });
 }
 
 function one(main, { id, signal }) {
   const shown = bodyState();
-  const redraw = live(main, signal, 30, () => get(`/quarantine/${encodeURIComponent(id)}`, null, signal),
-    (request) => page(request, shown, redraw));
+  const redraw = live(
+    main,
+    signal,
+    30,
+    () => get(`/quarantine/${encodeURIComponent(id)}`, null, signal),
+    (request) => page(request, shown, redraw),
+  );
 }
 
 function page(request, shown, redraw) {
@@ -81,9 +117,17 @@ function page(request, shown, redraw) {
       ['Source', request.source],
       ['Sent from', code(request.peer)],
       ['SHA-256 of the body', code(request.body_sha256)],
-      ['Signatures', request.signatures?.length ? request.signatures.map((signature) => h('div', null, code(signature))) : 'none'],
+      [
+        'Signatures',
+        request.signatures?.length ? request.signatures.map((signature) => h('div', null, code(signature))) : 'none',
+      ],
     ),
-    h('p', { class: 'actions' }, button('Admit…', () => admit(about), { class: 'primary' }), button('Purge…', () => purge(about), { class: 'danger' })),
+    h(
+      'p',
+      { class: 'actions' },
+      button('Admit…', () => admit(about), { class: 'primary' }),
+      button('Purge…', () => purge(about), { class: 'danger' }),
+    ),
     section('Body', bodyPart(request, shown, redraw)),
     section('Headers', request.headers?.length ? headerTable(request.headers) : empty('No header was kept.')),
   ];

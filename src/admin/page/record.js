@@ -18,13 +18,33 @@ export function show(main, { id, signal }) {
 
 function all(main, signal) {
   const list = { jobs: null, next: null, pages: 1, error: null };
-  const draw = () => paint(main, heading('Record'), h('p', { class: 'dim' }, 'Everything that people have asked for, here or on the command line. Nothing is ever taken out.'),
-    list.error && problem(list.error, list.jobs !== null),
-    list.jobs && (list.jobs.length ? jobs(list.jobs) : empty('Nobody has asked for anything yet.', 'Pauses, retries, discards, admissions and replays would be here: who, when, why, and what came of it.')),
-    list.next && h('p', { class: 'after' }, button('Show more', () => {
-      list.pages += 1;
-      window.dispatchEvent(new Event('changed'));
-    })));
+  const draw = () =>
+    paint(
+      main,
+      heading('Record'),
+      h(
+        'p',
+        { class: 'dim' },
+        'Everything that people have asked for, here or on the command line. Nothing is ever taken out.',
+      ),
+      list.error && problem(list.error, list.jobs !== null),
+      list.jobs &&
+        (list.jobs.length
+          ? jobs(list.jobs)
+          : empty(
+              'Nobody has asked for anything yet.',
+              'Pauses, retries, discards, admissions and replays would be here: who, when, why, and what came of it.',
+            )),
+      list.next &&
+        h(
+          'p',
+          { class: 'after' },
+          button('Show more', () => {
+            list.pages += 1;
+            window.dispatchEvent(new Event('changed'));
+          }),
+        ),
+    );
   poll(signal, SECONDS, async () => {
     try {
       Object.assign(list, await load(list.pages, signal), { error: null });
@@ -50,20 +70,27 @@ async function load(pages, signal) {
 }
 
 function jobs(rows) {
-  return table('Jobs', [
-    ['Job', (job) => link(`#/record/${job.id}`, String(job.id)), 'right'],
-    ['Asked for', (job) => time(job.created_at)],
-    ['Who', (job) => job.who],
-    ['What', (job) => [taskWords(job.task), job.sink ? [' ', h('span', { class: 'dim' }, job.sink)] : null]],
-    ['State', (job) => state(job.state)],
-    ['Reason', (job) => job.reason || '\u2013', 'wide'],
-    ['What came of it', (job) => job.message || tally(job), 'wide'],
-  ], rows, { key: (job) => `job-${job.id}` });
+  return table(
+    'Jobs',
+    [
+      ['Job', (job) => link(`#/record/${job.id}`, String(job.id)), 'right'],
+      ['Asked for', (job) => time(job.created_at)],
+      ['Who', (job) => job.who],
+      ['What', (job) => [taskWords(job.task), job.sink ? [' ', h('span', { class: 'dim' }, job.sink)] : null]],
+      ['State', (job) => state(job.state)],
+      ['Reason', (job) => job.reason || '\u2013', 'wide'],
+      ['What came of it', (job) => job.message || tally(job), 'wide'],
+    ],
+    rows,
+    { key: (job) => `job-${job.id}` },
+  );
 }
 
 function tally(job) {
   const total = job.total ? ` of ${count(job.total)}` : '';
-  return job.done || job.failed ? `${count(job.done)}${total} done${job.failed ? `, ${count(job.failed)} failed` : ''}` : '\u2013';
+  return job.done || job.failed
+    ? `${count(job.done)}${total} done${job.failed ? `, ${count(job.failed)} failed` : ''}`
+    : '\u2013';
 }
 
 function page(job) {
@@ -80,7 +107,9 @@ function page(job) {
       ['Failed', count(job.failed)],
       ['Of', job.total === null ? 'not counted' : count(job.total)],
     ),
-    job.ended_at || !job.total ? null : h('p', null, progress(`Progress of job ${job.id}`, job.done + job.failed, job.total)),
+    job.ended_at || !job.total
+      ? null
+      : h('p', null, progress(`Progress of job ${job.id}`, job.done + job.failed, job.total)),
     job.task === 'replay' ? h('p', null, link(`#/replays/${job.id}`, 'This replay')) : null,
   ];
 }

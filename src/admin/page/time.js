@@ -68,7 +68,12 @@ function parts(date) {
 export function time(iso, form = 'both') {
   if (!iso) return h('span', { class: 'dim' }, '\u2013');
   const exact = `${iso.replace('T', ' ').replace(/Z$/, '')} UTC`;
-  const node = h('time', { datetime: iso, title: exact, 'data-form': form }, h('span', { class: 'abs' }), h('span', { class: 'rel' }));
+  const node = h(
+    'time',
+    { datetime: iso, title: exact, 'data-form': form },
+    h('span', { class: 'abs' }),
+    h('span', { class: 'rel' }),
+  );
   draw(node);
   return node;
 }
