@@ -4,13 +4,14 @@ import sys
 import time
 import traceback
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 import hostile
 import keyboard
 import operating
 import reading
 import views
+from support import DEADLINE
 
 # Operating comes last but for what looks at its traces: a replay in the list, a job in the record.
 MODULES = [operating, reading, hostile, keyboard, views]
@@ -21,6 +22,7 @@ def main():
     tests = [(f"{module.__name__}.{name}", test) for module in MODULES for name, test in vars(module).items() if name.startswith("test_")]
     tests = [(name, test) for name, test in tests if not wanted or any(part in name for part in wanted)]
     failed = []
+    expect.set_options(timeout=DEADLINE * 1000)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)

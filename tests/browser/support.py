@@ -167,7 +167,7 @@ class Tab:
     def settled(self):
         """Until the view has its first answer."""
         expect(self.page.locator("#main:not([aria-busy]) h1")).to_have_count(1)
-        expect(self.page.locator("#main progress")).to_have_count(0)
+        expect(self.page.locator("#found progress")).to_have_count(0)
 
     def button(self, name, within=None):
         """A button by its words."""

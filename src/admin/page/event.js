@@ -138,18 +138,16 @@ function outcome(pair) {
   );
 }
 
+function numbered({ n, replay }) {
+  return replay ? link(`#/replays/${replay}`, `${n} of replay ${replay}`) : String(n);
+}
+
 /** Attempts, for other views too. */
 export function attemptTable(attempts) {
   return table(
     'Attempts',
     [
-      [
-        'Attempt',
-        (attempt) => [
-          String(attempt.n),
-          attempt.replay ? [' of ', link(`#/replays/${attempt.replay}`, `replay ${attempt.replay}`)] : null,
-        ],
-      ],
+      ['Attempt', numbered],
       ['At', (attempt) => time(attempt.at)],
       ['Outcome', (attempt) => state(attempt.outcome)],
       ['Took', (attempt) => latency(attempt.latency_ms), 'right'],

@@ -63,7 +63,7 @@ function letters(list) {
       ['No.', (letter) => link(`#/dead-letters/${letter.id}`, String(letter.id)), 'right'],
       ['Given up', (letter) => time(letter.died_at)],
       ['Sink', (letter) => letter.sink],
-      ['Event', (letter) => [eventLink(letter.seq), ' ', letter.type]],
+      ['Event', (letter) => eventLink(letter.seq, `#${letter.seq} ${letter.type}`)],
       ['Attempts', (letter) => String(letter.attempts), 'right'],
       ['Why', (letter) => withoutForms(letter.last_error), 'wide'],
     ],

@@ -153,14 +153,8 @@ function sinks(all) {
   return table(
     'Sinks',
     [
-      [
-        'Sink',
-        (sink) => [
-          link(`#/sinks?name=${encodeURIComponent(sink.name)}`, sink.name),
-          ' ',
-          h('span', { class: 'dim' }, sink.type),
-        ],
-      ],
+      ['Sink', (sink) => link(`#/sinks?name=${encodeURIComponent(sink.name)}`, sink.name)],
+      ['Type', (sink) => sink.type ?? '\u2013'],
       ['State', (sink) => state(sink.state)],
       ['To go', (sink) => count(sink.lag), 'right'],
       ['Oldest waiting', (sink) => (sink.lag_seconds ? span(sink.lag_seconds) : '\u2013'), 'right'],
