@@ -14,6 +14,7 @@ pub mod listener;
 pub mod metrics;
 pub mod model;
 pub mod provider;
+pub mod records;
 pub mod route;
 pub mod sink;
 pub mod throttle;

@@ -22,7 +22,7 @@ enum May {
 }
 
 /// The import table of `src/ARCHITECTURE.md`.
-const ROOMS: [(&str, May); 19] = [
+const ROOMS: [(&str, May); 20] = [
     ("model", May::Nothing),
     ("clock", May::Only(&[])),
     ("metrics", May::Only(&[])),
@@ -36,7 +36,8 @@ const ROOMS: [(&str, May); 19] = [
     ("consume", May::Only(&["inbox", "route", "sink"])),
     ("jobs", May::Only(&["consume", "inbox", "sink", "verify"])),
     ("provider", May::Only(&["inbox", "verify"])),
-    ("admin", May::Only(&["inbox", "consume", "provider", "listener"])),
+    ("records", May::Only(&["inbox"])),
+    ("admin", May::Only(&["consume", "inbox", "listener", "provider", "records", "route"])),
     ("config", May::Only(&["admin", "consume", "inbox", "ingest", "provider", "route", "sink", "verify"])),
     ("app", May::Anything),
     ("lifecycle", May::Anything),

@@ -3,14 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
 use serde_json::json;
 
-use super::{Config, Status, Token};
+use super::api::refusal::Refusal;
+use super::{Config, Deps, Status, Token, page};
 use crate::metrics::Metrics;
 
 /// The media type of the Prometheus text format.
@@ -26,9 +31,22 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub(super) fn new(config: &Config, metrics: Arc<Metrics>, status: Arc<dyn Status>) -> Self {
+    pub(super) fn new(config: &Config, deps: &Deps) -> Self {
+        let (metrics, status) = (Arc::clone(&deps.metrics), Arc::clone(&deps.status));
         let (token, hosts) = (config.token.clone(), config.hosts.clone());
         Self { metrics, status, token, open_metrics: config.open_metrics, hosts }
+    }
+
+    /// Whether a request is for us, and not sent by a page of somebody else's.
+    fn may_ask(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if !self.is_our_name(headers) {
+            let message = "ask by address, as localhost, or by a name that is listed in admin.hosts";
+            return Err(Refusal::forbidden("wrong_host", message));
+        }
+        if !is_same_origin(headers) {
+            return Err(Refusal::forbidden("wrong_origin", "a page of another site asks: its Origin is not this Host"));
+        }
+        Ok(())
     }
 
     /// Whether a request was meant for us. A page in a browser can make a name of its own lead to this listener (DNS
@@ -41,60 +59,84 @@ impl Admin {
         })
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> HttpResponse {
-        match (self.open_metrics, &self.token) {
-            (true, _) => {}
-            (false, None) => {
-                let message = "set admin.token, or admin.open_metrics = true for metrics without a token";
-                return refuse(HttpResponse::Forbidden(), "no_token_configured", message);
-            }
-            (false, Some(token)) if !is_bearer(headers, token) => {
-                let mut response = HttpResponse::Unauthorized();
-                response.insert_header((WWW_AUTHENTICATE, "Bearer"));
-                return refuse(response, "unauthorized", "send `Authorization: Bearer <admin.token>`");
-            }
-            (false, Some(_)) => {}
+    /// Whether the token was sent.
+    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        match &self.token {
+            None => Err(Refusal::forbidden("no_token_configured", "set admin.token, and restart")),
+            Some(token) if !is_bearer(headers, token) => Err(Refusal::unauthorized()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Result<HttpResponse, Refusal> {
+        if !self.open_metrics && self.token.is_none() {
+            let message = "set admin.token, or admin.open_metrics = true for metrics without a token";
+            return Err(Refusal::forbidden("no_token_configured", message));
+        }
+        if !self.open_metrics {
+            self.authorize(headers)?;
         }
         self.status.refresh_metrics();
-        HttpResponse::Ok().content_type(METRICS_TYPE).insert_header(NO_STORE).body(self.metrics.render())
+        Ok(HttpResponse::Ok().content_type(METRICS_TYPE).body(self.metrics.render()))
     }
 
     fn ready(&self) -> HttpResponse {
         let reasons = self.status.reasons_not_ready();
         if reasons.is_empty() {
-            HttpResponse::Ok().insert_header(NO_STORE).json(json!({ "ready": true }))
+            HttpResponse::Ok().json(json!({ "ready": true }))
         } else {
-            HttpResponse::ServiceUnavailable()
-                .insert_header(NO_STORE)
-                .json(json!({ "ready": false, "reasons": reasons }))
+            HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "reasons": reasons }))
         }
     }
 }
 
-const NO_STORE: (actix_web::http::header::HeaderName, &str) = (CACHE_CONTROL, "no-store");
+/// Said of every answer, where it does not say otherwise itself.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+];
 
-/// Answers any request.
-pub(super) async fn handle(admin: web::Data<Admin>, request: HttpRequest) -> HttpResponse {
-    if !admin.is_our_name(request.headers()) {
-        let message = "ask by address, as localhost, or by a name that is listed in admin.hosts";
-        return refuse(HttpResponse::Forbidden(), "wrong_host", message);
+/// What comes before everything: who may ask at all. Every answer goes out through here.
+pub(super) async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let admin = request.app_data::<web::Data<Admin>>().expect("it is the application's").clone();
+    let mut response = match admin.may_ask(request.headers()) {
+        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Err(refusal) => request.into_response(refusal.error_response()),
+    };
+    for (name, value) in HEADERS {
+        if !response.headers().contains_key(&name) {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
     }
-    if !is_same_origin(request.headers()) {
-        let message = "a page of another site asks: its Origin is not this Host";
-        return refuse(HttpResponse::Forbidden(), "wrong_origin", message);
+    Ok(response)
+}
+
+/// Answers what is not the API's.
+pub(super) async fn handle(admin: web::Data<Admin>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let answer = match request.path() {
+        "/healthz" => Ok(HttpResponse::Ok().content_type("text/plain").body("ok")),
+        "/readyz" => Ok(admin.ready()),
+        "/metrics" if is_read(&request) => admin.metrics(request.headers()),
+        "/metrics" => Ok(HttpResponse::Ok().finish()),
+        path => page::file(path).ok_or_else(|| {
+            Refusal::absent(
+                "there are /, /api/, /healthz, /readyz and /metrics; the API is told of in /api/openapi.json",
+            )
+        }),
+    };
+    match answer {
+        Ok(_) if !is_read(&request) => Err(Refusal::method_not_allowed("GET, HEAD".to_owned())),
+        answer => answer,
     }
-    let known = matches!(request.path(), "/healthz" | "/readyz" | "/metrics");
-    if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = HttpResponse::MethodNotAllowed();
-        response.insert_header((ALLOW, "GET, HEAD"));
-        return refuse(response, "method_not_allowed", "use GET");
-    }
-    match request.path() {
-        "/healthz" => HttpResponse::Ok().content_type("text/plain").insert_header(NO_STORE).body("ok"),
-        "/readyz" => admin.ready(),
-        "/metrics" => admin.metrics(request.headers()),
-        _ => refuse(HttpResponse::NotFound(), "not_found", "there are /healthz, /readyz and /metrics"),
-    }
+}
+
+fn is_read(request: &HttpRequest) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// The name in a Host header, without the port.
@@ -118,10 +160,6 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
     })
-}
-
-fn refuse(mut response: HttpResponseBuilder, error: &str, message: &str) -> HttpResponse {
-    response.insert_header(NO_STORE).json(json!({ "error": error, "message": message }))
 }
 
 /// RFC 6750 2.1; the scheme's case does not matter (RFC 9110 11.1).

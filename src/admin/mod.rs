@@ -1,7 +1,9 @@
-//! The admin listener: health, readiness, metrics. Never public: plain HTTP, on loopback unless the operator says
-//! otherwise.
+//! The admin listener: health, readiness, metrics, the API and its page. Never public: plain HTTP, on loopback unless the
+//! operator says otherwise.
 
 mod answer;
+mod api;
+mod page;
 #[cfg(test)]
 mod tests;
 
@@ -14,14 +16,22 @@ use std::time::Duration;
 use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
+use actix_web::middleware::from_fn;
 use actix_web::{App, web};
+use jiff::Timestamp;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
-use crate::listener;
+use crate::clock::Clock;
+use crate::inbox::{self, Inbox};
 use crate::metrics::Metrics;
-use answer::{Admin, handle};
+use crate::model::SourceName;
+use crate::{consume, listener};
+use answer::{Admin, guard, handle};
+use api::Api;
 
 pub use crate::listener::Listener;
 
@@ -30,6 +40,9 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// How long a connection may stay without a request: longer than scrapers pause, or they would meet the close of one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// A connection whose peer takes nothing for so long is closed by the system.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// The checked settings of the admin listener.
 #[derive(Clone, Debug)]
@@ -82,20 +95,68 @@ pub trait Status: Send + Sync {
 
     /// Brings gauges up to date; called before each scrape, on the listener's own thread.
     fn refresh_metrics(&self);
+
+    /// The inbox, once it is open.
+    fn inbox(&self) -> Option<Arc<dyn Inbox>>;
+
+    /// When the certificate in use ends; `None` where a proxy terminates TLS.
+    fn certificate(&self) -> Option<Timestamp>;
+
+    /// The registered endpoints.
+    fn sources(&self) -> Vec<SourceFacts>;
 }
 
-/// Starts to serve `/healthz`, `/readyz` and `/metrics`. Callable in and out of a runtime; the listener has a thread of
+/// What people may know of a source.
+#[derive(Clone, Debug)]
+pub struct SourceFacts {
+    /// Its name.
+    pub name: SourceName,
+    /// Its path.
+    pub path: String,
+    /// What a bad signature gets, as it is written in the configuration.
+    pub on_bad_signature: &'static str,
+    /// Since when each secret is in use, by slot.
+    pub in_use_since: Vec<Timestamp>,
+}
+
+/// What people may know of a configured sink.
+#[derive(Clone, Debug)]
+pub struct SinkFacts {
+    /// How it is fed.
+    pub consumer: consume::Config,
+    /// Its type as written, such as `amqp`.
+    pub kind: &'static str,
+}
+
+/// What the listener works with.
+pub struct Deps {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What the daemon says of itself.
+    pub status: Arc<dyn Status>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where the inbox is.
+    pub inbox: inbox::Config,
+    /// The configured sinks.
+    pub sinks: Vec<SinkFacts>,
+    /// Ends what would never end by itself.
+    pub stop: CancellationToken,
+}
+
+/// Starts to serve. Callable in and out of a runtime; the listener has a thread of
 /// its own. Fails when a thread or socket is refused.
-pub fn start(
-    listener: TcpListener,
-    config: &Config,
-    metrics: Arc<Metrics>,
-    status: Arc<dyn Status>,
-) -> io::Result<Listener> {
-    let admin = Arc::new(Admin::new(config, metrics, status));
+pub fn start(listener: TcpListener, config: &Config, deps: Deps) -> io::Result<Listener> {
+    let admin = Arc::new(Admin::new(config, &deps));
+    let api = Arc::new(Api::new(deps));
     listener::run(listener, "admin", 1, MAX_CONNECTIONS, move |connections| {
         let stopping = connections.clone();
-        let app = App::new().app_data(web::Data::from(admin.clone())).default_service(web::to(handle));
+        let app = App::new()
+            .app_data(web::Data::from(admin.clone()))
+            .app_data(web::Data::from(api.clone()))
+            .service(api::scope())
+            .default_service(web::to(handle))
+            .wrap(from_fn(guard));
         let http = HttpService::<TcpStream, _, _>::build()
             .keep_alive(KEEP_ALIVE)
             .graceful_shutdown_signal(move || stopping.stopping())
@@ -105,6 +166,7 @@ pub fn start(
             .finish(map_config(app.into_factory(), |()| AppConfig::default()));
         fn_service(async |tcp: TcpStream| {
             let peer = tcp.peer_addr()?;
+            set_tcp_user_timeout(&tcp, UNREAD.as_millis() as u32).map_err(io::Error::from)?;
             Ok((tcp, Protocol::Http1, Some(peer)))
         })
         .and_then(http)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::clock::SystemClock;
 
 #[derive(Default)]
 struct FakeStatus {
@@ -21,6 +22,18 @@ impl Status for FakeStatus {
     fn refresh_metrics(&self) {
         self.refreshed.fetch_add(1, Ordering::SeqCst);
     }
+
+    fn inbox(&self) -> Option<Arc<dyn Inbox>> {
+        None
+    }
+
+    fn certificate(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn sources(&self) -> Vec<SourceFacts> {
+        Vec::new()
+    }
 }
 
 fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>) -> Listener {
@@ -29,7 +42,19 @@ fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>)
     let listen = listener.local_addr().unwrap();
     let config =
         Config { listen, token: token.map(Token::new), open_metrics, hosts: vec!["relay.internal".to_owned()] };
-    start(listener, &config, Arc::new(Metrics::new()), status.clone()).unwrap()
+    let deps = Deps {
+        metrics: Arc::new(Metrics::new()),
+        status: status.clone(),
+        clock: Arc::new(SystemClock),
+        inbox: inbox::Config {
+            path: "absent".into(),
+            quarantine: inbox::QuarantineLimits { max_entries: 1, max_bytes: 1 },
+            retention: None,
+        },
+        sinks: Vec::new(),
+        stop: CancellationToken::new(),
+    };
+    start(listener, &config, deps).unwrap()
 }
 
 /// Status code and everything that was sent.
@@ -150,7 +175,7 @@ fn a_page_of_another_site_is_refused() {
 #[test]
 fn there_is_nothing_else() {
     let listener = start_with(Some("s3cret"), true, &Arc::default());
-    for path in ["/", "/metrics/", "/healthz/x", "/webhooks/ralio", "/debug"] {
+    for path in ["/page", "/metrics/", "/healthz/x", "/webhooks/ralio", "/debug"] {
         assert_eq!(ask(&listener, &format!("GET {path}"), &[LOCAL]).0, 404, "{path}");
     }
     assert_eq!(ask(&listener, "POST /metrics", &[LOCAL]).0, 405);

@@ -10,21 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 pub use errand::{Ask, Errand, carry_out};
 pub use reload::Reload;
 
-use crate::admin::{self, Status};
+use crate::admin::{self, SinkFacts, SourceFacts, Status};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Problems, Settings};
+use crate::config::{Problems, Settings, SinkSettings};
 use crate::consume::{self, Consumer, Lag};
 use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
-use crate::ingest::{self, Gate, Listener};
+use crate::ingest::{self, Gate, Listener, OnBadSignature};
 use crate::jobs::{self, Destination, Executor};
 use crate::lifecycle::{Stop, notify};
 use crate::metrics::Metrics;
@@ -126,8 +128,11 @@ struct Readiness {
     inbox: Mutex<Option<Arc<dyn Inbox>>>,
     lags: Mutex<Vec<Lag>>,
     tls: Option<ingest::ServerTls>,
+    sources: Vec<ingest::Source>,
+    started: Timestamp,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    stop: CancellationToken,
 }
 
 fn set<T>(place: &Mutex<T>, value: T) {
@@ -159,6 +164,27 @@ impl Status for Readiness {
             self.metrics.tls_cert_expiry_seconds.set(left.as_secs());
         }
     }
+
+    fn inbox(&self) -> Option<Arc<dyn Inbox>> {
+        get(&self.inbox)
+    }
+
+    fn certificate(&self) -> Option<Timestamp> {
+        self.tls.as_ref().map(ingest::ServerTls::not_after)
+    }
+
+    fn sources(&self) -> Vec<SourceFacts> {
+        let facts = |source: &ingest::Source| SourceFacts {
+            name: source.name.clone(),
+            path: source.path.clone(),
+            on_bad_signature: match source.on_bad_signature {
+                OnBadSignature::Reject => "reject",
+                OnBadSignature::Retry => "retry",
+            },
+            in_use_since: source.keys.since().into_iter().map(|since| since.unwrap_or(self.started)).collect(),
+        };
+        self.sources.iter().map(facts).collect()
+    }
 }
 
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
@@ -175,11 +201,14 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
         inbox: Mutex::new(None),
         lags: Mutex::new(Vec::new()),
         tls: tls.clone(),
+        sources: settings.ingest.sources.clone(),
+        started: clock.now(),
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
+        stop: stop.soft.clone(),
     });
 
-    let mut admin = match start_admin(&settings, &metrics, &readiness) {
+    let mut admin = match start_admin(&settings, &readiness) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {
             tracing::warn!("the admin listener's address is taken too, so this process cannot say that it waits");
             None
@@ -194,7 +223,7 @@ pub async fn run(settings: Settings, reload: Reload, stop: Stop) -> Result<(), A
     let Some(started) = stop.soft.run_until_cancelled(start(&settings, tls, &readiness)).await else { return Ok(()) };
     let Started { inbox, public, consumers, executor, sinks } = started?;
     if admin.is_none() {
-        admin = take_over_admin(&settings, &metrics, &readiness).await?;
+        admin = take_over_admin(&settings, &readiness).await?;
     }
     for consumer in consumers {
         let stop = stop.soft.clone();
@@ -287,29 +316,27 @@ async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks:
     }
 }
 
-fn start_admin(
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-    readiness: &Arc<Readiness>,
-) -> Result<Option<Listener>, AppError> {
+fn start_admin(settings: &Settings, readiness: &Arc<Readiness>) -> Result<Option<Listener>, AppError> {
     let Some(config) = &settings.admin else { return Ok(None) };
-    let status: Arc<dyn Status> = readiness.clone();
-    let listener = bind("the admin listener", config.listen, |listener| {
-        admin::start(listener, config, Arc::clone(metrics), status)
-    })?;
+    let sink = |sink: &SinkSettings| SinkFacts { consumer: sink.consumer.clone(), kind: sink.sink.kind() };
+    let deps = admin::Deps {
+        metrics: Arc::clone(&readiness.metrics),
+        status: Arc::clone(readiness) as Arc<dyn Status>,
+        clock: Arc::clone(&readiness.clock),
+        inbox: settings.inbox.clone(),
+        sinks: settings.sinks.iter().map(sink).collect(),
+        stop: readiness.stop.clone(),
+    };
+    let listener = bind("the admin listener", config.listen, |listener| admin::start(listener, config, deps))?;
     tracing::info!(listener = "admin", addr = %listener.addr(), "listening");
     Ok(Some(listener))
 }
 
 /// Whoever had the inbox lets go of its admin listener last.
-async fn take_over_admin(
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-    readiness: &Arc<Readiness>,
-) -> Result<Option<Listener>, AppError> {
+async fn take_over_admin(settings: &Settings, readiness: &Arc<Readiness>) -> Result<Option<Listener>, AppError> {
     let deadline = Instant::now() + TAKE_OVER;
     loop {
-        match start_admin(settings, metrics, readiness) {
+        match start_admin(settings, readiness) {
             Err(error) if error.is_address_in_use() && Instant::now() < deadline => sleep(LOCK_POLL).await,
             started => return started,
         }

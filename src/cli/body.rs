@@ -1,25 +1,7 @@
-//! A body, for people and in JSON output.
+//! A body, for people.
 
 use data_encoding::BASE64;
-use serde::Serialize;
 use serde::de::IgnoredAny;
-
-/// `body` and `body_encoding`: the text where the bytes are UTF-8, else base64; null once retention has dropped it.
-#[derive(Serialize)]
-pub(crate) struct BodyJson {
-    body: Option<String>,
-    body_encoding: Option<&'static str>,
-}
-
-impl BodyJson {
-    pub(crate) fn new(body: Option<&[u8]>) -> Self {
-        let Some(body) = body else { return Self { body: None, body_encoding: None } };
-        match std::str::from_utf8(body) {
-            Ok(text) => Self { body: Some(text.to_owned()), body_encoding: Some("utf8") },
-            Err(_) => Self { body: Some(BASE64.encode(body)), body_encoding: Some("base64") },
-        }
-    }
-}
 
 /// A body for reading: JSON indented, with every number and string exactly as it came; other text as it is; anything
 /// else in base64. Not yet clean for a terminal.
@@ -95,13 +77,5 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(pretty(b"{not json"), "{not json");
         assert!(pretty(b"\xff\xfe").contains("//4="));
-    }
-
-    #[test]
-    fn a_body_that_is_not_text_is_base64() {
-        let json = |body| serde_json::to_value(BodyJson::new(body)).unwrap();
-        assert_eq!(json(Some(b"{}")), serde_json::json!({"body": "{}", "body_encoding": "utf8"}));
-        assert_eq!(json(Some(b"\xff\xfe")), serde_json::json!({"body": "//4=", "body_encoding": "base64"}));
-        assert_eq!(json(None), serde_json::json!({"body": null, "body_encoding": null}));
     }
 }

@@ -36,16 +36,6 @@ fn who(var: impl Fn(&str) -> Option<String>, uid: u32, host: &str) -> String {
     format!("{}@{}", printable(&name), printable(host))
 }
 
-/// Text that stays in the inbox as somebody's reason.
-pub(crate) fn reason(text: &str) -> Result<String, &'static str> {
-    let text = text.trim();
-    match text.len() {
-        0 => Err("say why, in a few words: it is kept with what was done"),
-        1..=1000 if !text.contains(char::is_control) => Ok(text.to_owned()),
-        _ => Err("write at most 1000 bytes, on one line"),
-    }
-}
-
 /// Has a job carried out, shows how far it is on a terminal, and prints what came of it. Ctrl-C leaves it, and says how
 /// it goes on.
 pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyhow::Result<Exit> {
@@ -227,30 +217,8 @@ pub(crate) fn name(job: &Job) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::inbox::{EventFilter, LetterFilter, QuarantineFilter, Selection};
-    use crate::model::{JobId, Seq, SinkName};
-
-    pub(crate) fn replay(state: JobState) -> Job {
-        let filter = EventFilter { types: vec!["payin.*".to_owned()], ..EventFilter::default() };
-        let (first, last) = (Seq::new(3).unwrap(), Seq::new(900).unwrap());
-        Job {
-            id: JobId::new(7),
-            task: Task::Replay {
-                sink: SinkName::new("bus").unwrap(),
-                selection: Selection { filter, first, last },
-                rate: Some(5.0),
-            },
-            who: "ann@host".to_owned(),
-            reason: "the ledger was restored".to_owned(),
-            created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
-            ended_at: None,
-            state,
-            done: 118,
-            failed: 2,
-            total: Some(5000),
-            message: String::new(),
-        }
-    }
+    use crate::inbox::{LetterFilter, QuarantineFilter};
+    use crate::records::replay::tests::replay;
 
     #[test]
     fn who_asked_is_a_person_where_one_is_known() {
@@ -263,12 +231,6 @@ pub(crate) mod tests {
         assert_eq!(named(&[]), "uid 1000@relay-1");
         assert_eq!(named(&[("USER", "a\u{1b}[2J\n")]), "a[2J@relay-1");
         assert!(named(&[("USER", &"x".repeat(999))]).len() < 100);
-    }
-
-    #[test]
-    fn a_reason_is_a_line() {
-        assert_eq!(reason("  because \n"), Ok("because".to_owned()));
-        assert!(reason(" \n").is_err() && reason("a\nb").is_err() && reason(&"x".repeat(1001)).is_err());
     }
 
     #[test]

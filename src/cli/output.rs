@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
@@ -111,17 +110,6 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 /// [`clean`], line by line.
 pub(crate) fn clean_lines(text: &str) -> String {
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
-}
-
-/// RFC 3339 in UTC with microseconds: what JSON output holds.
-pub(crate) fn utc(at: Timestamp) -> String {
-    format!("{at:.6}")
-}
-
-/// [`utc`], into a line that is put together.
-pub(crate) fn write_utc(at: Timestamp, line: &mut Vec<u8>) -> io::Result<()> {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
-    PRINTER.print_timestamp(&at, line).map_err(io::Error::other)
 }
 
 /// RFC 3339 in UTC with seconds, for people.
@@ -262,12 +250,5 @@ mod tests {
         assert_eq!(clean("user\u{202e}gpj"), "user\\u{202e}gpj");
         assert!(matches!(clean("Zoë 収納"), Cow::Borrowed(_)));
         assert_eq!(clean_lines("a\nb\r\n"), "a\nb\\u{d}\n");
-    }
-
-    #[test]
-    fn times_are_utc_with_microseconds() {
-        let at: Timestamp = "2026-02-26T17:02:28.7667797-05:00".parse().unwrap();
-        assert_eq!(utc(at), "2026-02-26T22:02:28.766779Z");
-        assert_eq!(utc("2026-02-26T22:02:28Z".parse().unwrap()), "2026-02-26T22:02:28.000000Z");
     }
 }

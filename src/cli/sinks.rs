@@ -1,17 +1,15 @@
 //! `sinks`
 
-use std::collections::BTreeMap;
-
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::errand::{self, new_job};
-use super::output::{Output, clean, hide, keep_whole, print_table, row, table, utc, utc_seconds};
+use super::output::{Output, clean, hide, keep_whole, print_table, row, table, utc_seconds};
 use super::{ConfigArgs, Exit, Format};
 use crate::app::Ask;
-use crate::config::{SinkOutline, load_inbox, load_outline, nearest};
-use crate::inbox::{SinkRecord, Task};
+use crate::config::{load_inbox, load_outline, nearest};
+use crate::inbox::Task;
 use crate::model::SinkName;
+use crate::records::sink::{Configured, Line, lines};
 
 /// Sinks and their places in the log; pause, resume, rename
 #[derive(Subcommand)]
@@ -68,7 +66,7 @@ pub(crate) struct PauseArgs {
     name: SinkName,
 
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
     reason: Option<String>,
 }
 
@@ -120,72 +118,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// One line of `sinks list`; the names and the order of the fields are fixed.
-#[derive(Serialize)]
-struct Line<'a> {
-    name: &'a str,
-    r#type: Option<&'static str>,
-    cursor: Option<i64>,
-    lag: Option<u64>,
-    parked: u64,
-    dead_letters: u64,
-    state: &'static str,
-    /// Since when it is in this state; for one that runs, since it was registered.
-    since: Option<String>,
-    delivered: u64,
-    paused_since: Option<String>,
-    breaker_open_since: Option<String>,
-}
-
-impl<'a> Line<'a> {
-    fn known(record: &'a SinkRecord, configured: Option<&SinkOutline>, is_removed: bool) -> Self {
-        let breaker = record.standing.breaker_open_since;
-        Self {
-            name: record.name.as_str(),
-            r#type: configured.map(|sink| sink.kind),
-            cursor: Some(record.cursor.get()),
-            lag: Some(record.lag),
-            parked: record.parked,
-            dead_letters: record.dead_letters,
-            state: if is_removed { "removed" } else { record.state() },
-            since: Some(utc(record.paused_since.or(breaker).unwrap_or(record.created_at))),
-            delivered: record.delivered,
-            paused_since: record.paused_since.map(utc),
-            breaker_open_since: breaker.map(utc),
-        }
-    }
-
-    fn new_sink(sink: &'a SinkOutline) -> Self {
-        Self {
-            name: sink.name.as_str(),
-            r#type: Some(sink.kind),
-            cursor: None,
-            lag: None,
-            parked: 0,
-            dead_letters: 0,
-            state: "new",
-            since: None,
-            delivered: 0,
-            paused_since: None,
-            breaker_open_since: None,
-        }
-    }
-}
-
-/// The inbox's sinks and the configuration's, by name. Without a configuration nothing is known to be new or removed.
-fn lines<'a>(records: &'a [SinkRecord], configured: Option<&'a [SinkOutline]>) -> Vec<Line<'a>> {
-    let sinks = configured.unwrap_or_default();
-    let is_known = |sink: &&SinkOutline| records.iter().any(|record| record.is_meant_by(&sink.name, records));
-    let new = sinks.iter().filter(|sink| !is_known(sink));
-    let mut lines: BTreeMap<&str, Line<'a>> = new.map(|sink| (sink.name.as_str(), Line::new_sink(sink))).collect();
-    for record in records {
-        let sink = sinks.iter().find(|sink| record.is_meant_by(&sink.name, records));
-        let line = Line::known(record, sink, configured.is_some() && sink.is_none());
-        lines.insert(record.name.as_str(), line);
-    }
-    lines.into_values().collect()
-}
-
 fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let (inbox, configured) = match load_outline(&args.config.config) {
         Ok(outline) => (outline.inbox, Some(outline.sinks)),
@@ -196,7 +128,10 @@ fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         }
     };
     let records = super::events::open_inbox(&inbox)?.sinks()?;
-    let lines = lines(&records, configured.as_deref());
+    let outlines = configured
+        .as_deref()
+        .map(|sinks| sinks.iter().map(|sink| Configured { name: &sink.name, kind: sink.kind }).collect::<Vec<_>>());
+    let lines = lines(&records, outlines.as_deref());
     if lines.is_empty() {
         eprintln!("there is no sink, neither in the configuration nor in the inbox");
         return Ok(Exit::Finding);
@@ -227,7 +162,7 @@ fn shown(lines: &[Line<'_>]) -> comfy_table::Table {
     }
     let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     for line in lines {
-        let since = line.since.as_deref().and_then(|since| since.parse().ok()).map(utc_seconds);
+        let since = line.since.map(|since| utc_seconds(since.0));
         shown.add_row(row([
             line.name,
             line.state,
@@ -283,81 +218,15 @@ fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use crate::inbox::{ConsumerId, Standing};
-    use crate::model::Seq;
-    use crate::route::Route;
-
-    pub(crate) fn record(name: &str) -> SinkRecord {
-        SinkRecord {
-            id: ConsumerId::new(1),
-            name: SinkName::new(name).unwrap(),
-            former_name: None,
-            cursor: Seq::new(40).unwrap(),
-            lag: 2,
-            parked: 3,
-            dead_letters: 4,
-            delivered: 33,
-            paused_since: None,
-            standing: Standing::default(),
-            created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
-        }
-    }
-
-    pub(crate) fn outline(name: &str) -> SinkOutline {
-        SinkOutline { name: SinkName::new(name).unwrap(), kind: "amqp", route: Route::new(Vec::new()) }
-    }
-
-    #[test]
-    fn the_fields_of_a_list_are_the_documented_ones_in_order() {
-        let (record, outline) = (record("bus"), outline("bus"));
-        let line = serde_json::to_string(&Line::known(&record, Some(&outline), false)).unwrap();
-        let documented = r#"{"name":"bus","type":"amqp","cursor":40,"lag":2,"parked":3,"dead_letters":4,"state":"running","since":"2026-01-31T10:00:00.000000Z","delivered":33,"#;
-        assert!(line.starts_with(documented), "{line}");
-        let line = serde_json::to_value(Line::new_sink(&outline)).unwrap();
-        assert_eq!((&line["state"], &line["cursor"], &line["lag"]), (&"new".into(), &().into(), &().into()));
-    }
-
-    #[test]
-    fn new_and_removed_are_told_by_comparing() {
-        let paused = SinkRecord { paused_since: Some("2026-02-01T10:00:00Z".parse().unwrap()), ..record("b") };
-        let open = Standing { breaker_open_since: paused.paused_since, ..Standing::default() };
-        let records = [record("a"), paused, SinkRecord { standing: open, ..record("c") }];
-        let configured = [outline("b"), outline("c"), outline("d")];
-        let states = |configured: Option<&[SinkOutline]>| {
-            lines(&records, configured).iter().map(|line| (line.name.to_owned(), line.state)).collect::<Vec<_>>()
-        };
-        let state = |name: &str, state| (name.to_owned(), state);
-        let all = [state("a", "removed"), state("b", "paused"), state("c", "open"), state("d", "new")];
-        assert_eq!(states(Some(&configured)), all);
-        assert_eq!(states(None), [state("a", "running"), state("b", "paused"), state("c", "open")]);
-        assert_eq!(lines(&records, None)[1].since.as_deref(), Some("2026-02-01T10:00:00.000000Z"));
-    }
-
-    /// Until the configuration has followed, both names are one sink's; unless a new one has the former name.
-    #[test]
-    fn a_renamed_sink_is_neither_new_nor_removed() {
-        let renamed = SinkRecord { former_name: SinkName::new("old").ok(), ..record("web") };
-        let said = |records: &[SinkRecord], configured: &[&str]| {
-            let configured: Vec<_> = configured.iter().map(|name| outline(name)).collect();
-            let lines = lines(records, Some(&configured));
-            lines
-                .iter()
-                .map(|line| format!("{} {} {}", line.name, line.state, line.r#type.is_some()))
-                .collect::<Vec<_>>()
-        };
-        let records = [renamed, record("bus")];
-        assert_eq!(said(&records, &["old", "bus"]), ["bus running true", "web running true"]);
-        assert_eq!(said(&records, &["web", "bus"]), ["bus running true", "web running true"]);
-        let records = [records[0].clone(), record("old")];
-        assert_eq!(said(&records, &["old"]), ["old running true", "web removed false"]);
-    }
+    use crate::records::sink::tests::record;
 
     #[test]
     fn a_table_has_a_line_for_each() {
-        let (records, configured) = ([record("bus")], [outline("bus"), outline("new-one")]);
-        let text = shown(&lines(&records, Some(&configured))).to_string();
+        let names = ["bus", "new-one"].map(|name| SinkName::new(name).unwrap());
+        let configured = names.each_ref().map(|name| Configured { name, kind: "amqp" });
+        let text = shown(&lines(&[record("bus")], Some(&configured))).to_string();
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("2026-01-31T10:00:00Z") && text.contains("new-one") && text.contains("DELIVERED"));
     }

@@ -30,7 +30,7 @@ use secrecy::ExposeSecret as _;
 
 pub use effective::{DEFAULT, Effective, REDACTED, Shown};
 pub use layers::Env;
-pub(crate) use parse::{duration, instant, nearest};
+pub(crate) use parse::{duration, nearest};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 use section::{Report, Section};

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::{Span, SpanRelativeTo};
 use reqwest::Url;
 
+use crate::clock;
 use crate::model::Start;
 
 /// What is wrong with a value, and what to write instead. Neither ever quotes a secret.
@@ -99,22 +98,13 @@ pub(super) fn start(text: &str) -> Result<Start, Wrong> {
     match text {
         "now" => Ok(Start::Now),
         "earliest" => Ok(Start::Earliest),
-        _ => instant(text).map(Start::At).ok_or_else(|| {
+        _ => clock::instant(text).map(Start::At).ok_or_else(|| {
             Wrong::new(
                 format!("{text:?} is not a place to start"),
                 "write \"now\", \"earliest\", or a time such as \"2026-01-31T00:00:00Z\"",
             )
         }),
     }
-}
-
-/// RFC 3339, or a date for its first moment in UTC.
-pub(crate) fn instant(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    text.parse::<Timestamp>().ok().or_else(|| {
-        let date: Date = text.parse().ok().filter(|_| text.len() == "2026-01-31".len())?;
-        Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
-    })
 }
 
 /// An absolute URL with one of the schemes and a host. The text is not quoted: URLs hold passwords.

@@ -13,6 +13,7 @@ mod lag;
 mod lanes;
 mod ledger;
 mod pace;
+pub mod plan;
 mod reading;
 mod runner;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Events going into the log and coming out of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -134,6 +135,8 @@ pub struct Stretch<'a> {
     pub done: u64,
     /// Of how many.
     pub total: u64,
+    /// Everything up to here, in the direction of the walk, has been looked at.
+    pub upto: Seq,
 }
 
 /// Events of a stretch of the log that are alike, counted.
@@ -147,6 +150,29 @@ pub struct Tally {
     pub has_body: bool,
     /// How many.
     pub count: u64,
+}
+
+/// Which secrets have signed what was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUses {
+    /// By source, in the order of the slots; a slot that never signed is not among them.
+    pub by_source: BTreeMap<SourceName, Vec<SecretUse>>,
+    /// The last event that is counted.
+    pub counted_to: Seq,
+}
+
+/// What one secret of a source has signed. Slots are places in the configuration: what was signed before another secret
+/// came to stand there counts too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    /// Its place in `secrets`, from 0 on.
+    pub slot: u32,
+    /// How many events.
+    pub events: u64,
+    /// The last of them.
+    pub last_seq: Seq,
+    /// The latest arrival among them.
+    pub last_used_at: Timestamp,
 }
 
 /// One line of `events list`.

@@ -19,7 +19,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use event::{
-    AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, Slice, StoredEvent, Stretch, Tally,
+    AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, SecretUse, SecretUses, Slice, StoredEvent,
+    Stretch, Tally,
 };
 pub use job::{
     Advance, Change, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, QuarantineFilter, Selection, Task,

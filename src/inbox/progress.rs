@@ -317,6 +317,8 @@ pub struct SinkRecord {
     pub standing: Standing,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// When the oldest event that waits came in: the first after the cursor, or the first that is parked.
+    pub oldest_waiting: Option<Timestamp>,
 }
 
 impl SinkRecord {

@@ -1,5 +1,7 @@
 //! Globs over canonical types.
 
+use crate::model::EventType;
+
 /// A pattern over canonical types: `*` is any run of characters, dots included, `?` is one; all else is literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(String);
@@ -14,6 +16,12 @@ impl Glob {
     pub fn new(pattern: &str) -> Result<Self, InvalidGlob> {
         let ok = (1..=128).contains(&pattern.len()) && pattern.bytes().all(|b| b.is_ascii_graphic());
         if ok { Ok(Self(pattern.to_owned())) } else { Err(InvalidGlob(pattern.to_owned())) }
+    }
+
+    /// The same of what people paste: a type in either spelling, such as the wire's `payin_completed`, or a glob.
+    pub fn pasted(text: &str) -> Result<Self, InvalidGlob> {
+        let canonical = EventType::canonical(text).filter(|_| !text.contains(['*', '?']));
+        Self::new(canonical.as_ref().map_or(text, EventType::as_str))
     }
 
     /// The pattern as written.
@@ -55,6 +63,15 @@ mod tests {
 
     fn matches(pattern: &str, text: &str) -> bool {
         Glob::new(pattern).unwrap().matches(text)
+    }
+
+    #[test]
+    fn types_may_be_pasted_from_the_wire() {
+        let pasted = |text| Glob::pasted(text).map(|glob| glob.as_str().to_owned());
+        assert_eq!(pasted("payin_completed").unwrap(), "payin.completed");
+        assert_eq!(pasted("payin.*").unwrap(), "payin.*");
+        assert_eq!(pasted("*_verified").unwrap(), "*_verified");
+        assert!(pasted("").is_err());
     }
 
     #[test]

@@ -107,6 +107,19 @@ impl Route {
         self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(event_type.as_str()))
     }
 
+    /// The globs as written; none for every type.
+    pub fn globs(&self) -> impl Iterator<Item = &str> {
+        self.globs.iter().map(Glob::as_str)
+    }
+
+    /// The filter's expression, where there is one.
+    pub fn expression(&self) -> Option<&str> {
+        #[cfg(feature = "filters")]
+        return self.filter.as_ref().map(Filter::expression);
+        #[cfg(not(feature = "filters"))]
+        None
+    }
+
     /// Whether the type alone decides, so that [`Self::wants`] says all.
     pub fn is_by_type(&self) -> bool {
         #[cfg(feature = "filters")]

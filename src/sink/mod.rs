@@ -62,6 +62,20 @@ pub enum Config {
     Stdout,
 }
 
+impl Config {
+    /// The type as it is written in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "amqp")]
+            Self::Amqp(_) => "amqp",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
+            Self::File(_) => "file",
+            Self::Stdout => "stdout",
+        }
+    }
+}
+
 /// A sink that cannot be made, such as a file in a directory that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
 use sha2::Sha256;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
@@ -16,7 +17,13 @@ use super::signature::{Tag, decode};
 /// [`replace`](Self::replace) does to one of them, it does to all.
 #[derive(Clone)]
 pub struct Keys {
-    slots: Arc<RwLock<Vec<Hmac<Sha256>>>>,
+    slots: Arc<RwLock<Vec<Slot>>>,
+}
+
+#[derive(Clone)]
+struct Slot {
+    state: Hmac<Sha256>,
+    since: Option<Timestamp>,
 }
 
 impl fmt::Debug for Keys {
@@ -33,15 +40,27 @@ pub struct NoSecret;
 impl Keys {
     /// Takes the secrets as they are, newest first.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Self, NoSecret> {
-        Ok(Self { slots: Arc::new(RwLock::new(slots(secrets)?)) })
+        let slots = slots(secrets)?.into_iter().map(|state| Slot { state, since: None });
+        Ok(Self { slots: Arc::new(RwLock::new(slots.collect())) })
     }
 
     /// Takes other secrets instead, for every check that begins from now on; one that has begun ends with those that it
-    /// began with. After an error, nothing has changed.
-    pub fn replace<S: AsRef<[u8]>>(&self, secrets: &[S]) -> Result<(), NoSecret> {
-        let slots = slots(secrets)?;
-        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = slots;
+    /// began with. After an error, nothing has changed. Slots that hold another secret than before do so since `now`.
+    pub fn replace<S: AsRef<[u8]>>(&self, secrets: &[S], now: Timestamp) -> Result<(), NoSecret> {
+        let states = slots(secrets)?;
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let since = |(place, state): (usize, &Hmac<Sha256>)| match slots.get(place) {
+            Some(slot) if is_same(&slot.state, state) => slot.since,
+            Some(_) | None => Some(now),
+        };
+        let since: Vec<Option<Timestamp>> = states.iter().enumerate().map(since).collect();
+        *slots = states.into_iter().zip(since).map(|(state, since)| Slot { state, since }).collect();
         Ok(())
+    }
+
+    /// Since when each slot has held its secret; `None` = since [`Self::new`].
+    pub fn since(&self) -> Vec<Option<Timestamp>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).iter().map(|slot| slot.since).collect()
     }
 
     /// Begins a check of a body that comes in pieces.
@@ -57,7 +76,8 @@ impl Keys {
     /// # Ok::<(), ralio_relay::verify::NoSecret>(())
     /// ```
     pub fn begin(&self) -> Check {
-        Check { slots: self.slots.read().unwrap_or_else(PoisonError::into_inner).clone() }
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        Check { slots: slots.iter().map(|slot| slot.state.clone()).collect() }
     }
 }
 
@@ -66,6 +86,12 @@ fn slots<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Vec<Hmac<Sha256>>, NoSecret> {
         return Err(NoSecret);
     }
     Ok(secrets.iter().map(|secret| keyed(secret.as_ref())).collect())
+}
+
+/// Whether two slots hold one secret, by what they would sign.
+fn is_same(one: &Hmac<Sha256>, other: &Hmac<Sha256>) -> bool {
+    let [one, other] = [one, other].map(|state| Tag::from(state.clone().finalize().into_bytes()));
+    one.ct_eq(&other).into()
 }
 
 /// The signature that the provider puts on a body: HMAC-SHA256 (RFC 2104), as 64 lower-case hex digits.

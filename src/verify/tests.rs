@@ -1,4 +1,5 @@
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::signature::decode;
@@ -211,11 +212,16 @@ fn secrets_are_replaced_for_every_clone_and_between_two_checks() {
     };
     let mut begun = shared.begin();
     begun.update(b"body");
-    keys.replace(&["new", "old"]).unwrap();
+    let (first, second) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    assert_eq!(shared.since(), [None]);
+    keys.replace(&["new", "old"], first).unwrap();
     assert_eq!(begun.finish(&signed("old")), Ok(0));
     assert_eq!((ask(&shared, "new"), ask(&shared, "old")), (Ok(0), Ok(1)));
-    assert_eq!(keys.replace(&["new", ""]), Err(NoSecret));
-    assert_eq!(keys.replace::<&str>(&[]), Err(NoSecret));
-    keys.replace(&["new"]).unwrap();
+    assert_eq!(keys.replace(&["new", ""], first), Err(NoSecret));
+    assert_eq!(keys.replace::<&str>(&[], first), Err(NoSecret));
+    assert_eq!(shared.since(), [Some(first); 2]);
+    keys.replace(&["new", "newest"], second).unwrap();
+    assert_eq!(shared.since(), [Some(first), Some(second)], "the first has stayed");
+    keys.replace(&["new"], second).unwrap();
     assert_eq!((ask(&shared, "new"), ask(&shared, "old")), (Ok(0), Err(Rejection::Mismatch)));
 }

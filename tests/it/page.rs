@@ -28,7 +28,8 @@ fn settings() -> Builder {
         SCRIPT.replace('\'', "")
     );
     let command = json!(["/bin/sh", "-c", script]);
-    let exec = format!("command = {command}\nenv_allow = [\"PATH\"]\ndirectory = {directory:?}\non_failure = \"dead_letter\"");
+    let exec =
+        format!("command = {command}\nenv_allow = [\"PATH\"]\ndirectory = {directory:?}\non_failure = \"dead_letter\"");
     builder.sink("ledger", "exec", &format!("[sinks.exec]\n{exec}"))
 }
 
@@ -67,9 +68,11 @@ async fn rotate(relay: &TestRelay) {
     assert_eq!(relay.post(&genuine).await.status, 401);
     write_secret(&relay.settings().directory().join("secret-test-0"), SECRET);
     let order = |id: &str, kind: &str| Delivery::current(id, kind, json!({"orderId": "order-of-two", "status": "x"}));
-    eventually("the new secret in use", async || match relay.post(&order("evt-order-1", "payin_processing")).await.status {
-        200 => Ok(()),
-        status => Err(status),
+    eventually("the new secret in use", async || {
+        match relay.post(&order("evt-order-1", "payin_processing")).await.status {
+            200 => Ok(()),
+            status => Err(status),
+        }
     })
     .await;
     assert_eq!(relay.post(&order("evt-order-2", "payin_completed")).await.status, 200);
@@ -81,7 +84,8 @@ async fn fill(relay: &TestRelay) {
     let directory = relay.settings().directory();
     let (secret, ca) = (directory.join("secret-test-0"), directory.join("tls.crt"));
     let (secret, ca, url) = (secret.to_str().unwrap(), ca.to_str().unwrap(), relay.url(PATH));
-    let simulate = ["simulate", "--flow", "all", "--count", "80", "--duplicates", "20", "--bad-signature", "10", "--seed", "7"];
+    let simulate =
+        ["simulate", "--flow", "all", "--count", "80", "--duplicates", "20", "--bad-signature", "10", "--seed", "7"];
     let target = ["--url", &url, "--secret-file", secret, "--ca", ca];
     crate::harness::run(&[&simulate[..], &target].concat()).await.success();
     for delivery in hostile().iter().chain([&people()]) {

@@ -167,7 +167,8 @@ impl Reloader {
             seen = Some(look);
         }
         self.add_live_parts(seen);
-        self.parts.iter().for_each(Part::use_secrets);
+        let now = self.clock.now();
+        self.parts.iter().for_each(|part| part.use_secrets(now));
         tracing::info!("the configuration has been read again: its certificates and secrets are in use");
         if !needs_restart.is_empty() {
             let keys = needs_restart.into_iter().collect::<Vec<_>>().join(", ");

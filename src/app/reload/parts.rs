@@ -167,7 +167,7 @@ impl Part {
         self.candidate = None;
         let before = std::mem::replace(&mut self.seen, look);
         match &self.target {
-            Target::Keys(_) | Target::Token(_) => self.take_secrets(&before),
+            Target::Keys(_) | Target::Token(_) => self.take_secrets(&before, now),
             Target::Tls { files, tls } => take_tls(files, tls, now),
             Target::Restart(_) => {
                 let (key, file) = (&self.name, self.files().next().map(Path::display).map(tracing::field::display));
@@ -178,7 +178,7 @@ impl Part {
     }
 
     /// Each secret by itself: one that cannot be read keeps its old text, and holds up no other.
-    fn take_secrets(&mut self, before: &Look) {
+    fn take_secrets(&mut self, before: &Look, now: Timestamp) {
         let (mut changed, of) = (false, &self.name);
         for (slot, (input, look)) in self.inputs.iter_mut().zip(&self.seen.0).enumerate() {
             let Input::Secret(secret) = input else { continue };
@@ -198,12 +198,12 @@ impl Part {
             }
         }
         if changed {
-            self.use_secrets();
+            self.use_secrets(now);
         }
     }
 
     /// Hands the secrets to whoever uses them.
-    pub(super) fn use_secrets(&self) {
+    pub(super) fn use_secrets(&self, now: Timestamp) {
         let secret = |input: &Input| match input {
             Input::Secret(secret) => Some(secret.text().clone()),
             Input::File(_) => None,
@@ -211,7 +211,7 @@ impl Part {
         let secrets: Vec<SecretString> = self.inputs.iter().filter_map(secret).collect();
         let texts: Vec<&str> = secrets.iter().map(|secret| secret.expose_secret()).collect();
         match &self.target {
-            Target::Keys(keys) => keys.replace(&texts).expect("there were secrets, and none is empty"),
+            Target::Keys(keys) => keys.replace(&texts, now).expect("there were secrets, and none is empty"),
             Target::Token(token) => texts.iter().for_each(|text| token.replace(text)),
             Target::Tls { .. } | Target::Restart(_) => {}
         }

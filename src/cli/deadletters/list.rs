@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::Filters;
-use super::record::{Letter, letter_row, letter_table};
+use super::rows::{letter_row, letter_table};
 use crate::cli::output::{Output, print_table};
 use crate::cli::{ConfigArgs, Exit, Format};
+use crate::records::letter::Letter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +47,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut out = Output::stdout();
     let mut shown = letter_table();
     let (mut count, mut more) = (0, false);
-    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), &mut |letter| {
+    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), None, &mut |letter| {
         if count == limit {
             more = true;
             return ControlFlow::Break(());

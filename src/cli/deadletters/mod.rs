@@ -1,7 +1,7 @@
 //! `deadletters`
 
 mod list;
-pub(super) mod record;
+pub(super) mod rows;
 mod show;
 
 use std::ops::ControlFlow;
@@ -127,7 +127,7 @@ Exit code: 0 when any was parked again, 1 when there was none.";
 #[command(after_help = RETRY_EXAMPLES)]
 pub(crate) struct RetryArgs {
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
     reason: Option<String>,
 
     #[command(flatten)]
@@ -148,7 +148,7 @@ Exit code: 0 when any was discarded, 1 when there was none.";
 #[command(after_help = DISCARD_EXAMPLES)]
 pub(crate) struct DiscardArgs {
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", required = true, value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", required = true, value_parser = crate::records::reason)]
     reason: String,
 
     #[command(flatten)]
@@ -178,7 +178,7 @@ fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilt
     let reader = super::events::open_inbox(&inbox)?;
     let count = || {
         let mut count = 0;
-        reader.each_dead_letter(&letters, &mut |_| {
+        reader.each_dead_letter(&letters, None, &mut |_| {
             count += 1;
             ControlFlow::Continue(())
         })?;

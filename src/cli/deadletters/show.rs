@@ -4,17 +4,15 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
-use serde::Serialize;
 
 use super::numbers;
-use super::record::Letter;
-use crate::cli::body::{BodyJson, pretty};
-use crate::cli::events::record::{Attempt, Pair};
+use crate::cli::body::pretty;
 use crate::cli::events::show::{print_attempts, state};
-use crate::cli::output::{Output, clean, clean_lines, utc};
+use crate::cli::output::{Output, clean, clean_lines};
 use crate::cli::{ConfigArgs, Exit, Format};
-use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, PairState};
-use crate::model::JobId;
+use crate::inbox::{DeadLetterRecord, EventDetail, PairState};
+use crate::records::letter::{Detail, attempts, now};
+use crate::records::utc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,45 +39,6 @@ pub(crate) struct Args {
     /// The body's bytes, exactly as received, and nothing else
     #[arg(long)]
     raw: bool,
-}
-
-/// `deadletters show`.
-#[derive(Serialize)]
-struct Detail<'a> {
-    #[serde(flatten)]
-    letter: Letter<'a>,
-    replay: Option<i64>,
-    source: &'a str,
-    key: &'a str,
-    /// How the event stands at this sink now; null where the letter is a replay's.
-    now: Option<Pair<'a>>,
-    attempts: Vec<Attempt<'a>>,
-    #[serde(flatten)]
-    body: BodyJson,
-}
-
-impl<'a> Detail<'a> {
-    fn new(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> Self {
-        Self {
-            letter: letter.into(),
-            replay: letter.replay.map(JobId::get),
-            source: event.summary.source.as_str(),
-            key: event.summary.key.as_str(),
-            now: now(letter, event).map(|pair| Pair::new(&letter.sink, pair)),
-            attempts: attempts(letter, event).map(Attempt::from).collect(),
-            body: BodyJson::new(event.body.as_deref()),
-        }
-    }
-}
-
-/// What became of it since. A replay does not change how an event stands.
-fn now<'a>(letter: &DeadLetterRecord, event: &'a EventDetail) -> Option<&'a PairState> {
-    let mut pairs = event.sinks.iter().filter(|_| letter.replay.is_none());
-    pairs.find(|(sink, _)| *sink == letter.sink).map(|(_, pair)| pair)
-}
-
-fn attempts<'a>(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> impl Iterator<Item = &'a AttemptRecord> {
-    event.attempts.iter().filter(|attempt| attempt.sink == letter.sink && attempt.replay == letter.replay)
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
@@ -146,22 +105,9 @@ fn print<W: Write>(out: &mut Output<W>, letter: &DeadLetterRecord, event: &Event
 mod tests {
     use serde_json::json;
 
-    use super::super::record::tests::letter;
     use super::*;
-    use crate::cli::events::record::tests::detail;
-    use crate::model::SinkName;
-
-    #[test]
-    fn only_the_attempts_of_its_own_delivery_are_shown() {
-        let event = detail(Some(b"{}"));
-        let bus = SinkName::new("bus").unwrap();
-        let of_replay = DeadLetterRecord { sink: bus.clone(), replay: Some(JobId::new(4)), ..letter() };
-        assert_eq!(attempts(&of_replay, &event).count(), 1);
-        assert_eq!(attempts(&DeadLetterRecord { sink: bus, ..letter() }, &event).count(), 0);
-        let shown = serde_json::to_value(Detail::new(&of_replay, &event)).unwrap();
-        assert_eq!((&shown["replay"], &shown["now"]), (&json!(4), &json!(null)));
-        assert_eq!(shown["attempts"][0]["note"], "confirm 1");
-    }
+    use crate::records::event::tests::detail;
+    use crate::records::letter::tests::letter;
 
     #[test]
     fn how_it_stands_now_is_shown_and_nothing_steers_the_terminal() {

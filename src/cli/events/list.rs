@@ -11,7 +11,7 @@ use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
 
-use super::record::write_json;
+use crate::records::event::write_json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -175,8 +175,8 @@ pub(super) fn notes(event: &EventSummary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::summary;
     use super::*;
+    use crate::records::event::tests::summary;
 
     fn printed(format: Format, count: i64) -> String {
         let mut bytes = Vec::new();

@@ -1,7 +1,6 @@
 //! `events`
 
 mod list;
-pub(crate) mod record;
 pub(crate) mod show;
 mod tail;
 

@@ -8,14 +8,13 @@ use jiff::Timestamp;
 
 use crate::cli::body::pretty;
 use crate::cli::consent::counted;
-use crate::cli::output::{
-    Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc, utc_seconds,
-};
+use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc_seconds};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::{AttemptRecord, EventDetail, PairState};
 
 use super::list::{event_row, event_table, notes};
-use super::record::{Detail, view};
+use crate::records::event::{Detail, view};
+use crate::records::utc;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -187,8 +186,8 @@ pub(crate) fn print_attempts<W: Write>(out: &mut Output<W>, attempts: &[AttemptR
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::detail;
     use super::*;
+    use crate::records::event::tests::detail;
 
     fn shown(event: &EventDetail) -> String {
         let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ use crate::inbox::{EventFilter, EventSummary};
 use crate::model::Seq;
 
 use super::list::notes;
-use super::record::write_json;
+use crate::records::event::write_json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,8 +158,8 @@ fn nobody_reads_stdout() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::summary;
     use super::*;
+    use crate::records::event::tests::summary;
 
     #[test]
     fn an_event_is_one_line() {

@@ -83,7 +83,7 @@ pub(crate) struct PurgeArgs {
     yes: bool,
 
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
     reason: Option<String>,
 }
 
@@ -117,7 +117,7 @@ fn decide(
     let mut reader = crate::cli::events::open_inbox(&inbox)?;
     let count = || {
         let mut count = 0;
-        reader.each_quarantined(&mut |request| {
+        reader.each_quarantined(None, &mut |request| {
             count += u64::from(is_meant(&requests, &request));
             ControlFlow::Continue(())
         })?;
@@ -138,8 +138,8 @@ fn is_meant(filter: &QuarantineFilter, request: &Quarantined) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::refused;
     use super::*;
+    use crate::records::quarantine::tests::refused;
 
     #[test]
     fn every_part_of_a_filter_narrows() {

@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use clap::Subcommand;
 use comfy_table::Row;
-use serde::Serialize;
 
-use super::body::{BodyJson, pretty};
-use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc, utc_seconds};
+use super::body::pretty;
+use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table, row, table, utc_seconds};
 use super::{ConfigArgs, Exit, Format};
 use crate::inbox::Quarantined;
+use crate::records::quarantine::{Entry, FullEntry};
+use crate::records::utc;
 
 /// Requests refused for their signature
 #[derive(Subcommand)]
@@ -91,42 +92,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// One line of `quarantine list`; the names and the order of the fields are fixed.
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: i64,
-    source: &'a str,
-    received_at: String,
-    size: u64,
-    reason: &'static str,
-    body_sha256: String,
-}
-
-impl<'a> From<&'a Quarantined> for Entry<'a> {
-    fn from(refused: &'a Quarantined) -> Self {
-        Self {
-            id: refused.id,
-            source: &refused.source,
-            received_at: utc(refused.received_at),
-            size: refused.size,
-            reason: refused.reason.label(),
-            body_sha256: refused.body_sha256.to_string(),
-        }
-    }
-}
-
-/// `quarantine show`.
-#[derive(Serialize)]
-struct FullEntry<'a> {
-    #[serde(flatten)]
-    entry: Entry<'a>,
-    peer: &'a str,
-    signatures: &'a [String],
-    headers: &'a [(String, String)],
-    #[serde(flatten)]
-    body: BodyJson,
-}
-
 /// Bounded by `inbox.quarantine.max_entries`, so a table of them fits into memory.
 fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut reader = super::events::open(&args.config)?;
@@ -135,7 +100,7 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut shown = table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
     keep_whole(&mut shown, 6);
     let (mut count, mut more) = (0, false);
-    reader.each_quarantined(&mut |refused| {
+    reader.each_quarantined(None, &mut |refused| {
         if args.source.as_ref().is_some_and(|source| *source != refused.source) {
             return ControlFlow::Continue(());
         }
@@ -193,13 +158,7 @@ fn show(args: ShowArgs) -> anyhow::Result<Exit> {
             Some(body) => out.bytes(body),
             None => bail!("the body of {} is not kept", args.id),
         },
-        (false, Format::Json) => out.json(&FullEntry {
-            entry: (&refused).into(),
-            peer: &refused.peer,
-            signatures: &refused.signatures,
-            headers: &refused.headers,
-            body: BodyJson::new(refused.body.as_deref()),
-        }),
+        (false, Format::Json) => out.json(&FullEntry::from(&refused)),
         (false, Format::Table) => print(&mut out, &refused),
     };
     out.finish()?;
@@ -227,36 +186,9 @@ fn print<W: Write>(out: &mut Output<W>, refused: &Quarantined) -> ControlFlow<()
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use crate::model::Digest;
-    use crate::verify::Rejection;
-
-    pub(in super::super) fn refused() -> Quarantined {
-        Quarantined {
-            id: 3,
-            source: "production".to_owned(),
-            peer: "192.0.2.1".to_owned(),
-            received_at: "2026-01-31T10:00:00Z".parse().unwrap(),
-            reason: Rejection::Mismatch,
-            size: 2,
-            body_sha256: Digest::of(b"{}"),
-            signatures: vec!["\u{1b}]0;owned\u{7}".to_owned()],
-            content_type: None,
-            headers: Vec::new(),
-            body: Some("{\u{9b}}".into()),
-        }
-    }
-
-    #[test]
-    fn the_fields_of_a_list_are_the_documented_ones_in_order() {
-        let line = serde_json::to_string(&Entry::from(&refused())).unwrap();
-        let digest = Digest::of(b"{}");
-        let expected = format!(
-            r#"{{"id":3,"source":"production","received_at":"2026-01-31T10:00:00.000000Z","size":2,"reason":"mismatch","body_sha256":"{digest}"}}"#
-        );
-        assert_eq!(line, expected);
-    }
+    use crate::records::quarantine::tests::refused;
 
     #[test]
     fn what_a_stranger_sent_cannot_steer_the_terminal() {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BeginArgs;
-use super::plan::{Counts, Plan, UpperEnd};
+use super::plan::Plan;
 use crate::app::Ask;
 use crate::cli::access::with_advice;
 use crate::cli::consent::{ask, counted, is_terminal};
@@ -15,7 +15,7 @@ use crate::cli::output::Output;
 use crate::cli::sinks::unknown;
 use crate::cli::{ConfigArgs, Exit, consent};
 use crate::config::{Outline, SinkOutline, load_outline};
-use crate::consume::subject;
+use crate::consume::plan::{self, Counts, UpperEnd};
 use crate::inbox::sqlite::{Desk, Reader};
 use crate::inbox::{self, NewJob, Selection, SinkRecord, Task};
 use crate::model::Seq;
@@ -107,25 +107,12 @@ fn count(reader: &mut Reader, selection: &Selection, route: &Route) -> anyhow::R
     bar.set_style(
         ProgressStyle::with_template("counting {bar:30} {human_pos}/{human_len}").expect("the template is valid"),
     );
-    let mut counts = Counts::default();
-    let walked = if route.is_by_type() {
-        reader.tally_selected(selection, &mut |tallies, read_to| {
-            bar.set_position(stretch(read_to));
-            tallies.iter().for_each(|tally| counts.tally(tally, route.wants(&tally.event_type)));
-            ControlFlow::Continue(())
-        })
-    } else {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
-        reader.each_selected(selection, &mut |slice| {
-            bar.set_position(stretch(slice.read_to));
-            let subjects = slice.events.iter().map(subject).collect();
-            counts.add(&slice.events, runtime.block_on(route.judge(subjects)));
-            ControlFlow::Continue(())
-        })
-    };
+    let counts = plan::count(reader, selection, route, &mut |_, read_to| {
+        bar.set_position(stretch(read_to));
+        ControlFlow::Continue(())
+    });
     bar.finish_and_clear();
-    walked?;
-    Ok(counts)
+    Ok(counts?)
 }
 
 fn start(config: &ConfigArgs, inbox: &inbox::Config, job: NewJob, detach: bool) -> anyhow::Result<Exit> {

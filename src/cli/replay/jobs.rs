@@ -7,15 +7,18 @@ use comfy_table::{Row, Table};
 use serde::Serialize;
 
 use super::begin::tell_paused;
-use super::record::{Line, Replay, filters};
+use super::words::filters;
 use crate::app::Ask;
-use crate::cli::deadletters::record::{Letter, letter_row, letter_table};
+use crate::cli::deadletters::rows::{letter_row, letter_table};
 use crate::cli::errand::{self, daemon_runs, name, new_job};
-use crate::cli::output::{Output, clean, hide, keep_whole, print_table, row, table, utc, utc_seconds};
+use crate::cli::output::{Output, clean, hide, keep_whole, print_table, row, table, utc_seconds};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::config::load_inbox;
 use crate::inbox::{self, DeadLetterRecord, EventFilter, Job, Task};
 use crate::model::JobId;
+use crate::records::letter::Letter;
+use crate::records::replay::{Line, Replay};
+use crate::records::utc;
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -82,7 +85,7 @@ pub(super) struct CancelArgs {
     id: JobId,
 
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
     reason: Option<String>,
 }
 
@@ -93,7 +96,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let mut out = Output::stdout();
     let mut shown = replay_table();
     let (mut count, mut more, mut open) = (0, false, None);
-    reader.each_job(&mut |job| {
+    reader.each_job(None, &mut |job| {
         let Some(replay) = Replay::of(&job) else { return ControlFlow::Continue(()) };
         if count == limit {
             more = true;
@@ -268,9 +271,9 @@ fn open_job(inbox: &inbox::Config, id: JobId) -> anyhow::Result<Option<Job>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::deadletters::record::tests::letter;
-    use crate::cli::errand::tests::replay;
     use crate::inbox::JobState;
+    use crate::records::letter::tests::letter;
+    use crate::records::replay::tests::replay;
 
     #[test]
     fn everything_known_is_shown_and_nothing_steers_the_terminal() {

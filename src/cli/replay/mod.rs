@@ -3,11 +3,10 @@
 mod begin;
 mod jobs;
 mod plan;
-mod record;
+mod words;
 
 use clap::Subcommand;
 
-use super::errand;
 use super::filter::Filters;
 use super::{ConfigArgs, Exit};
 use crate::model::{Seq, SinkName};
@@ -50,7 +49,7 @@ struct BeginArgs {
     sink: Option<SinkName>,
 
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", required = true, value_parser = errand::reason)]
+    #[arg(long, value_name = "TEXT", required = true, value_parser = crate::records::reason)]
     reason: Option<String>,
 
     /// Events a second at most, such as 50 or 0.5 [default: as fast as the sink takes them]

@@ -79,8 +79,14 @@ fn delivery(source: &str, body: &str, signature: String) -> Unverified {
 }
 
 pub(crate) fn new_event(source: &str, body: &str) -> NewEvent {
-    let keys = Keys::new(&[SECRET]).unwrap();
-    let verified = delivery(source, body, sign(SECRET, body.as_bytes())).verify(&keys).unwrap();
+    signed_by(source, body, 0)
+}
+
+/// Signed by the secret in this slot, of two.
+pub(in crate::inbox) fn signed_by(source: &str, body: &str, slot: usize) -> NewEvent {
+    let secrets = [SECRET, b"former secret"];
+    let keys = Keys::new(&secrets).unwrap();
+    let verified = delivery(source, body, sign(secrets[slot], body.as_bytes())).verify(&keys).unwrap();
     NewEvent::new(verified, now())
 }
 

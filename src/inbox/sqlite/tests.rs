@@ -226,7 +226,7 @@ fn quarantined(config: &Config) -> Vec<Quarantined> {
     let mut kept = Vec::new();
     let mut reader = Reader::open(config).unwrap();
     reader
-        .each_quarantined(&mut |request| {
+        .each_quarantined(None, &mut |request| {
             kept.push(request);
             ControlFlow::Continue(())
         })

@@ -23,7 +23,9 @@ impl Reader {
                  (SELECT coalesce(max(seq), 0) FROM events),
                  (SELECT count(*) FROM parked WHERE sink_id = s.id),
                  (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL),
-                 former_name
+                 former_name,
+                 (SELECT min(received_at) FROM events
+                  WHERE seq IN (s.cursor + 1, (SELECT min(seq) FROM parked WHERE sink_id = s.id)))
              FROM sinks s WHERE job_id IS NULL ORDER BY name",
         )?;
         let record = |row: &Row<'_>| {
@@ -40,31 +42,40 @@ impl Reader {
                 paused_since: row.get::<_, Option<i64>>(4)?.map(from_micros),
                 standing: consumer::standing(row, 5)?,
                 created_at: from_micros(row.get(8)?),
+                oldest_waiting: row.get::<_, Option<i64>>(13)?.map(from_micros),
             })
         };
         Ok(rows.query_map([], record)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Walks over the dead letters that no person has decided about, newest first; those of replays are left out.
+    /// Walks over the dead letters that no person has decided about, newest first, all of them or those with smaller
+    /// numbers than `below`; those of replays are left out.
     pub fn each_dead_letter(
         &self,
         filter: &LetterFilter,
+        below: Option<i64>,
         visit: &mut dyn FnMut(DeadLetterRecord) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut below = i64::MAX;
+        let mut below = below;
         loop {
-            let page = letters::page(&self.connection, filter, (0, below), Order::Newest, PAGE)?;
-            let is_last = page.len() < PAGE;
-            for letter in page {
-                below = letter.record.id;
-                if letter.matches && visit(letter.record).is_break() {
-                    return Ok(());
-                }
-            }
-            if is_last {
+            let (letters, next) = self.dead_letters_below(filter, below)?;
+            if letters.into_iter().try_for_each(&mut *visit).is_break() || next.is_none() {
                 return Ok(());
             }
+            below = next;
         }
+    }
+
+    /// One short stretch of the same: those of it that match, newest first, and the number below which it goes on;
+    /// `None` at the end.
+    pub fn dead_letters_below(
+        &self,
+        filter: &LetterFilter,
+        below: Option<i64>,
+    ) -> Result<(Vec<DeadLetterRecord>, Option<i64>), ReadError> {
+        let page = letters::page(&self.connection, filter, (0, below.unwrap_or(i64::MAX)), Order::Newest, PAGE)?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|last| last.record.id);
+        Ok((page.into_iter().filter(|letter| letter.matches).map(|letter| letter.record).collect(), next))
     }
 
     /// One dead letter, decided about or not.

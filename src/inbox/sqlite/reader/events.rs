@@ -68,7 +68,8 @@ impl Reader {
                 (None, Direction::Forward) => high,
                 (None, Direction::Backward) => low,
             };
-            let stretch = Stretch { events: &mut events, done: at.abs_diff(begin), total: total.unsigned_abs() };
+            let (done, total, upto) = (at.abs_diff(begin), total.unsigned_abs(), seq(at));
+            let stretch = Stretch { events: &mut events, done, total, upto };
             if visit(stretch).is_break() {
                 return Ok(());
             }
@@ -89,9 +90,9 @@ impl Reader {
             seqs.reverse();
         }
         let (total, mut events) = (seqs.len() as u64, Vec::new());
-        for (seq, done) in seqs.into_iter().zip(1..) {
-            self.page(query, seq, seq, &mut events)?;
-            if visit(Stretch { events: &mut events, done, total }).is_break() {
+        for (at, done) in seqs.into_iter().zip(1..) {
+            self.page(query, at, at, &mut events)?;
+            if visit(Stretch { events: &mut events, done, total, upto: seq(at) }).is_break() {
                 break;
             }
         }

@@ -20,9 +20,14 @@ impl Reader {
         Ok(job::load(&self.connection, id)?.map(|stored| stored.job))
     }
 
-    /// Walks over the jobs, newest first; those that this version cannot read are left out.
-    pub fn each_job(&self, visit: &mut dyn FnMut(Job) -> ControlFlow<()>) -> Result<(), ReadError> {
-        let mut before = i64::MAX;
+    /// Walks over the jobs, newest first, all of them or those before `before`; those that this version cannot read are
+    /// left out.
+    pub fn each_job(
+        &self,
+        before: Option<JobId>,
+        visit: &mut dyn FnMut(Job) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut before = before.map_or(i64::MAX, JobId::get);
         loop {
             let sql = format!("{JOB} WHERE id < ?1 ORDER BY id DESC LIMIT {PAGE}");
             let mut rows = self.connection.prepare_cached(&sql)?;

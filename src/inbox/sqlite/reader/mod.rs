@@ -1,11 +1,13 @@
 //! Browsing the inbox, daemon or no daemon.
 
+mod arrivals;
 mod consumers;
 mod detail;
 mod events;
 mod jobs;
 mod log;
 mod quarantine;
+mod secrets;
 pub(super) mod times;
 
 use std::collections::BTreeMap;

@@ -12,9 +12,13 @@ use crate::inbox::{QuarantineFilter, Quarantined, from_micros};
 use crate::verify::Rejection;
 
 impl Reader {
-    /// Walks over the quarantine, newest first, bodies not loaded.
-    pub fn each_quarantined(&mut self, visit: &mut dyn FnMut(Quarantined) -> ControlFlow<()>) -> Result<(), ReadError> {
-        let mut before = i64::MAX;
+    /// Walks over the quarantine, newest first, all of it or what has smaller numbers than `below`; bodies not loaded.
+    pub fn each_quarantined(
+        &mut self,
+        below: Option<i64>,
+        visit: &mut dyn FnMut(Quarantined) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut before = below.unwrap_or(i64::MAX);
         loop {
             let mut rows = self.connection.prepare_cached(&format!(
                 "SELECT {QUARANTINED}, NULL FROM quarantine WHERE id < ?1 ORDER BY id DESC LIMIT {PAGE}"

@@ -2,6 +2,8 @@
 //! passes over the blocks that hold nothing for it. A clock may have been set back or forth at any event, so no order is
 //! assumed, and nothing is missed.
 //!
+//! With it goes how often each secret has signed, in all of these blocks together.
+//!
 //! The brief stands in a file beside the inbox, made by the daemon behind the acknowledgement. It can be deleted: without
 //! it, or beyond its end, every event is looked at.
 
@@ -14,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use super::super::rows::{Stored, seq};
+use super::secrets::Uses;
 use super::{Direction, ReadError, Reader, SCAN};
 use crate::inbox::{Config, EventFilter, micros};
 use crate::model::{Digest, Seq};
@@ -30,6 +33,8 @@ pub(in super::super) struct Times {
     last: String,
     /// The earliest and the latest arrival in each, in microseconds, and the bytes of the bodies that came.
     blocks: Vec<(i64, i64, u64)>,
+    /// Which secrets signed the events of the blocks.
+    uses: Uses,
 }
 
 /// A run of events, by what is noted of them.
@@ -50,7 +55,7 @@ impl Times {
     }
 
     /// The last event that is noted.
-    fn upto(&self) -> i64 {
+    pub(super) fn upto(&self) -> i64 {
         i64::try_from(self.blocks.len()).unwrap_or(0) * BLOCK
     }
 
@@ -89,6 +94,11 @@ impl Times {
         if place < self.upto() { (place / BLOCK + 1) * BLOCK } else { place + SCAN }
     }
 
+    /// Which secrets signed the events that are noted.
+    pub(super) fn into_uses(self) -> Uses {
+        self.uses
+    }
+
     /// [`Self::pass_over`] with the times of a filter.
     pub(super) fn pass(&self, place: i64, direction: Direction, filter: &EventFilter) -> i64 {
         self.pass_over(place, direction, filter.since.map(micros), filter.until.map(micros))
@@ -104,6 +114,7 @@ impl Times {
                     "SELECT min(received_at), max(received_at), sum(size) FROM events WHERE seq BETWEEN ?1 AND ?2",
                 )?
                 .query_row([first, first + BLOCK - 1], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            self.uses.add(connection, first, first + BLOCK - 1)?;
             self.blocks.push(times);
         }
         if let Some(last) = event_at(connection, self.upto())? {

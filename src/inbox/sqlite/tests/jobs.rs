@@ -190,7 +190,7 @@ async fn a_job_that_cannot_be_read_waits() {
         listed.push(job.id);
         ControlFlow::Continue(())
     };
-    Reader::open(&config).unwrap().each_job(visit).unwrap();
+    Reader::open(&config).unwrap().each_job(None, visit).unwrap();
     assert_eq!(listed, [pause]);
     assert_eq!(inbox.trouble(), None);
     inbox.close().await;
@@ -212,18 +212,21 @@ async fn jobs_and_dead_letters_are_listed_newest_first() {
     let these = LetterFilter { ids: vec![2, 5], ..LetterFilter::default() };
     carry_out(&inbox, Task::Discard { letters: these.clone() }).await;
     let reader = Reader::open(&config).unwrap();
-    let letters = |filter: &LetterFilter| {
+    let letters_below = |filter: &LetterFilter, below| {
         let mut ids = Vec::new();
         let visit = &mut |letter: crate::inbox::DeadLetterRecord| {
             ids.push(letter.id);
             ControlFlow::Continue(())
         };
-        reader.each_dead_letter(filter, visit).unwrap();
+        reader.each_dead_letter(filter, below, visit).unwrap();
         ids
     };
+    let letters = |filter: &LetterFilter| letters_below(filter, None);
     let all = letters(&LetterFilter::default());
     assert_eq!((all.len(), all[0], *all.last().unwrap()), (1098, 1100, 1));
     assert!(all.is_sorted_by(|one, next| one > next) && !all.contains(&5));
+    let some = letters_below(&LetterFilter::default(), Some(600));
+    assert_eq!((some.len(), some[0], *some.last().unwrap()), (597, 599, 1));
     assert_eq!(letters(&LetterFilter { reason: Some("strange".to_owned()), ..LetterFilter::default() }), [7]);
     assert_eq!(letters(&LetterFilter { key: Some("o9".to_owned()), ..letters_of("bus") }), [9]);
     assert_eq!(letters(&LetterFilter { types: vec!["kyc.*".to_owned()], ..LetterFilter::default() }), [0; 0]);
@@ -238,7 +241,7 @@ async fn jobs_and_dead_letters_are_listed_newest_first() {
     assert_eq!(reader.dead_letter(5).unwrap().unwrap().event_id.as_str(), "e5", "decided about, and still to be seen");
     let mut jobs = Vec::new();
     reader
-        .each_job(&mut |job| {
+        .each_job(None, &mut |job| {
             jobs.push(job.id.get());
             ControlFlow::Continue(())
         })

@@ -120,3 +120,57 @@ async fn the_note_of_another_log_does_not_count() {
     inbox.close().await;
     elsewhere.close().await;
 }
+
+#[tokio::test]
+async fn what_came_in_when_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let begin: Timestamp = "2026-01-31T10:00:00Z".parse().unwrap();
+    let reader = Reader::open(&config).unwrap();
+    assert_eq!(reader.arrivals_per_minute(begin, 2).unwrap(), [0, 0]);
+    assert_eq!(reader.last_arrival().unwrap(), None);
+    for (n, second) in [0, 1, 59, 60, 61, 200].into_iter().enumerate() {
+        let event = new_event("one", &payin(&n.to_string(), "o", "COMPLETED"));
+        let received_at = begin + SignedDuration::from_secs(second);
+        inbox.append(crate::inbox::NewEvent { received_at, ..event }).await.unwrap();
+    }
+    let now = begin + SignedDuration::from_secs(200);
+    assert_eq!(reader.last_arrival().unwrap(), Some(now));
+    assert_eq!(reader.arrivals_per_minute(now, 5).unwrap(), [0, 3, 2, 0, 1]);
+    assert_eq!(reader.arrivals_per_minute(now, 2).unwrap(), [0, 1]);
+    let since = |second| reader.count_since(begin + SignedDuration::from_secs(second)).unwrap();
+    assert_eq!([since(-1), since(0), since(1), since(60), since(62), since(201)], [6, 6, 5, 3, 1, 0]);
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn secrets_are_counted_with_and_without_the_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    assert!(Reader::open(&config).unwrap().secret_uses().unwrap().by_source.is_empty());
+    let begin: Timestamp = "2026-01-31T10:00:00Z".parse().unwrap();
+    let at = |n: i64| begin + SignedDuration::from_mins(n);
+    for (n, (source, old)) in (1..).zip([("one", true), ("one", true), ("two", false)].repeat(5)) {
+        let event = signed_by(source, &payin(&n.to_string(), "o", "COMPLETED"), usize::from(old && n < 8));
+        inbox.append(crate::inbox::NewEvent { received_at: at(n), ..event }).await.unwrap();
+    }
+    let uses = |slot, events, last: i64| crate::inbox::SecretUse {
+        slot,
+        events,
+        last_seq: Seq::new(last).unwrap(),
+        last_used_at: at(last),
+    };
+    let expected = [("one", vec![uses(0, 5, 14), uses(1, 5, 7)]), ("two", vec![uses(0, 5, 15)])];
+    let check = || {
+        let found = Reader::open(&config).unwrap().secret_uses().unwrap();
+        assert_eq!(found.counted_to.get(), 15);
+        let found: Vec<_> = found.by_source.iter().map(|(source, uses)| (source.as_str(), uses.clone())).collect();
+        assert_eq!(found, expected);
+    };
+    check();
+    assert_eq!(Reader::note_times(&config).unwrap().get(), 12);
+    check();
+    inbox.close().await;
+}

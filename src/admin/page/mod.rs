@@ -1,15 +1,22 @@
-//! The page for people: its files, as they are in the binary. They hold no data, and nothing that a browser runs comes
-//! from anywhere else. What each part of the page does is told at the head of its file in `page/`.
+//! The page for people: its files, as they are in the binary. They hold no data and need no token: whoever opens the page
+//! gives it the token. Nothing that a browser runs comes from anywhere else. What each part of the page does is told at the
+//! head of its file.
 
-/// One file of the page.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct File {
+use actix_web::HttpResponse;
+use actix_web::http::header::CONTENT_SECURITY_POLICY;
+
+/// Nothing but what is served here runs or is shown, and no text becomes code or markup.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// A file of the page.
+struct File {
     /// Where it is served.
-    pub(super) path: &'static str,
-    /// Its `Content-Type`.
-    pub(super) content_type: &'static str,
-    /// Itself.
-    pub(super) bytes: &'static [u8],
+    path: &'static str,
+    /// Its media type.
+    kind: &'static str,
+    content: &'static [u8],
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -19,12 +26,12 @@ const SVG: &str = "image/svg+xml";
 
 macro_rules! files {
     ($($path:literal $kind:ident $name:literal)*) => {
-        &[$(File { path: $path, content_type: $kind, bytes: include_bytes!(concat!("page/", $name)) }),*]
+        &[$(File { path: $path, kind: $kind, content: include_bytes!($name) }),*]
     };
 }
 
 /// Every file.
-pub(super) const FILES: &[File] = files! {
+const FILES: &[File] = files! {
     "/page/api.js" SCRIPT "api.js"
     "/page/body.js" SCRIPT "body.js"
     "/page/choosing.js" SCRIPT "choosing.js"
@@ -56,9 +63,12 @@ pub(super) const FILES: &[File] = files! {
     "/page/verdict.js" SCRIPT "verdict.js"
 };
 
-/// The file at a path.
-pub(super) fn file(path: &str) -> Option<&'static File> {
-    FILES.iter().find(|file| file.path == path)
+/// The file at this path of the listener, if it is one of the page's.
+pub(super) fn file(path: &str) -> Option<HttpResponse> {
+    let file = FILES.iter().find(|file| file.path == path)?;
+    let mut response = HttpResponse::Ok();
+    response.content_type(file.kind).insert_header((CONTENT_SECURITY_POLICY, POLICY));
+    Some(response.body(file.content))
 }
 
 #[cfg(test)]
@@ -72,8 +82,16 @@ mod tests {
 
     /// What would bring code, style or anything else from outside, or would read text as HTML.
     const FORBIDDEN: [&str; 10] = [
-        "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "DOMParser", "style=",
-        "https://", "javascript:",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+        "DOMParser",
+        "style=",
+        "https://",
+        "javascript:",
     ];
 
     #[test]
@@ -86,6 +104,7 @@ mod tests {
             "/" => "index.html".to_owned(),
             path => path.strip_prefix("/page/").unwrap().to_owned(),
         };
+        there.retain(|name| name != "mod.rs");
         let mut served: Vec<_> = FILES.iter().map(name).collect();
         there.sort_unstable();
         served.sort_unstable();
@@ -96,7 +115,7 @@ mod tests {
     #[test]
     fn files_are_short_and_bring_nothing_from_outside() {
         for file in FILES {
-            let text = std::str::from_utf8(file.bytes).unwrap();
+            let text = std::str::from_utf8(file.content).unwrap();
             assert!(text.lines().count() < MAX_LINES, "{} is too long: split it", file.path);
             for forbidden in FORBIDDEN {
                 assert!(!text.contains(forbidden), "{} holds {forbidden}", file.path);

@@ -1,30 +1,36 @@
-//! Events in JSON output; the names and the order of the fields are fixed.
+//! Events.
 
 use std::io::{self, Write as _};
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::cli::body::BodyJson;
-use crate::cli::output::{utc, write_utc};
+use super::{Body, Time, write_utc};
 use crate::inbox::{AttemptRecord, EventDetail, EventSummary, PairState};
 use crate::model::view::View;
 use crate::model::{JobId, SinkName};
 
 /// One line of `events list`.
-#[derive(Serialize)]
-pub(super) struct Summary<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventSummary)]
+pub struct Summary<'a> {
     seq: i64,
     id: &'a str,
     r#type: &'a str,
     category: &'static str,
     source: &'a str,
     key: &'a str,
-    time: Option<String>,
-    received_at: String,
+    /// The provider's time, where it gave one.
+    time: Option<Time>,
+    received_at: Time,
+    /// Bytes of the body.
     size: u64,
+    /// Arrived after a final state of the same entity.
     stale: bool,
+    /// Another event with this id and other bytes came first.
     conflict: bool,
+    /// How often it came in: 1, and one more for each duplicate.
     arrivals: u64,
     body_sha256: String,
 }
@@ -38,8 +44,8 @@ impl<'a> From<&'a EventSummary> for Summary<'a> {
             category: event.category.as_str(),
             source: event.source.as_str(),
             key: event.key.as_str(),
-            time: event.time.map(utc),
-            received_at: utc(event.received_at),
+            time: event.time.map(Time),
+            received_at: Time(event.received_at),
             size: event.size,
             stale: event.stale,
             conflict: event.conflict,
@@ -51,7 +57,7 @@ impl<'a> From<&'a EventSummary> for Summary<'a> {
 
 /// Writes a [`Summary`] as JSON, to the byte what serde makes of it. By hand, with the names as they stand: in a list of
 /// a million events most of the time would go into names that are always the same.
-pub(super) fn write_json(event: &EventSummary, line: &mut Vec<u8>) -> io::Result<()> {
+pub fn write_json(event: &EventSummary, line: &mut Vec<u8>) -> io::Result<()> {
     let EventSummary { seq, id, event_type, category, source, key, time, received_at, .. } = event;
     write!(line, r#"{{"seq":{seq},"id":"#)?;
     serde_json::to_writer(&mut *line, id.as_str())?;
@@ -82,76 +88,92 @@ pub(super) fn write_json(event: &EventSummary, line: &mut Vec<u8>) -> io::Result
 }
 
 /// `events show`.
-#[derive(Serialize)]
-pub(super) struct Detail<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventDetail)]
+pub struct Detail<'a> {
     #[serde(flatten)]
     summary: Summary<'a>,
     state: Option<&'a str>,
     #[serde(flatten)]
-    body: BodyJson,
+    body: Body,
     signature: &'a str,
     secret_slot: u32,
+    /// Pairs of name and value.
+    #[schema(value_type = Vec<[String; 2]>)]
     headers: &'a [(String, String)],
     attempts: Vec<Attempt<'a>>,
     sinks: Vec<Pair<'a>>,
-    lifecycle: Vec<Step<'a>>,
+    lifecycle: Vec<Stated<'a>>,
+    /// The body in the terms of its category, where it fits them.
+    #[schema(value_type = Option<Object>)]
     view: Option<View>,
 }
 
 /// One attempt at a sink.
-#[derive(Serialize)]
-pub(crate) struct Attempt<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attempt)]
+pub struct Attempt<'a> {
     sink: &'a str,
     replay: Option<i64>,
     n: u32,
-    at: String,
+    at: Time,
+    #[schema(value_type = u64)]
     latency_ms: u128,
     outcome: &'static str,
     note: &'a str,
 }
 
 /// What became of an event at one sink. Which fields are set hangs on the state; all are always there.
-#[derive(Default, Serialize)]
-pub(crate) struct Pair<'a> {
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = SinkState)]
+pub struct Pair<'a> {
     sink: &'a str,
     state: &'static str,
     /// When it came into this state; for a filtered one, since when the route that decided is in force.
-    at: Option<String>,
+    at: Option<Time>,
     reason: Option<&'a str>,
     receipt: Option<&'a str>,
     route: Option<&'a str>,
     attempts: Option<u32>,
-    next_attempt: Option<String>,
+    next_attempt: Option<Time>,
     dead_letter: Option<i64>,
     who: Option<&'a str>,
 }
 
 impl<'a> Pair<'a> {
-    pub(crate) fn new(sink: &'a SinkName, pair: &'a PairState) -> Self {
+    /// How the pair of an event and this sink stands.
+    pub fn new(sink: &'a SinkName, pair: &'a PairState) -> Self {
         let base = Self { sink: sink.as_str(), state: pair.as_str(), ..Self::default() };
         match pair {
             PairState::BeforeStart | PairState::Waiting => base,
             PairState::Parked { attempts, next_attempt } => {
-                Self { attempts: Some(*attempts), next_attempt: Some(utc(*next_attempt)), ..base }
+                Self { attempts: Some(*attempts), next_attempt: Some(Time(*next_attempt)), ..base }
             }
-            PairState::Delivered { at, receipt } => Self { at: Some(utc(*at)), receipt: Some(receipt), ..base },
-            PairState::Filtered { route, since } => Self { at: Some(utc(*since)), route: Some(route), ..base },
+            PairState::Delivered { at, receipt } => Self { at: Some(Time(*at)), receipt: Some(receipt), ..base },
+            PairState::Filtered { route, since } => Self { at: Some(Time(*since)), route: Some(route), ..base },
             PairState::DeadLetter { id, reason, at } => {
-                Self { at: Some(utc(*at)), reason: Some(reason), dead_letter: Some(*id), ..base }
+                Self { at: Some(Time(*at)), reason: Some(reason), dead_letter: Some(*id), ..base }
             }
             PairState::Discarded { reason, who, at } => {
-                Self { at: Some(utc(*at)), reason: Some(reason), who: who.as_deref(), ..base }
+                Self { at: Some(Time(*at)), reason: Some(reason), who: who.as_deref(), ..base }
             }
         }
     }
 }
 
-/// Another event of the same entity.
-#[derive(Serialize)]
-struct Step<'a> {
+/// An event with the state that it reports: what the admin API lists, and how the other events of an entity are shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+pub struct Stated<'a> {
     #[serde(flatten)]
     summary: Summary<'a>,
     state: Option<&'a str>,
+}
+
+impl<'a> From<&'a EventSummary> for Stated<'a> {
+    fn from(event: &'a EventSummary) -> Self {
+        Self { summary: event.into(), state: event.state.as_deref() }
+    }
 }
 
 impl<'a> From<&'a EventDetail> for Detail<'a> {
@@ -159,17 +181,13 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
         Self {
             summary: (&event.summary).into(),
             state: event.summary.state.as_deref(),
-            body: BodyJson::new(event.body.as_deref()),
+            body: Body::new(event.body.as_deref()),
             signature: &event.signature,
             secret_slot: event.secret_slot,
             headers: &event.headers,
             attempts: event.attempts.iter().map(Attempt::from).collect(),
             sinks: event.sinks.iter().map(|(sink, pair)| Pair::new(sink, pair)).collect(),
-            lifecycle: event
-                .lifecycle
-                .iter()
-                .map(|step| Step { summary: step.into(), state: step.state.as_deref() })
-                .collect(),
+            lifecycle: event.lifecycle.iter().map(Stated::from).collect(),
             view: view(event),
         }
     }
@@ -181,7 +199,7 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
             sink: attempt.sink.as_str(),
             replay: attempt.replay.map(JobId::get),
             n: attempt.n,
-            at: utc(attempt.at),
+            at: Time(attempt.at),
             latency_ms: attempt.latency.as_millis(),
             outcome: attempt.outcome.as_str(),
             note: &attempt.note,
@@ -190,7 +208,7 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
 }
 
 /// What the event says in the terms of its category, where it fits them.
-pub(super) fn view(event: &EventDetail) -> Option<View> {
+pub fn view(event: &EventDetail) -> Option<View> {
     View::of(&event.summary.event_type, event.body.as_deref()?)
 }
 

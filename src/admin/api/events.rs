@@ -1,0 +1,204 @@
+//! `/api/events`
+
+use std::ops::ControlFlow;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::fields::{EventQuery, Order};
+use super::input::{PageQuery, Query, invalid_cursor};
+use super::reading::Budget;
+use super::refusal::Refusal;
+use super::{Api, number};
+use crate::inbox::sqlite::{Direction, ReadError, Reader};
+use crate::inbox::{EventFilter, EventSummary, Selection};
+use crate::model::Seq;
+use crate::records::event::{Detail, Stated};
+
+/// Events, page by page.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventPage<'a> {
+    events: Vec<Stated<'a>>,
+    /// The cursor of the next page; null where there is no more. A page may be empty, and not the last: where few events
+    /// match, each request searches a part of the log.
+    next: Option<String>,
+    searched: Searched,
+}
+
+/// How far a search has come.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Searched {
+    /// Places of the log looked at or passed over.
+    pub(super) done: u64,
+    /// Of how many.
+    pub(super) total: u64,
+}
+
+/// In which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OrderQuery {
+    /// `newest` first, unless told
+    #[param(inline)]
+    order: Option<Order>,
+}
+
+/// Where a list of events goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) order: Order,
+    /// The last event when the list was begun.
+    pub(super) head: i64,
+    /// The last event that was looked at.
+    pub(super) at: i64,
+}
+
+impl Place {
+    fn begin(order: Order, head: i64) -> Self {
+        Self { order, head, at: if order == Order::Newest { head + 1 } else { 0 } }
+    }
+
+    fn encode(self) -> String {
+        let order = if self.order == Order::Newest { 'n' } else { 'o' };
+        format!("{order}{}-{}", self.head, self.at)
+    }
+
+    fn decode(text: &str, order: Order) -> Option<Self> {
+        let numbers = text.strip_prefix(if order == Order::Newest { 'n' } else { 'o' })?;
+        let (head, at) = numbers.split_once('-')?;
+        let number = |text: &str| text.parse::<i64>().ok().filter(|number| (0..i64::MAX).contains(number));
+        Some(Self { order, head: number(head)?, at: number(at)? })
+    }
+
+    /// How much of the log has been looked at.
+    fn searched(self, is_end: bool) -> Searched {
+        let total = u64::try_from(self.head).unwrap_or(0);
+        let done = if self.order == Order::Newest { self.head + 1 - self.at } else { self.at };
+        Searched { done: if is_end { total } else { u64::try_from(done).unwrap_or(0).min(total) }, total }
+    }
+}
+
+/// What one request finds.
+struct Found {
+    events: Vec<EventSummary>,
+    place: Place,
+    is_end: bool,
+}
+
+fn walk(
+    reader: &mut Reader,
+    filter: &EventFilter,
+    from: Result<Place, Order>,
+    limit: usize,
+) -> Result<Found, ReadError> {
+    let (budget, head) = (Budget::page(), reader.head()?.get());
+    let mut place = match from {
+        // What comes in meanwhile belongs to a list that ends with the newest, and not to one that began with it.
+        Ok(place) if place.order == Order::Oldest => Place { head, at: place.at.min(head), ..place },
+        Ok(place) => Place { at: place.at.min(head + 1), ..place },
+        Err(order) => Place::begin(order, head),
+    };
+    let direction = if place.order == Order::Newest { Direction::Backward } else { Direction::Forward };
+    let (mut events, mut is_end) = (Vec::new(), true);
+    reader.each_stretch(filter, direction, Seq::new(place.at), &mut |stretch| {
+        let all = stretch.events.len();
+        events.extend(stretch.events.drain(..all.min(limit - events.len())));
+        place.at = match (events.len() == limit, events.last()) {
+            (true, Some(last)) => last.seq.get(),
+            (_, _) => stretch.upto.get(),
+        };
+        let is_over = if direction == Direction::Backward { place.at <= 1 } else { place.at >= place.head };
+        is_end = is_over;
+        if is_over || events.len() == limit || budget.is_spent() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    Ok(Found { events, place, is_end })
+}
+
+/// Lists events, newest first unless asked otherwise. One request works for half a second at most: with `search`, or
+/// where few events match, go on with `next` until it is null.
+#[utoipa::path(get, path = "/api/events", tag = "events", params(EventQuery, OrderQuery, PageQuery),
+    responses((status = 200, body = EventPage)))]
+pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let mut query = Query::of(&request)?;
+    let filter = query.take::<EventQuery>()?.into_filter()?;
+    let order = query.take::<OrderQuery>()?.order.unwrap_or_default();
+    let page: PageQuery = query.take()?;
+    query.finish()?;
+    let from = match &page.cursor {
+        Some(cursor) => Ok(Place::decode(cursor, order).ok_or_else(invalid_cursor)?),
+        None => Err(order),
+    };
+    let limit = page.limit()?;
+    api.inbox()?;
+    let found = api.readers.read(move |reader| walk(reader, &filter, from, limit)).await?;
+    Ok(HttpResponse::Ok().json(EventPage {
+        events: found.events.iter().map(Stated::from).collect(),
+        next: (!found.is_end).then(|| found.place.encode()),
+        searched: found.place.searched(found.is_end),
+    }))
+}
+
+/// The events under one id or at one place.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventDetails<'a> {
+    /// One; several where other bytes came under the same id, or where two sources use it.
+    events: Vec<Detail<'a>>,
+}
+
+/// One event, by its id or its `seq`: body, headers kept, lifecycle, what became of it at each sink, every attempt.
+#[utoipa::path(get, path = "/api/events/{id}", tag = "events",
+    params(("id" = String, Path, description = "Event id, or seq")),
+    responses((status = 200, body = EventDetails)))]
+pub(super) async fn show(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Refusal> {
+    Query::none(&request)?;
+    api.inbox()?;
+    let events = api.readers.read(move |reader| reader.event(&id)).await?;
+    if events.is_empty() {
+        return Err(Refusal::absent("there is no such event"));
+    }
+    Ok(HttpResponse::Ok().json(EventDetails { events: events.iter().map(Detail::from).collect() }))
+}
+
+/// The body of one event, byte for byte as it was received.
+#[utoipa::path(get, path = "/api/events/{seq}/body", tag = "events",
+    params(("seq" = i64, Path, minimum = 1, description = "Its place in the log")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 410, body = super::refusal::ErrorBody, description = "Retention has dropped the body")))]
+pub(super) async fn body(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    seq: web::Path<String>,
+) -> Result<HttpResponse, Refusal> {
+    Query::none(&request)?;
+    let seq = number(&seq)?;
+    api.inbox()?;
+    let found = api.readers.read(move |reader| body_at(reader, seq)).await?;
+    let body = found.ok_or_else(|| Refusal::absent("there is no such event"))?;
+    let pruned = || Refusal::new(StatusCode::GONE, "pruned", "retention has dropped the body; its SHA-256 is kept");
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/octet-stream"))
+        .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"event-{seq}\"")))
+        .body(body.ok_or_else(pruned)?))
+}
+
+/// `None` where there is no event, and within it where its body is gone.
+fn body_at(reader: &mut Reader, seq: i64) -> Result<Option<Option<bytes::Bytes>>, ReadError> {
+    let Some(seq) = Seq::new(seq) else { return Ok(None) };
+    let (mut found, only) = (None, Selection { filter: EventFilter::default(), first: seq, last: seq });
+    reader.each_selected(&only, &mut |slice| {
+        found = slice.events.into_iter().next();
+        ControlFlow::Break(())
+    })?;
+    Ok(found.map(|event| event.body))
+}

@@ -1,0 +1,193 @@
+//! `/api/overview` and `/api/sources`: how the relay is doing, at a glance.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::input::Query;
+use super::refusal::Refusal;
+use super::sinks::{Sink, sinks};
+use crate::admin::SourceFacts;
+use crate::inbox::sqlite::{ReadError, Reader};
+use crate::inbox::{SecretUse, SecretUses, SinkRecord};
+use crate::records::Time;
+
+/// Minutes that the chart shows.
+const MINUTES: u32 = 60;
+
+/// How the relay is doing.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Overview<'a> {
+    version: &'static str,
+    commit: &'static str,
+    now: Time,
+    /// Whether deliveries are taken.
+    ready: bool,
+    /// Why not.
+    reasons: Vec<String>,
+    /// The last event.
+    head: i64,
+    last_event_at: Option<Time>,
+    /// Events in each of the last 60 minutes, oldest first; the last one is the running minute.
+    #[schema(min_items = 60, max_items = 60)]
+    per_minute: Vec<u64>,
+    last_hour: u64,
+    last_24h: u64,
+    inbox_bytes: u64,
+    wal_bytes: u64,
+    quarantine: QuarantineSize,
+    /// Null where a proxy terminates TLS.
+    certificate: Option<Certificate>,
+    sinks: Vec<Sink<'a>>,
+    /// Dead letters of all sinks that nobody has decided about.
+    dead_letters: u64,
+    sources: Vec<Source>,
+}
+
+/// How full the quarantine is.
+#[derive(Serialize, ToSchema)]
+struct QuarantineSize {
+    entries: u64,
+    max_entries: u32,
+}
+
+/// The certificate in use.
+#[derive(Serialize, ToSchema)]
+struct Certificate {
+    not_after: Time,
+    /// Negative after its end.
+    seconds_left: i64,
+}
+
+/// The registered endpoints.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Sources {
+    sources: Vec<Source>,
+}
+
+/// A registered endpoint, and which of its secrets sign what comes in.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Source {
+    name: String,
+    path: String,
+    /// `reject` or `retry`.
+    on_bad_signature: &'static str,
+    last_event_at: Option<Time>,
+    events: u64,
+    secrets: Vec<SecretSlot>,
+}
+
+/// One of the secrets, by its place in the configuration.
+#[derive(Serialize, ToSchema)]
+struct SecretSlot {
+    slot: u32,
+    /// When an event came in that this slot had signed; null where there is none.
+    last_used_at: Option<Time>,
+    last_used_seq: Option<i64>,
+    /// Events that this slot has signed, also before another secret came to stand there.
+    events: u64,
+    /// Since when the secret that stands there now is in use; the start of the daemon where it has not changed since.
+    in_use_since: Time,
+}
+
+/// What the overview reads of the inbox.
+struct Counts {
+    head: i64,
+    last_event_at: Option<Timestamp>,
+    per_minute: Vec<u64>,
+    last_hour: u64,
+    last_24h: u64,
+    sinks: Vec<SinkRecord>,
+    uses: SecretUses,
+}
+
+impl Counts {
+    fn read(reader: &mut Reader, now: Timestamp) -> Result<Self, ReadError> {
+        let before = |hours: i64| now.saturating_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
+        Ok(Self {
+            head: reader.head()?.get(),
+            last_event_at: reader.last_arrival()?,
+            per_minute: reader.arrivals_per_minute(now, MINUTES)?,
+            last_hour: reader.count_since(before(1))?,
+            last_24h: reader.count_since(before(24))?,
+            sinks: reader.sinks()?,
+            uses: reader.secret_uses()?,
+        })
+    }
+}
+
+/// How the relay is doing: readiness, what came in, sinks, sources, and what waits for a person. The counts come from
+/// times of arrival in the log, and are about right only where the clock was set back.
+#[utoipa::path(get, path = "/api/overview", tag = "overview", responses((status = 200, body = Overview)))]
+pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    Query::none(&request)?;
+    api.inbox()?;
+    let now = api.now();
+    let counts = api.readers.read(move |reader| Counts::read(reader, now)).await?;
+    let (deps, metrics) = (&api.deps, &api.deps.metrics);
+    let reasons = deps.status.reasons_not_ready();
+    let size = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    let certificate = |not_after: Timestamp| Certificate {
+        not_after: Time(not_after),
+        seconds_left: not_after.duration_since(now).as_secs(),
+    };
+    Ok(HttpResponse::Ok().json(Overview {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("RALIO_RELAY_COMMIT"),
+        now: Time(now),
+        ready: reasons.is_empty(),
+        reasons,
+        head: counts.head,
+        last_event_at: counts.last_event_at.map(Time),
+        per_minute: counts.per_minute,
+        last_hour: counts.last_hour,
+        last_24h: counts.last_24h,
+        inbox_bytes: size(metrics.inbox_bytes.get()),
+        wal_bytes: size(metrics.wal_bytes.get()),
+        quarantine: QuarantineSize {
+            entries: size(metrics.quarantine_entries.get()),
+            max_entries: deps.inbox.quarantine.max_entries,
+        },
+        certificate: deps.status.certificate().map(certificate),
+        sinks: sinks(&api, &counts.sinks, now),
+        dead_letters: counts.sinks.iter().map(|sink| sink.dead_letters).sum(),
+        sources: known(&deps.status.sources(), &counts.uses),
+    }))
+}
+
+fn known(sources: &[SourceFacts], uses: &SecretUses) -> Vec<Source> {
+    let none: BTreeMap<u32, SecretUse> = BTreeMap::new();
+    let by_slot = |uses: &Vec<SecretUse>| uses.iter().map(|used| (used.slot, *used)).collect::<BTreeMap<_, _>>();
+    let source = |facts: &SourceFacts| {
+        let uses = uses.by_source.get(&facts.name).map_or_else(|| none.clone(), by_slot);
+        let slot = |(slot, since): (u32, &Timestamp)| SecretSlot {
+            slot,
+            last_used_at: uses.get(&slot).map(|used| Time(used.last_used_at)),
+            last_used_seq: uses.get(&slot).map(|used| used.last_seq.get()),
+            events: uses.get(&slot).map_or(0, |used| used.events),
+            in_use_since: Time(*since),
+        };
+        Source {
+            name: facts.name.to_string(),
+            path: facts.path.clone(),
+            on_bad_signature: facts.on_bad_signature,
+            last_event_at: uses.values().map(|used| used.last_used_at).max().map(Time),
+            events: uses.values().map(|used| used.events).sum(),
+            secrets: (0..).zip(&facts.in_use_since).map(slot).collect(),
+        }
+    };
+    sources.iter().map(source).collect()
+}
+
+/// Lists the registered endpoints, and which secret has signed what: one that signs no more can be retired.
+#[utoipa::path(get, path = "/api/sources", tag = "sources", responses((status = 200, body = Sources)))]
+pub(super) async fn sources(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    Query::none(&request)?;
+    api.inbox()?;
+    let uses = api.readers.read(|reader| reader.secret_uses()).await?;
+    Ok(HttpResponse::Ok().json(Sources { sources: known(&api.deps.status.sources(), &uses) }))
+}

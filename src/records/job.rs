@@ -1,0 +1,82 @@
+//! Jobs: what people asked for, and what came of it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Time;
+use crate::inbox::{Job, Task};
+use crate::model::SinkName;
+
+/// A job.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
+pub struct Line<'a> {
+    id: i64,
+    /// `pause`, `resume`, `rename`, `retry`, `discard`, `admit`, `purge`, `prune`, `replay` or `cancel`.
+    task: &'static str,
+    /// The sink that it is about, where it is about one.
+    sink: Option<&'a str>,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    state: &'static str,
+    /// What it has done so far: events delivered, dead letters, requests, bodies.
+    done: u64,
+    /// What it could not do.
+    failed: u64,
+    /// How much there is to do, where that is known.
+    total: Option<u64>,
+    who: &'a str,
+    reason: &'a str,
+    created_at: Time,
+    ended_at: Option<Time>,
+    /// What came of it, for people.
+    message: &'a str,
+}
+
+impl<'a> From<&'a Job> for Line<'a> {
+    fn from(job: &'a Job) -> Self {
+        let (task, sink) = about(&job.task);
+        Self {
+            id: job.id.get(),
+            task,
+            sink: sink.map(SinkName::as_str),
+            state: job.state.as_str(),
+            done: job.done,
+            failed: job.failed,
+            total: job.total,
+            who: &job.who,
+            reason: &job.reason,
+            created_at: Time(job.created_at),
+            ended_at: job.ended_at.map(Time),
+            message: &job.message,
+        }
+    }
+}
+
+fn about(task: &Task) -> (&'static str, Option<&SinkName>) {
+    match task {
+        Task::Pause { sink } => ("pause", Some(sink)),
+        Task::Resume { sink } => ("resume", Some(sink)),
+        Task::Rename { from, .. } => ("rename", Some(from)),
+        Task::Retry { letters } => ("retry", letters.sink.as_ref()),
+        Task::Discard { letters } => ("discard", letters.sink.as_ref()),
+        Task::Admit { .. } => ("admit", None),
+        Task::Purge { .. } => ("purge", None),
+        Task::Prune { .. } => ("prune", None),
+        Task::Replay { sink, .. } => ("replay", Some(sink)),
+        Task::Cancel { .. } => ("cancel", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::JobState;
+    use crate::records::replay::tests::replay;
+
+    #[test]
+    fn a_job_says_what_who_and_why() {
+        let line = serde_json::to_string(&Line::from(&replay(JobState::Running))).unwrap();
+        let expected = r#"{"id":7,"task":"replay","sink":"bus","state":"running","done":118,"failed":2,"total":5000,"who":"ann@host","reason":"the ledger was restored","created_at":"2026-01-31T10:00:00.000000Z","ended_at":null,"message":""}"#;
+        assert_eq!(line, expected);
+    }
+}

@@ -1,0 +1,123 @@
+//! Dead letters.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::event::{Attempt, Pair};
+use super::{Body, Time};
+use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, PairState};
+use crate::model::JobId;
+
+/// One line of `deadletters list`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub struct Letter<'a> {
+    id: i64,
+    sink: &'a str,
+    seq: i64,
+    event_id: &'a str,
+    r#type: &'a str,
+    attempts: u32,
+    last_error: &'a str,
+    died_at: Time,
+}
+
+impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
+    fn from(letter: &'a DeadLetterRecord) -> Self {
+        Self {
+            id: letter.id,
+            sink: letter.sink.as_str(),
+            seq: letter.seq.get(),
+            event_id: letter.event_id.as_str(),
+            r#type: letter.event_type.as_str(),
+            attempts: letter.attempts,
+            last_error: &letter.reason,
+            died_at: Time(letter.at),
+        }
+    }
+}
+
+/// `deadletters show`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterDetail)]
+pub struct Detail<'a> {
+    #[serde(flatten)]
+    letter: Letter<'a>,
+    replay: Option<i64>,
+    source: &'a str,
+    key: &'a str,
+    /// How the event stands at this sink now; null where the letter is a replay's.
+    now: Option<Pair<'a>>,
+    attempts: Vec<Attempt<'a>>,
+    #[serde(flatten)]
+    body: Body,
+}
+
+impl<'a> Detail<'a> {
+    /// A dead letter, with the event that it is about.
+    pub fn new(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> Self {
+        Self {
+            letter: letter.into(),
+            replay: letter.replay.map(JobId::get),
+            source: event.summary.source.as_str(),
+            key: event.summary.key.as_str(),
+            now: now(letter, event).map(|pair| Pair::new(&letter.sink, pair)),
+            attempts: attempts(letter, event).map(Attempt::from).collect(),
+            body: Body::new(event.body.as_deref()),
+        }
+    }
+}
+
+/// What became of it since. A replay does not change how an event stands.
+pub fn now<'a>(letter: &DeadLetterRecord, event: &'a EventDetail) -> Option<&'a PairState> {
+    let mut pairs = event.sinks.iter().filter(|_| letter.replay.is_none());
+    pairs.find(|(sink, _)| *sink == letter.sink).map(|(_, pair)| pair)
+}
+
+/// The attempts of its own delivery.
+pub fn attempts<'a>(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> impl Iterator<Item = &'a AttemptRecord> {
+    event.attempts.iter().filter(|attempt| attempt.sink == letter.sink && attempt.replay == letter.replay)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{EventId, EventType, Seq, SinkName};
+    use crate::records::event::tests::detail;
+
+    pub(crate) fn letter() -> DeadLetterRecord {
+        DeadLetterRecord {
+            id: 9,
+            sink: SinkName::new("ledger").unwrap(),
+            replay: None,
+            seq: Seq::new(7).unwrap(),
+            event_id: EventId::new("evt-1").unwrap(),
+            event_type: EventType::canonical("payin_completed").unwrap(),
+            attempts: 3,
+            reason: "HTTP 422 \u{1b}[2J".to_owned(),
+            at: "2026-01-31T10:00:09Z".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_fields_of_a_list_are_the_documented_ones_in_order() {
+        let letter = DeadLetterRecord { reason: "HTTP 422".to_owned(), ..letter() };
+        let line = serde_json::to_string(&Letter::from(&letter)).unwrap();
+        let expected = r#"{"id":9,"sink":"ledger","seq":7,"event_id":"evt-1","type":"payin.completed","attempts":3,"last_error":"HTTP 422","died_at":"2026-01-31T10:00:09.000000Z"}"#;
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn only_the_attempts_of_its_own_delivery_are_shown() {
+        let event = detail(Some(b"{}"));
+        let bus = SinkName::new("bus").unwrap();
+        let of_replay = DeadLetterRecord { sink: bus.clone(), replay: Some(JobId::new(4)), ..letter() };
+        assert_eq!(attempts(&of_replay, &event).count(), 1);
+        assert_eq!(attempts(&DeadLetterRecord { sink: bus, ..letter() }, &event).count(), 0);
+        let shown = serde_json::to_value(Detail::new(&of_replay, &event)).unwrap();
+        assert_eq!((&shown["replay"], &shown["now"]), (&json!(4), &json!(null)));
+        assert_eq!(shown["attempts"][0]["note"], "confirm 1");
+    }
+}
