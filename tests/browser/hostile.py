@@ -40,7 +40,7 @@ def test_texts_that_turn_around_are_written_out(browser):
     with Tab(browser) as tab:
         page = tab.sign_in(f"#/events/{seq_of('evt-hostile-2')}").page
         tab.button("Show personal fields").click()
-        expect(page.get_by_role("region", name="Body")).to_contain_text("\\u202e")
+        expect(page.get_by_role("region", name="What it says")).to_contain_text("\\u202e")
 
 
 def test_the_policy_is_strict(browser):

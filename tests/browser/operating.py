@@ -60,7 +60,7 @@ def test_pause_and_resume(browser):
         card = page.get_by_role("region", name="Sink archive")
         tab.button("Pause", card).click()
         tab.confirm("Pause", reason="the disk is exchanged")
-        expect(card.get_by_text("paused", exact=True)).to_be_visible()
+        expect(card.locator(".chip")).to_contain_text("paused")
         assert send(payin("evt-while-paused", "order-while-paused")) == 200
         seq_of("evt-while-paused")
         expect(card).to_contain_text("Paused by a person")
@@ -70,7 +70,7 @@ def test_pause_and_resume(browser):
         assert not archived("evt-while-paused")
         tab.button("Resume", card).click()
         tab.confirm("Resume")
-        expect(card.get_by_text("running", exact=True)).to_be_visible()
+        expect(card.locator(".chip")).to_contain_text("running")
         eventually("the event at the sink", lambda: archived("evt-while-paused"))
         tab.go("#/record")
         row = page.get_by_role("row").filter(has_text="the disk is exchanged")
@@ -82,13 +82,13 @@ def test_dead_letters_are_retried_and_discarded(browser):
     kept, dropped = refused("evt-retry"), refused("evt-discard")
     with Tab(browser) as tab:
         page = tab.sign_in("#/dead-letters").page
-        page.get_by_role("checkbox", name=f"Choose dead letter {kept}").check()
+        page.get_by_role("checkbox", name=f"Choose dead letter {kept}", exact=True).check()
         (DIRECTORY / "accept").touch()
         tab.button("Retry…").click()
         tab.confirm("Retry", reason="the ledger takes it now")
         eventually("the retried event at its sink", lambda: "evt-retry" in (DIRECTORY / "ledger.ids").read_text())
         expect(page.get_by_role("row", name="evt-retry")).to_have_count(0)
-        expect(page.get_by_role("checkbox", name=f"Choose dead letter {kept}")).to_have_count(0)
+        expect(page.get_by_role("checkbox", name=f"Choose dead letter {kept}", exact=True)).to_have_count(0)
         (DIRECTORY / "accept").unlink()
         page.get_by_role("link", name=str(dropped), exact=True).click()
         expect(page.get_by_role("heading", name=f"Dead letter {dropped}")).to_be_visible()
@@ -133,7 +133,7 @@ def test_quarantine_is_admitted_and_purged(browser):
         assert done("admit")["done"] == 1
         seq_of("evt-stale-secret")
         tab.go("#/quarantine")
-        expect(page.get_by_role("checkbox", name=f"Choose request {genuine}")).to_have_count(0)
+        expect(page.get_by_role("checkbox", name=f"Choose request {genuine}", exact=True)).to_have_count(0)
         forged = payin("evt-forged-here", "order-forged")
         assert send(forged, "somebody else's secret") == 401
         newest = lambda: api("/quarantine")["quarantine"][0]["id"]

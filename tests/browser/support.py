@@ -47,6 +47,14 @@ window.stopped = [];
 document.addEventListener('securitypolicyviolation', (event) => window.stopped.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
 
+# The page hears of a new address a little later; this waits until it has.
+GO = """(to) => new Promise((done) => {
+    const before = window.location.hash;
+    window.addEventListener('hashchange', done, { once: true });
+    window.location.hash = to;
+    if (window.location.hash === before) done();
+})"""
+
 
 def api(path, body=None):
     """What the admin API answers."""
@@ -160,7 +168,7 @@ class Tab:
 
     def go(self, address):
         """To an address of the page, and waits until it shows something."""
-        self.page.evaluate("(to) => { window.location.hash = to }", address)
+        self.page.evaluate(GO, address)
         self.settled()
         return self
 

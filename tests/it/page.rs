@@ -91,7 +91,12 @@ async fn fill(relay: &TestRelay) {
     for delivery in hostile().iter().chain([&people()]) {
         assert_eq!(relay.post(delivery).await.status, 200);
     }
-    assert_eq!(relay.post(&refused()).await.status, 401);
+    // The quarantine takes so many a second.
+    eventually("a hostile request in quarantine", async || {
+        assert_eq!(relay.post(&refused()).await.status, 401);
+        relay.quarantine().await.into_iter().find(|request| request["source"] == "hostile").ok_or("none")
+    })
+    .await;
     relay.settled().await;
 }
 

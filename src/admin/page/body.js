@@ -53,7 +53,7 @@ function unreadable(encoding, shown) {
 
 function plain(body, shown) {
   if (!shown.bared) return h('pre', { class: 'body' }, h('span', { class: 'hidden' }, 'hidden'));
-  return h('pre', { class: 'body', tabindex: '0', role: 'region', 'aria-label': 'Body' }, body);
+  return h('pre', { class: 'body', tabindex: '0', role: 'region', 'aria-label': 'What it says' }, body);
 }
 
 function structured(all, shown, redraw) {

@@ -56,7 +56,7 @@ function draw(main, list, view) {
   paint(
     main,
     view.top(list),
-    list.error && problem(list.error, list.loaded),
+    list.error && problem(list.error, { old: list.loaded }),
     list.loaded && (list.rows.length ? [bar(list, view), view.table(list)] : view.empty(list)),
     list.next && h('p', { class: 'after' }, button('Show more', list.showMore)),
   );

@@ -12,7 +12,8 @@ const PAUSE = 2000;
 
 /**
  * Asks, and does it: `title`, `text` (paragraphs), `verb` (the button), `reason` ('needed', or 'wanted'), `danger`,
- * `path` and `body` of the request, to which who and reason are added, and `then(job)`.
+ * `path` and `body` of the request, to which who and reason are added, and
+ * `then(job)`: where to go from here.
  */
 export function ask(wish) {
   const complaint = h('p', { class: 'problem', role: 'alert', hidden: true });
@@ -52,8 +53,9 @@ async function submit(event, wish, { dialog, who, reason, go, complaint }) {
   try {
     const job = await post(wish.path, body);
     dialog.close();
-    (wish.then ?? follow)(job);
-    changed();
+    if (wish.then) wish.then(job);
+    else changed();
+    follow(job);
   } catch (error) {
     complaint.hidden = false;
     complaint.textContent = error.message;

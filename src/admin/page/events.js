@@ -167,7 +167,7 @@ function draw(view) {
   const { rows, state, error, next } = view;
   paint(
     view.main.querySelector('#found'),
-    state === 'failed' && problem(error, rows.length > 0),
+    state === 'failed' && problem(error),
     status(view),
     rows.length ? eventTable(rows, view.fresh) : nothing(view),
     state === 'done' &&

@@ -101,7 +101,7 @@ export function block(all, masked) {
       '\n',
     ),
   );
-  return h('pre', { class: 'body', tabindex: '0', role: 'region', 'aria-label': 'Body' }, shown);
+  return h('pre', { class: 'body', tabindex: '0', role: 'region', 'aria-label': 'What it says' }, shown);
 }
 
 function piece({ kind, text, why }, masked) {

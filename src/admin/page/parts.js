@@ -69,21 +69,24 @@ export function empty(what, ...more) {
   return h('div', { class: 'empty' }, h('p', null, what), more.length ? h('p', { class: 'dim' }, more) : null);
 }
 
-/** What went wrong, and what to do; `old`: what is shown below is from before. */
-export function problem(error, old = false) {
-  const again = h('button', { type: 'button', onclick: () => window.dispatchEvent(new Event('changed')) }, 'Try again');
+/** What went wrong, and what to do; `old`: what is shown below is from before; `whole`: there is nothing else on view. */
+export function problem(error, { old = false, whole = false } = {}) {
+  const again = button('Try again', () => window.dispatchEvent(new Event('changed')));
+  const [tag, title] = whole
+    ? ['h1', 'This could not be loaded']
+    : ['strong', old ? 'Not up to date' : 'That did not work'];
   return h(
     'div',
     { class: 'problem', role: 'alert', 'data-key': 'problem' },
-    old ? null : h('h1', { tabindex: '-1' }, 'This could not be loaded'),
-    h('p', null, old ? h('strong', null, 'Not up to date. ') : null, error.message),
+    h(tag, { tabindex: whole ? '-1' : null }, title),
+    h('p', null, error.message),
+    old ? h('p', { class: 'dim' }, 'What is below is the last answer; the next is asked for by itself.') : null,
     h(
       'p',
-      { class: 'dim' },
-      old ? 'What is below is the last answer; it is asked for again by itself. ' : null,
-      error.status ? `${error.status} ${error.code}` : null,
+      { class: 'actions' },
+      again,
+      error.status ? h('span', { class: 'dim' }, `${error.status} ${error.code}`) : null,
     ),
-    again,
   );
 }
 

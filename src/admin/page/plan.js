@@ -1,7 +1,7 @@
 // Beginning a replay: first what it would do, then the question.
 
 import { post } from './api.js';
-import { ask, follow } from './dialog.js';
+import { ask } from './dialog.js';
 import { facts, h, paint } from './dom.js';
 import { mainFields, moreFields, moreSet } from './filters.js';
 import { count, many } from './format.js';
@@ -27,6 +27,7 @@ export function show(main, { query, signal, sinks, sources, go }) {
     h('div', { id: 'plan' }),
   );
   main.removeAttribute('aria-busy');
+  window.addEventListener('changed', () => view.error && plan(view), { signal });
   if (asked.sink) plan(view);
 }
 
@@ -161,9 +162,6 @@ function begin({ asked, go }, made) {
     path: '/replays',
     body: { ...wish(asked), ...(asked.rate && { rate: Number(asked.rate) }) },
     text: 'It runs in the background, and can be cancelled at any time.',
-    then: (job) => {
-      go(`#/replays/${job.id}`);
-      follow(job);
-    },
+    then: (job) => go(`#/replays/${job.id}`),
   });
 }

@@ -41,7 +41,12 @@ export function told(error) {
 export function live(main, signal, seconds, load, render) {
   let [data, failed] = [null, null];
   const draw = () => {
-    if (!signal.aborted) paint(main, failed && problem(failed, data !== null), data !== null && render(data));
+    if (!signal.aborted)
+      paint(
+        main,
+        failed && problem(failed, { old: data !== null, whole: data === null }),
+        data !== null && render(data),
+      );
   };
   poll(signal, seconds, async () => {
     try {

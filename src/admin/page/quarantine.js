@@ -70,8 +70,9 @@ function why({ reason }) {
   return REASONS[reason] ?? [reason, reason];
 }
 
-function admit({ body, words }) {
+function admit({ body, words, then }) {
   ask({
+    then,
     title: `Admit ${words}?`,
     verb: 'Check and admit',
     reason: 'wanted',
@@ -84,8 +85,9 @@ function admit({ body, words }) {
   });
 }
 
-function purge({ body, words }) {
+function purge({ body, words, then }) {
   ask({
+    then,
     title: `Purge ${words}?`,
     verb: 'Purge',
     reason: 'wanted',
@@ -96,19 +98,20 @@ function purge({ body, words }) {
   });
 }
 
-function one(main, { id, signal }) {
+function one(main, { id, signal, go }) {
   const shown = bodyState();
   const redraw = live(
     main,
     signal,
     30,
     () => get(`/quarantine/${encodeURIComponent(id)}`, null, signal),
-    (request) => page(request, shown, redraw),
+    (request) => page(request, shown, redraw, go),
   );
 }
 
-function page(request, shown, redraw) {
-  const about = { body: { ids: [request.id] }, words: `request ${request.id}` };
+function page(request, shown, redraw, go) {
+  // Decided, it is not here any more.
+  const about = { body: { ids: [request.id] }, words: `request ${request.id}`, then: () => go('#/quarantine') };
   return [
     heading(`Quarantined request ${request.id}`),
     h('p', { class: 'lead' }, why(request)[1]),

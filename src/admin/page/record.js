@@ -27,7 +27,7 @@ function all(main, signal) {
         { class: 'dim' },
         'Everything that people have asked for, here or on the command line. Nothing is ever taken out.',
       ),
-      list.error && problem(list.error, list.jobs !== null),
+      list.error && problem(list.error, { old: list.jobs !== null }),
       list.jobs &&
         (list.jobs.length
           ? jobs(list.jobs)

@@ -52,13 +52,8 @@ function card(source) {
         ['Secret', (secret) => `slot ${secret.slot}`],
         ['Use', use],
         ['Signed', (secret) => count(secret.events), 'right'],
-        [
-          'Last used',
-          (secret) =>
-            secret.last_used_at
-              ? [time(secret.last_used_at), ' ', secret.last_used_seq ? eventLink(secret.last_used_seq) : null]
-              : 'never',
-        ],
+        ['Last used', (secret) => (secret.last_used_at ? time(secret.last_used_at) : 'never')],
+        ['For event', (secret) => (secret.last_used_seq ? eventLink(secret.last_used_seq) : '\u2013')],
         ['In use since', (secret) => time(secret.in_use_since)],
       ],
       source.secrets,
