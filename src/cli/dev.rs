@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::config::Settings;
@@ -34,6 +35,7 @@ type = "stdout"
 
 [admin]
 listen = "127.0.0.1:8081"
+token = { file = "./.ralio-relay/admin-token" }
 open_metrics = true
 
 [log]
@@ -44,11 +46,16 @@ format = "text"
 pub(super) fn prepare() -> anyhow::Result<Vec<PathBuf>> {
     let dir = Path::new(DIR);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("cannot make ./{DIR}"))?;
-    make(&dir.join("secret"), || Ok(format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())))?;
+    make(&dir.join("secret"), || Ok(random()))?;
+    make(&dir.join("admin-token"), || Ok(random()))?;
     make_certificate(dir)?;
     let config = dir.join("relay.toml");
     make(&config, || Ok(RELAY_TOML.to_owned()))?;
     Ok(vec![config])
+}
+
+fn random() -> String {
+    format!("{}{}\n", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
 /// Says where everything is, and what to do next.
@@ -71,7 +78,13 @@ Send it every type of event, in both envelopes, with duplicates and forged ones,
         secret = secret.display(),
     );
     if let Some(admin) = &settings.admin {
-        eprintln!("Health and metrics: http://{0}/readyz and http://{0}/metrics\n", admin.listen);
+        // A browser sends what is behind the # to nobody; the page takes it out of the address.
+        let token = settings.secrets.token.as_ref().map(|token| format!("#token={}", token.text().expose_secret()));
+        eprintln!(
+            "Admin page: http://{0}/{1}\nHealth and metrics: http://{0}/readyz and http://{0}/metrics\n",
+            admin.listen,
+            token.unwrap_or_default()
+        );
     }
 }
 

@@ -1,12 +1,15 @@
 //! What is asked for: queries and bodies, checked.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, web};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
@@ -95,7 +98,32 @@ pub(super) async fn body<T: DeserializeOwned>(request: &HttpRequest, payload: we
     let read = read.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body took too long"))?;
     let too_large = |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "send at most 64 KiB");
     let bytes = read.map_err(too_large)?.map_err(|_| Refusal::bad("invalid_body", "the body cannot be read"))?;
-    serde_json::from_slice(&bytes).map_err(|error| Refusal::bad("invalid_body", error.to_string()))
+    let body = serde_json::from_slice::<Object<T>>(&bytes);
+    body.map(|object| object.0).map_err(|error| Refusal::bad("invalid_body", error.to_string()))
+}
+
+/// A JSON object, and no array: serde would take that for a struct, too.
+#[derive(Clone)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// RFC 9110 8.3.1.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::events::Searched;
 use super::fields::{FilterBody, Reason, Text, Who};
-use super::input::{self, PageQuery, Query};
+use super::input::{self, Object, PageQuery, Query};
 use super::jobs::{one, page};
 use super::reading::Budget;
 use super::refusal::Refusal;
@@ -69,10 +69,11 @@ async fn replay(api: &Api, id: &str) -> Result<Job, Refusal> {
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanRequest {
     /// The sink, as it is named in the configuration.
-    #[schema(inline)]
+    #[schema(value_type = String, min_length = 1, max_length = 500)]
     sink: Text,
     /// Which events; all without it.
-    filter: Option<FilterBody>,
+    #[schema(value_type = Option<FilterBody>)]
+    filter: Option<Object<FilterBody>>,
     /// From this event on; from the first without it.
     #[schema(minimum = 1)]
     from_seq: Option<i64>,
@@ -123,7 +124,7 @@ async fn target(api: &Api, asked: PlanRequest) -> Result<Target<'_>, Refusal> {
         None => Ok(None),
     };
     let (from, to): (_, Option<Seq>) = (seq(from_seq)?, seq(to_seq)?);
-    let filter: EventFilter = filter.unwrap_or_default().into_filter().map_err(bad)?;
+    let filter: EventFilter = filter.map_or_else(FilterBody::default, |filter| filter.0).into_filter().map_err(bad)?;
     api.inbox()?;
     let (records, head) =
         api.readers.read(|reader| Ok::<_, crate::inbox::sqlite::ReadError>((reader.sinks()?, reader.head()?))).await?;
@@ -177,10 +178,11 @@ pub(super) async fn plan(
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayRequest {
     /// The sink, as it is named in the configuration.
-    #[schema(inline)]
+    #[schema(value_type = String, min_length = 1, max_length = 500)]
     sink: Text,
     /// Which events; all without it.
-    filter: Option<FilterBody>,
+    #[schema(value_type = Option<FilterBody>)]
+    filter: Option<Object<FilterBody>>,
     /// From this event on; from the first without it.
     #[schema(minimum = 1)]
     from_seq: Option<i64>,
