@@ -34,6 +34,7 @@ export function span(seconds) {
 
 /** Milliseconds. */
 export function latency(milliseconds) {
+  if (milliseconds < 1) return 'under 1 ms';
   return milliseconds < 1000 ? `${count(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 }
 

@@ -7,12 +7,8 @@ const SIGNS = { ok: '\u25cf', warn: '\u25b2', bad: '\u25a0', note: '\u25cb' };
 
 /** A status: a sign, a word and a colour, so that none of them has to be seen alone. */
 export function chip(level, words) {
-  return h(
-    'span',
-    { class: `chip ${level}` },
-    h('span', { 'aria-hidden': 'true', class: 'sign' }, SIGNS[level]),
-    words,
-  );
+  const sign = h('span', { 'aria-hidden': 'true', class: 'sign' }, SIGNS[level]);
+  return h('span', { class: `chip ${level}` }, sign, h('span', { class: 'words' }, words));
 }
 
 /** A state of the relay's. */
@@ -23,7 +19,7 @@ export function state(word) {
 
 /** A state that an event reports. */
 export function reported(word) {
-  return word ? chip(reportedLevel(word), word) : h('span', { class: 'dim' }, '\u2013');
+  return word ? h('span', { title: word }, chip(reportedLevel(word), word)) : h('span', { class: 'dim' }, '\u2013');
 }
 
 /** What is odd about an event, each with what it means at hand. */

@@ -31,6 +31,8 @@ function sentence(overview, findings) {
   const stuck = overview.sinks.filter((sink) => sink.state === 'open' || (sink.state === 'paused' && sink.lag > 0));
   const names = list(stuck.map((sink) => sink.name));
   if (!overview.ready) return { level: 'bad', sentence: 'Money is not flowing: the relay takes no deliveries.' };
+  if (overview.certificate?.seconds_left <= 0)
+    return { level: 'bad', sentence: 'Money is not flowing: the TLS certificate has expired.' };
   if (overview.last_event_at === null) return { level: 'warn', sentence: 'Ready, but no event has arrived yet.' };
   if (stuck.length)
     return {
@@ -45,18 +47,23 @@ function sentence(overview, findings) {
       level: 'warn',
       sentence: `Money is flowing, but ${list(behind.map((sink) => sink.name))} ${behind.length > 1 ? 'are' : 'is'} behind.`,
     };
-  return { level: 'ok', sentence: 'Money is flowing.' };
+  const decide = findings.some((finding) => finding.level === 'bad');
+  return {
+    level: decide ? 'warn' : 'ok',
+    sentence: `Money is flowing${decide ? ', and something waits for a person' : ''}.`,
+  };
 }
 
 /** What stands below the sentence. */
 export function summary(overview) {
-  const waiting = overview.sinks
-    .filter((sink) => sink.state !== 'removed')
-    .reduce((sum, sink) => sum + (sink.lag ?? 0), 0);
-  if (overview.last_event_at === null) return 'The relay is ready to receive.';
-  return waiting
-    ? `${many(waiting, 'event')} on the way to a sink.`
-    : 'Every sink has got every event that is meant for it.';
+  const sinks = overview.sinks.filter((sink) => sink.state !== 'removed');
+  const sum = (name) => sinks.reduce((all, sink) => all + (sink[name] ?? 0), 0);
+  const [lag, parked] = [sum('lag'), sum('parked')];
+  if (overview.last_event_at === null) return overview.ready ? 'The relay is ready to receive.' : '';
+  if (parked)
+    return `${many(lag + parked, 'delivery', 'deliveries')} to go; ${count(parked)} of them wait for another attempt.`;
+  if (lag) return `${many(lag, 'delivery', 'deliveries')} to go.`;
+  return `Every sink has got every event that is meant for it${overview.dead_letters ? ', but for the dead letters' : ''}.`;
 }
 
 function list(names) {
