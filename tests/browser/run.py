@@ -1,4 +1,9 @@
-"""Runs every test of this folder in one Chromium, and tells how long each took. Started by tests/it/page.rs."""
+"""Runs every test of this folder in one Chromium, and tells how long each took. Started by tests/it/page.rs:
+
+    RALIO_RELAY_PAGE_TESTS=views RALIO_RELAY_PAGE_SHOTS=/tmp/shots cargo test --locked --test it page:: -- --nocapture
+
+runs those whose name holds `views`, and leaves pictures of every view in a directory that is there.
+"""
 
 import sys
 import time

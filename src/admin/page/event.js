@@ -123,9 +123,9 @@ function sinks(event) {
 
 function outcome(pair) {
   const parts = [
-    pair.at && [time(pair.at)],
+    pair.at && !pair.route && [time(pair.at)],
     pair.receipt && [`receipt: ${withoutForms(pair.receipt)}`],
-    pair.route && [`by the route ${pair.route}`],
+    pair.route && [`by the route ${pair.route}, in force since `, time(pair.at)],
     pair.next_attempt && ['next attempt ', time(pair.next_attempt)],
     pair.reason && [withoutForms(pair.reason)],
     pair.who && [`by ${pair.who}`],

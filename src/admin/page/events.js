@@ -47,6 +47,8 @@ export function show(main, { query, signal, sources, go }) {
   };
   signal.addEventListener('abort', () => view.stop?.abort());
   paint(main, heading('Events', liveSwitch(view)), form(view), h('div', { id: 'found' }));
+  // What is followed comes newest first.
+  if (view.live) filter.order = '';
   if (view.live) follow(view);
   else more(view);
   window.addEventListener('changed', () => view.error && more(view), { signal });
@@ -121,7 +123,6 @@ async function more(view) {
 /** Follows the log: first what is there, then each event as it comes, for as long as somebody looks. */
 async function follow(view) {
   await more(view);
-  view.filter.order = '';
   const look = () => {
     if (document.hidden) view.stop?.abort();
     else stream(view);

@@ -106,7 +106,7 @@ function place(sink) {
   if (sink.state === 'open') {
     return {
       level: 'bad',
-      text: `${sink.name} takes nothing: its breaker is open since ${span(age(sink.breaker_open_since))}.${waiting}`,
+      text: `${sink.name} takes nothing: its breaker has been open for ${span(age(sink.breaker_open_since))}.${waiting}`,
       href,
       act: 'Look at the sink',
       todo: 'Mend the far side. It is probed until it answers, then goes on by itself; nothing is lost meanwhile.',
@@ -115,7 +115,7 @@ function place(sink) {
   if (sink.state === 'paused') {
     return {
       level: 'warn',
-      text: `${sink.name} is paused since ${span(age(sink.paused_since))}.${waiting}`,
+      text: `${sink.name} has been paused for ${span(age(sink.paused_since))}.${waiting}`,
       href,
       act: 'Look at the sink',
       todo: 'Somebody paused it: the record says who and why. Resume it when that is over.',
