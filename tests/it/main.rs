@@ -6,6 +6,8 @@ mod harness;
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod api;
+mod api_tail;
 mod archive;
 mod backup;
 mod breaker;
