@@ -18,7 +18,7 @@ TOKEN = os.environ["PAGE_TOKEN"]
 WEBHOOK = os.environ["PAGE_WEBHOOK"]
 SECRET = os.environ["PAGE_SECRET"]
 SHOTS = os.environ.get("RALIO_RELAY_PAGE_SHOTS")
-DEADLINE = 20.0
+DEADLINE = 30.0
 
 # The names of the addresses that every view is looked at under; `{seq}` and the like are filled in by `addresses`.
 VIEWS = {
@@ -27,6 +27,7 @@ VIEWS = {
     "events-filtered": "#/events?type=payin.*&source=test",
     "events-none": "#/events?key=there-is-none",
     "event": "#/events/{seq}",
+    "odd-event": "#/events/{odd}",
     "sinks": "#/sinks",
     "dead-letters": "#/dead-letters",
     "dead-letter": "#/dead-letters/{letter}",
@@ -106,9 +107,10 @@ def addresses():
     """Every view's address, with what there is."""
     there = {
         "seq": seq_of("evt-people"),
+        "odd": next(event["seq"] for event in api("/events?search=window.hacked")["events"] if event["id"].startswith("<img")),
         "letter": api("/dead-letters")["dead_letters"][0]["id"],
         "request": api("/quarantine")["quarantine"][0]["id"],
-        "replay": next(iter(api("/replays")["replays"]), {"id": 1})["id"],
+        "replay": (api("/replays")["replays"] or [api("/replays", {"sink": "archive", "to_seq": 1, "reason": "to look at"})])[0]["id"],
     }
     return {name: address.format(**there) for name, address in VIEWS.items()}
 

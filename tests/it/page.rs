@@ -118,7 +118,7 @@ async fn works_in_a_browser() {
     tests.stdin(Stdio::null()).kill_on_drop(true);
     let output = tests.output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    println!("{told}");
+    eprintln!("{told}");
     assert!(output.status.success(), "see what the browser's tests say above, and tests/browser/run.py");
     relay.shutdown().await;
 }

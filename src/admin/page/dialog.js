@@ -2,7 +2,7 @@
 
 import { get, post } from './api.js';
 import { h } from './dom.js';
-import { many, taskWords } from './format.js';
+import { count, taskWords } from './format.js';
 import { say, toast } from './messages.js';
 import { field, input, link } from './parts.js';
 import { changed } from './poll.js';
@@ -72,15 +72,21 @@ export async function follow(job) {
   const ended = await end(job.id);
   close();
   const more = link(`#/record/${job.id}`, `job ${job.id}`);
-  if (!ended) toast('note', `Still at it: ${name},`, more);
-  else if (ended.state === 'done' && !ended.failed) toast('ok', `Done: ${name}. ${ended.message}`, more);
-  else
+  if (ended)
     toast(
-      'bad',
-      `${ended.state === 'done' ? `Done, but for ${many(ended.failed, 'failure')}` : ended.state}: ${name}. ${ended.message}`,
+      ended.state === 'done' && !ended.failed ? 'ok' : 'bad',
+      `${outcome(ended)}: ${name}.`,
+      ended.message,
+      ' ',
       more,
     );
+  else toast('note', `Still at it: ${name},`, more);
   changed();
+}
+
+function outcome({ state, failed }) {
+  if (state !== 'done') return `It has ${state === 'failed' ? 'failed' : 'been cancelled'}`;
+  return failed ? `Done, but for ${count(failed)}` : 'Done';
 }
 
 // Longer ones are looked at in the record.

@@ -142,7 +142,7 @@ function frame() {
         });
       }),
   );
-  const zone = `Times: ${isUtc() ? 'UTC' : localZone()}`;
+  const zone = h('span', null, h('span', { class: 'roomy' }, 'Times: '), isUtc() ? 'UTC' : localZone());
   paint(
     document.getElementById('tools'),
     signedIn && [

@@ -114,7 +114,7 @@ function pause(sink) {
     path: `/sinks/${encodeURIComponent(sink.name)}/pause`,
     body: {},
     text: [
-      'Nothing more is delivered to it, by replays neither, until somebody resumes it, also after a restart.',
+      'Nothing more is delivered to it, not even by replays, until somebody resumes it, also after a restart.',
       'Receiving goes on, and nothing is lost.',
     ],
   });
