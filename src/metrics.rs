@@ -145,3 +145,62 @@ fn seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Hist
     register(registry, metric.clone());
     metric
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The public interface: dashboards and alerts rely on these names.
+    const NAMES: [(&str, &[&str]); 20] = [
+        ("requests_total", &["source", "outcome"]),
+        ("ack_seconds", &["source"]),
+        ("events_total", &["source", "category"]),
+        ("duplicates_total", &["source", "kind"]),
+        ("inbox_commit_seconds", &[]),
+        ("inbox_batch_events", &[]),
+        ("inbox_bytes", &[]),
+        ("wal_bytes", &[]),
+        ("sink_attempts_total", &["sink", "outcome"]),
+        ("sink_delivery_seconds", &["sink"]),
+        ("sink_lag_events", &["sink"]),
+        ("sink_lag_seconds", &["sink"]),
+        ("sink_parked", &["sink"]),
+        ("dead_letters", &["sink"]),
+        ("breaker_open", &["sink"]),
+        ("quarantine_entries", &[]),
+        ("secret_used_total", &["source", "slot"]),
+        ("tls_cert_expiry_seconds", &[]),
+        ("filter_errors_total", &["sink"]),
+        ("build_info", &["version", "commit"]),
+    ];
+
+    #[test]
+    fn every_name_of_the_interface_is_rendered_and_no_other() {
+        let metrics = Metrics::new();
+        for counters in [&metrics.requests, &metrics.events, &metrics.duplicates, &metrics.sink_attempts] {
+            counters.with_label_values(&["a", "b"]).inc();
+        }
+        metrics.secret_used.with_label_values(&["a", "0"]).inc();
+        metrics.filter_errors.with_label_values(&["a"]).inc();
+        for histogram in [&metrics.ack_seconds, &metrics.sink_delivery_seconds] {
+            histogram.with_label_values(&["a"]).observe(1.0);
+        }
+        let Metrics { sink_lag_events, sink_lag_seconds, sink_parked, dead_letters, breaker_open, .. } = &metrics;
+        for gauges in [sink_lag_events, sink_lag_seconds, sink_parked, dead_letters, breaker_open] {
+            gauges.with_label_values(&["a"]).set(1);
+        }
+        let text = metrics.render();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ralio_relay_")?.split(' ').next());
+        let (mut rendered, mut named): (Vec<&str>, Vec<&str>) = (types.collect(), NAMES.map(|(name, _)| name).into());
+        rendered.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(rendered, named);
+        for (name, labels) in NAMES {
+            let prefix = format!("ralio_relay_{name}");
+            let is_it = |line: &&str| line.starts_with(&prefix) && !line.contains("le=");
+            let line = text.lines().find(is_it).unwrap_or_default();
+            assert_eq!(line.matches("=\"").count(), labels.len(), "{line}");
+            assert!(labels.iter().all(|label| line.contains(&format!("{label}=\""))), "{name}: {line}");
+        }
+    }
+}

@@ -44,7 +44,7 @@ impl Tail {
 /// Each event has three lines, and the same number in two of them.
 fn seqs(text: &str) -> Vec<i64> {
     let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
-    let events = whole.split("\n\n").filter(|event| !event.starts_with(':'));
+    let events = whole.split("\n\n").filter(|event| !event.is_empty() && !event.starts_with(':'));
     let seq = |event: &str| {
         let lines: Vec<&str> = event.lines().collect();
         assert_eq!((lines.len(), lines[1]), (3, "event: event"), "{event}");

@@ -111,12 +111,9 @@ fn walk(
             (_, _) => stretch.upto.get(),
         };
         let is_over = if direction == Direction::Backward { place.at <= 1 } else { place.at >= place.head };
-        is_end = is_over;
-        if is_over || events.len() == limit || budget.is_spent() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        let is_enough = events.len() == limit || budget.is_spent();
+        is_end = is_over || !is_enough;
+        if is_over || is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(Found { events, place, is_end })
 }

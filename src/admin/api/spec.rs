@@ -39,9 +39,9 @@ impl Modify for Common {
         let components = spec.components.get_or_insert_with(Components::new);
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         components.add_security_scheme("bearer", bearer);
-        for (name, schema) in &mut components.schemas {
+        for schema in components.schemas.values_mut() {
             if let RefOr::T(schema) = schema {
-                require_all(name, schema);
+                require_all(schema);
             }
         }
         for item in spec.paths.paths.values_mut() {
@@ -76,7 +76,7 @@ fn add_errors(operation: &mut Operation, errors: &[(&str, &str)]) {
 }
 
 /// What is answered always has all of its members, null where there is nothing to say.
-fn require_all(name: &str, schema: &mut Schema) {
+fn require_all(schema: &mut Schema) {
     match schema {
         Schema::Object(object) => {
             // What is asked for is closed; there, members are optional where they say so.
@@ -88,7 +88,7 @@ fn require_all(name: &str, schema: &mut Schema) {
         }
         Schema::AllOf(all) => all.items.iter_mut().for_each(|item| {
             if let RefOr::T(schema) = item {
-                require_all(name, schema);
+                require_all(schema);
             }
         }),
         _ => {}

@@ -13,9 +13,19 @@ use crate::inbox::{SecretUse, SecretUses, from_micros};
 /// Events after those that are noted that one call looks at: far more than a daemon that keeps its note leaves.
 const MAX_BLOCKS: i64 = 64;
 
-/// By source and slot: how many events, the last of them, and the latest arrival.
+/// What each secret has signed, in no order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Uses(Vec<((i64, u32), (u64, i64, i64))>);
+pub(super) struct Uses(Vec<Use>);
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Use {
+    source: i64,
+    slot: u32,
+    events: u64,
+    last: i64,
+    /// The latest arrival, in microseconds.
+    latest: i64,
+}
 
 impl Uses {
     /// Adds the events of a stretch of the log.
@@ -25,13 +35,23 @@ impl Uses {
              WHERE seq BETWEEN ?1 AND ?2 GROUP BY 1, 2",
         )?;
         let rows = rows.query_map([first, last], |row| {
-            Ok(((row.get(0)?, row.get(1)?), (row.get::<_, u64>(2)?, row.get(3)?, row.get(4)?)))
+            Ok(Use {
+                source: row.get(0)?,
+                slot: row.get(1)?,
+                events: row.get(2)?,
+                last: row.get(3)?,
+                latest: row.get(4)?,
+            })
         })?;
-        for row in rows {
-            let (whose, (count, place, at)) = row?;
-            match self.0.iter_mut().find(|(known, _)| *known == whose) {
-                Some((_, known)) => *known = (known.0 + count, known.1.max(place), known.2.max(at)),
-                None => self.0.push((whose, (count, place, at))),
+        for more in rows {
+            let more = more?;
+            match self.0.iter_mut().find(|known| (known.source, known.slot) == (more.source, more.slot)) {
+                Some(known) => {
+                    known.events += more.events;
+                    known.last = known.last.max(more.last);
+                    known.latest = known.latest.max(more.latest);
+                }
+                None => self.0.push(more),
             }
         }
         Ok(())
@@ -51,8 +71,8 @@ impl Reader {
             uses.add(&self.connection, first, counted_to.min(first + BLOCK - 1))?;
         }
         let mut by_name = BTreeMap::new();
-        for ((source, slot), (events, last, at)) in uses.0 {
-            let uses = SecretUse { slot, events, last_seq: seq(last), last_used_at: from_micros(at) };
+        for Use { source, slot, events, last, latest } in uses.0 {
+            let uses = SecretUse { slot, events, last_seq: seq(last), last_used_at: from_micros(latest) };
             by_name.entry(self.source(source)?).or_insert_with(Vec::new).push(uses);
         }
         by_name.values_mut().for_each(|uses| uses.sort_by_key(|uses| uses.slot));
