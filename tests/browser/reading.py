@@ -101,11 +101,11 @@ MASKED = {
              [["kycSession", "url"], "https://x"], [["IBAN"], "x"], [["data", "bankConceptTransfer"], "for Ann"]],
     "forms": ["ann@example.com", "mail ann.b@example.co.uk now", "ES91 2100 0418 4502 0005 1332", "DE89370400440532013000", "+34600111222",
               "0034 600 111 222", "(600) 111-222", "4111111111111111", "4111-1111-1111-1111", "************4242", "10.1.2.3", "2001:db8::1",
-              "fe80::1ff:fe23:4567:890a", "0x52908400098527886E0F7030069857D2E4169EE7", '{"name":"Ann"}'],
+              "fe80::1ff:fe23:4567:890a", "a" * 1000000, "*" * 1000000 + "@", "0x52908400098527886E0F7030069857D2E4169EE7", '{"name":"Ann"}'],
     "plain": [[["data", "orderId"], "9c1e0000-1111-4222-8333-444455556666"], [["data", "status"], "COMPLETED"], [["timestamp"], "2026-02-26T17:02:28.7667797-05:00"],
               [["data", "amounts", "fx", "pair"], "EUR/USD"], [["data", "amounts", "fx", "rate"], "1234.5678"], [["data", "payinType"], "bankPayin"],
               [["data", "destination", "creditedAccountId"], "00000000-0000-4000-8000-000000000000"], [["data", "source", "routingType"], "iban"],
-              [["data", "payer", "id"], "9c1e0000-1111-4222-8333-444455556666"], [["data", "failure", "code"], "SENDER_NAME_MISMATCH"]],
+              [["data", "payer", "type"], "individual"], [["data", "payer", "id"], "9c1e0000-1111-4222-8333-444455556666"], [["data", "failure", "code"], "SENDER_NAME_MISMATCH"]],
 }
 
 

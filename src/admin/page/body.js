@@ -17,7 +17,8 @@ export function bodyState() {
 export function bodyPart({ body, body_encoding: encoding, size }, shown, redraw, extra = []) {
   if (body === null || body === undefined)
     return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
-  const all = encoding === 'utf8' ? lines(body) : null;
+  if (shown.of !== body) Object.assign(shown, { of: body, lines: encoding === 'utf8' ? lines(body) : null });
+  const all = shown.lines;
   const hidden = all ? hiddenIn(all) : 1;
   const words = all
     ? `${many(hidden, 'personal field')} ${shown.bared ? 'shown' : 'hidden'}`

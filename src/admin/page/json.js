@@ -6,7 +6,7 @@ import { personal, personalKey } from './mask.js';
 
 const HIDDEN = '\u2022\u2022\u2022\u2022\u2022\u2022';
 // A string, a number or word, or a mark.
-const TOKEN = /"(?:[^"\\]|\\.)*"|[-+.\w]+|[{}[\],:]/gs;
+const TOKEN = /"(?:[^"\\]+|\\.)*"|[-+.\w]+|[{}[\],:]/gs;
 const DEEPEST = 60;
 
 /** The lines of a JSON text, each `{ depth, parts: [{ kind, text, why }] }`; null when it is not JSON. */

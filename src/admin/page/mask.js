@@ -45,12 +45,15 @@ function words(...lines) {
 const PARTS =
   /name$|surname|e?mail|phone|mobile|iban|birth|passport|address|accountnumber|cardnumber|document(no|number|id)|taxid|nationalid/;
 
-/** What looks like something personal, wherever it is. */
+/** What is longer, or deeper, is not looked into: it is hidden. */
+const [LONGEST, DEEPEST] = [4096, 64];
+
+/** What looks like something personal, wherever it is. Each repetition has a bound: texts may be made to take long. */
 const FORMS = [
-  ['an e-mail address', /[^\s@<>"]+@[^\s@<>"]+\.[^\s@<>"]+/],
+  ['an e-mail address', /[^\s@<>"]{1,64}@[^\s@<>"]{1,255}\.[^\s@<>"]/],
   ['an IBAN', /\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b/i],
   ['a card number', /(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w.-])/],
-  ['a hidden card number', /[*\u2022x]{4,}[ -]?\d{2,4}\b/i],
+  ['a hidden card number', /[*\u2022x]{4,32}[ -]?\d{2,4}\b/i],
   [
     'a phone number',
     /(?<![\w.:+-])(?:\+|00)\d(?:[ ().-]{0,2}\d){6,14}(?![\w:-])|^\(?\d{2,4}\)?(?:[ -]\d{2,4}){2,4}$|^\d{9,15}$/,
@@ -64,7 +67,7 @@ const FORMS = [
     /(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|(?<![\w:])(?:[0-9a-f]{1,4}:){2,7}:?[0-9a-f]{1,4}(?![\w:])|(?<![\w:])(?:[0-9a-f]{1,4}:){1,6}:[0-9a-f:]*/i,
   ],
   ['a document in JSON', /^\s*[[{]/],
-  ['a machine-readable line', /[A-Z0-9<]{20,}<</],
+  ['a machine-readable line', /[A-Z0-9<]{20,44}<</],
 ];
 
 /** All digits, such as an amount: only what passes for a card's number is hidden (Luhn). */
@@ -95,6 +98,7 @@ function isPlain(key, text) {
 /** Why a text is hidden for its form, or null. */
 export function byForm(text) {
   if (UUID.test(text) || MOMENT.test(text)) return null;
+  if (text.length > LONGEST) return 'a long text';
   return FORMS.find(([, form]) => form.test(text))?.[0] ?? null;
 }
 
@@ -104,6 +108,7 @@ export function byForm(text) {
  */
 export function personal(path, text, isNumber = false) {
   if (text === null || text === '') return null;
+  if (path.length > DEEPEST) return 'deep down';
   const keys = path.filter((key) => typeof key === 'string');
   const own = keys.at(-1) ?? '';
   const above = keys.slice(0, -1).find(byKey);
