@@ -28,6 +28,7 @@ mod observe;
 mod operate;
 mod operate_handover;
 mod operate_replay;
+mod page;
 mod readiness;
 mod receive;
 mod reload;

@@ -1,0 +1,191 @@
+// The first look: is money flowing?
+
+import { get } from './api.js';
+import { h, svg, table } from './dom.js';
+import { bytes, count, many, span } from './format.js';
+import { say } from './messages.js';
+import { chip, empty, heading, link, section, state } from './parts.js';
+import { live } from './poll.js';
+import { absolute, age, setNow, time } from './time.js';
+import { summary, verdict } from './verdict.js';
+
+const SECONDS = 4;
+
+/** Shows the view in `main` until the signal. */
+export function show(main, { signal, onOverview }) {
+  let last = '';
+  live(
+    main,
+    signal,
+    SECONDS,
+    async () => {
+      const overview = await get('/overview', null, signal);
+      setNow(overview.now);
+      onOverview(overview);
+      return overview;
+    },
+    (overview) => {
+      const told = verdict(overview);
+      if (last && last !== told.sentence) say(told.sentence);
+      last = told.sentence;
+      return page(overview, told);
+    },
+  );
+}
+
+function page(overview, told) {
+  return [
+    h(
+      'div',
+      { class: `verdict ${told.level}` },
+      h('h1', { tabindex: '-1' }, told.sentence),
+      h('p', null, summary(overview)),
+      told.findings.length ? h('ul', { class: 'findings' }, told.findings.map(finding)) : null,
+    ),
+    figures(overview),
+    section('Arrivals in the last hour', chart(overview.per_minute, overview.now)),
+    section('Sinks', sinks(overview.sinks)),
+    section('Sources', sources(overview.sources)),
+  ];
+}
+
+function finding({ level, text, todo, href, act }) {
+  const words = { bad: 'act', warn: 'look', note: 'note' };
+  return h(
+    'li',
+    null,
+    chip(level, words[level]),
+    h('div', null, h('strong', null, text), ' ', todo, href ? [' ', link(href, `${act}.`)] : null),
+  );
+}
+
+function figures(overview) {
+  const { certificate, quarantine } = overview;
+  const minute = overview.per_minute.at(-1) + (overview.per_minute.at(-2) ?? 0);
+  const oldest = Math.max(...overview.sinks.map((sink) => sink.lag_seconds ?? 0), 0);
+  return h(
+    'dl',
+    { class: 'figures' },
+    figure(
+      'Last event',
+      overview.last_event_at ? time(overview.last_event_at, 'ago') : 'never',
+      overview.last_event_at && absolute(overview.last_event_at),
+    ),
+    figure(
+      'Events in the last hour',
+      count(overview.last_hour),
+      `${count(minute)} in the last two minutes`,
+      '#/events?since=1h',
+    ),
+    figure('In the last 24 hours', count(overview.last_24h), `${count(overview.head)} stored`, '#/events?since=24h'),
+    figure('Oldest waiting', oldest ? span(oldest) : 'none', 'over all sinks', '#/sinks'),
+    figure(
+      'Dead letters',
+      count(overview.dead_letters),
+      overview.dead_letters ? 'a person decides' : 'nothing to decide',
+      '#/dead-letters',
+    ),
+    figure('Quarantine', count(quarantine.entries), `of at most ${count(quarantine.max_entries)}`, '#/quarantine'),
+    figure(
+      'Certificate',
+      certificate ? span(certificate.seconds_left) : 'none',
+      certificate ? `until ${certificate.not_after.slice(0, 10)}` : 'plain HTTP behind a proxy',
+    ),
+    figure('Inbox', bytes(overview.inbox_bytes), `and ${bytes(overview.wal_bytes)} of write-ahead log`),
+  );
+}
+
+function figure(name, value, more, href) {
+  return h(
+    'div',
+    null,
+    h('dt', null, href ? link(href, name) : name),
+    h('dd', null, h('span', { class: 'value' }, value), h('span', { class: 'dim' }, more)),
+  );
+}
+
+const [WIDE, HIGH, FLOOR] = [600, 72, 2];
+
+/** Bars, one a minute; what they say stands below in words as well. */
+function chart(minutes, now) {
+  const most = Math.max(...minutes, 1);
+  const step = WIDE / minutes.length;
+  const bars = minutes.map((events, at) => {
+    const tall = events ? Math.max(FLOOR, (events / most) * (HIGH - 4)) : 1;
+    const when = new Date(Date.parse(now) - (minutes.length - 1 - at) * 60000).toISOString();
+    return svg(
+      'rect',
+      { x: at * step + 1, y: HIGH - tall, width: step - 2, height: tall, class: events ? 'bar' : 'bar none' },
+      svg('title', null, `${absolute(when).slice(0, -3)}: ${many(events, 'event')}`),
+    );
+  });
+  const silent = minutes.slice(0, -1).filter((events) => !events).length;
+  const words = `${many(
+    minutes.reduce((a, b) => a + b, 0),
+    'event',
+  )}; at most ${count(most)} in a minute; ${silent ? many(silent, 'minute') : 'no minute'} without any.`;
+  return h(
+    'figure',
+    { class: 'chart' },
+    svg(
+      'svg',
+      {
+        viewBox: `0 0 ${WIDE} ${HIGH}`,
+        preserveAspectRatio: 'none',
+        role: 'img',
+        'aria-label': `Events a minute in the last hour. ${words}`,
+      },
+      bars,
+    ),
+    h(
+      'div',
+      { class: 'axis', 'aria-hidden': 'true' },
+      h('span', null, '60 min ago'),
+      h('span', null, '30 min'),
+      h('span', null, 'now'),
+    ),
+    h('figcaption', null, words),
+  );
+}
+
+function sinks(all) {
+  if (!all.length) return empty('No sink is configured.', 'Each sink would be here, with how far behind it is.');
+  return table(
+    'Sinks',
+    [
+      ['Sink', (sink) => link(`#/sinks?name=${encodeURIComponent(sink.name)}`, sink.name)],
+      ['Type', (sink) => sink.type ?? '\u2013'],
+      ['State', (sink) => state(sink.state)],
+      ['To go', (sink) => count(sink.lag), 'right'],
+      ['Oldest waiting', (sink) => (sink.lag_seconds ? span(sink.lag_seconds) : '\u2013'), 'right'],
+      ['Parked', (sink) => count(sink.parked), 'right'],
+      [
+        'Dead letters',
+        (sink) =>
+          sink.dead_letters
+            ? link(`#/dead-letters?sink=${encodeURIComponent(sink.name)}`, count(sink.dead_letters))
+            : '0',
+        'right',
+      ],
+      ['Delivered', (sink) => count(sink.delivered), 'right'],
+    ],
+    all,
+    { key: (sink) => sink.name },
+  );
+}
+
+function sources(all) {
+  if (!all.length) return empty('No source is configured.', 'Each endpoint that Ralio delivers to would be here.');
+  return table(
+    'Sources',
+    [
+      ['Source', (source) => link('#/sources', source.name)],
+      ['Path', (source) => h('code', null, source.path)],
+      ['Last event', (source) => (source.last_event_at ? time(source.last_event_at) : 'never')],
+      ['Events', (source) => count(source.events), 'right'],
+      ['Silent for', (source) => (source.last_event_at ? span(age(source.last_event_at)) : '\u2013'), 'right'],
+    ],
+    all,
+    { key: (source) => source.name },
+  );
+}

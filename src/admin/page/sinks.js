@@ -1,0 +1,132 @@
+// Sinks: how far each is, and stopping and going on.
+
+import { get } from './api.js';
+import { ask } from './dialog.js';
+import { facts, h } from './dom.js';
+import { count, many, span } from './format.js';
+import { button, empty, heading, link, state } from './parts.js';
+import { live } from './poll.js';
+import { age, time } from './time.js';
+
+const SECONDS = 4;
+
+/** Shows the view in `main` until the signal. */
+export function show(main, { query, signal }) {
+  const chosen = query.get('name');
+  live(
+    main,
+    signal,
+    SECONDS,
+    () => get('/sinks', null, signal),
+    ({ sinks }) => [
+      heading('Sinks'),
+      sinks.length
+        ? sinks.map((sink) => card(sink, sink.name === chosen))
+        : empty(
+            'No sink is configured.',
+            'A [[sinks]] table in the configuration makes one. Each would be here: state, what waits, and how to pause it.',
+          ),
+    ],
+  );
+}
+
+function card(sink, chosen) {
+  return h(
+    'section',
+    { class: chosen ? 'card chosen' : 'card', 'data-key': sink.name, 'aria-label': `Sink ${sink.name}` },
+    h(
+      'div',
+      { class: 'line-of' },
+      h('h2', null, sink.name),
+      h('span', { class: 'dim' }, sink.type ?? 'not in the configuration'),
+      state(sink.state),
+      sink.since ? h('span', { class: 'dim' }, 'since ', time(sink.since)) : null,
+      h('span', { class: 'push' }),
+      actions(sink),
+    ),
+    h('p', null, words(sink)),
+    facts(
+      ['To go', count(sink.lag)],
+      ['Oldest waiting', sink.lag_seconds ? span(sink.lag_seconds) : 'none'],
+      ['Parked', count(sink.parked)],
+      [
+        'Dead letters',
+        sink.dead_letters
+          ? link(`#/dead-letters?sink=${encodeURIComponent(sink.name)}`, count(sink.dead_letters))
+          : '0',
+      ],
+      ['Delivered', count(sink.delivered)],
+      ['Cursor', sink.cursor === null ? 'none yet' : `#${sink.cursor}`],
+    ),
+    wants(sink),
+  );
+}
+
+function words(sink) {
+  if (sink.state === 'open')
+    return `Its breaker opened ${span(age(sink.breaker_open_since))} ago: too many failures in a row. One event at a time is tried until one is taken; then it goes on by itself. Mend the far side.`;
+  if (sink.state === 'paused')
+    return 'Paused by a person, replays too. Events wait in the inbox; Ralio notices nothing.';
+  if (sink.state === 'new') return 'It gets its place in the log when the relay has started with it.';
+  if (sink.state === 'removed')
+    return 'It has a place in the log, and is no longer in the configuration. Its dead letters can still be decided.';
+  if (sink.parked)
+    return `${many(sink.parked, 'event')} failed and ${sink.parked === 1 ? 'waits' : 'wait'} for the next attempt, with what came later for the same order. Others go on.`;
+  return sink.lag ? `Working through ${many(sink.lag, 'event')}.` : 'Up to date.';
+}
+
+function wants(sink) {
+  const { events, filter, ordering } = sink.config ?? sink;
+  if (!events) return null;
+  const types = events.length ? events.join(', ') : 'every type';
+  return h(
+    'p',
+    { class: 'dim' },
+    `Wants ${types === '*' ? 'every type' : types}`,
+    filter ? [', where ', h('code', null, filter)] : null,
+    `; ${ordering === 'none' ? 'in any order' : 'in order for each key'}.`,
+  );
+}
+
+function actions(sink) {
+  if (sink.state === 'removed' || sink.state === 'new') return null;
+  const replay = link(`#/replays/new?sink=${encodeURIComponent(sink.name)}`, 'Replay…', { class: 'button' });
+  if (sink.state === 'paused')
+    return h(
+      'span',
+      { class: 'actions' },
+      button('Resume', () => resume(sink), { class: 'primary' }),
+      replay,
+    );
+  return h(
+    'span',
+    { class: 'actions' },
+    button('Pause', () => pause(sink)),
+    replay,
+  );
+}
+
+function pause(sink) {
+  ask({
+    title: `Pause ${sink.name}?`,
+    verb: 'Pause',
+    reason: 'wanted',
+    path: `/sinks/${encodeURIComponent(sink.name)}/pause`,
+    body: {},
+    text: [
+      'Nothing more is delivered to it, not even by replays, until somebody resumes it, also after a restart.',
+      'Receiving goes on, and nothing is lost.',
+    ],
+  });
+}
+
+function resume(sink) {
+  ask({
+    title: `Resume ${sink.name}?`,
+    verb: 'Resume',
+    reason: 'wanted',
+    path: `/sinks/${encodeURIComponent(sink.name)}/resume`,
+    body: {},
+    text: `It goes on where it stood still: ${many(sink.lag ?? 0, 'event')} to go.`,
+  });
+}

@@ -1,0 +1,156 @@
+"""What changes something, clicked through to its end."""
+
+import json
+
+from playwright.sync_api import expect
+
+from support import DIRECTORY, Tab, api, eventually, payin, send, seq_of
+
+
+def archived(event_id):
+    """What the file sink has got of an event."""
+    lines = (DIRECTORY / "archive.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["id"] == event_id]
+
+
+def letters_of(event_id):
+    return api(f"/dead-letters?event_id={event_id}")["dead_letters"]
+
+
+def refused(event_id):
+    """An event that the sink `ledger` has refused for good."""
+    assert send(payin(event_id, f"order-of-{event_id}", ownReference="refuse-me")) == 200
+    return eventually("a dead letter", lambda: letters_of(event_id))[0]["id"]
+
+
+def done(task):
+    """The newest job of this kind, once it has ended."""
+    jobs = lambda: [job for job in api("/jobs")["jobs"] if job["task"] == task][:1]
+    return eventually(f"the end of {task}", lambda: [job for job in jobs() if job["ended_at"]])[0]
+
+
+def test_a_replay_until_the_sink_has_it(browser):
+    seq = seq_of("evt-people")
+    before = len(archived("evt-people"))
+    with Tab(browser) as tab:
+        page = tab.sign_in(f"#/events/{seq}").page
+        page.get_by_role("link", name="Replay…").click()
+        page.get_by_label("To the sink").select_option("archive")
+        tab.button("Plan").click()
+        plan = page.get_by_role("region", name="What it would do")
+        expect(plan).to_contain_text("It would deliver 1 event to archive")
+        tab.button("Begin…").click()
+        # Without a reason nothing happens.
+        dialog = page.get_by_role("dialog")
+        tab.button("Begin the replay", dialog).click()
+        expect(dialog).to_be_visible()
+        tab.confirm("Begin the replay", reason="the archive was restored")
+        page.wait_for_url("**/#/replays/*")
+        expect(page.locator("#main .heading")).to_contain_text("done")
+        expect(page.locator("#main")).to_contain_text("1 delivered")
+        expect(page.locator("#main")).to_contain_text("the archive was restored")
+        expect(page.locator("#main")).to_contain_text("Ann Auditor")
+    again = eventually("the event at the sink", lambda: archived("evt-people")[before:])
+    assert again[0]["ralioreplay"], again
+
+
+def test_pause_and_resume(browser):
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/sinks").page
+        card = page.get_by_role("region", name="Sink archive")
+        tab.button("Pause", card).click()
+        tab.confirm("Pause", reason="the disk is exchanged")
+        expect(card.locator(".chip")).to_contain_text("paused")
+        assert send(payin("evt-while-paused", "order-while-paused")) == 200
+        seq_of("evt-while-paused")
+        expect(card).to_contain_text("Paused by a person")
+        tab.go("#/")
+        expect(page.locator("#main h1")).to_have_text("Events come in, but do not reach archive.")
+        tab.go("#/sinks")
+        assert not archived("evt-while-paused")
+        tab.button("Resume", card).click()
+        tab.confirm("Resume")
+        expect(card.locator(".chip")).to_contain_text("running")
+        eventually("the event at the sink", lambda: archived("evt-while-paused"))
+        tab.go("#/record")
+        row = page.get_by_role("row").filter(has_text="the disk is exchanged")
+        expect(row).to_contain_text("Ann Auditor")
+        expect(row).to_contain_text("pause archive")
+
+
+def test_dead_letters_are_retried_and_discarded(browser):
+    kept, dropped = refused("evt-retry"), refused("evt-discard")
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/dead-letters").page
+        page.get_by_role("checkbox", name=f"Choose dead letter {kept}", exact=True).check()
+        (DIRECTORY / "accept").touch()
+        tab.button("Retry…").click()
+        tab.confirm("Retry", reason="the ledger takes it now")
+        eventually("the retried event at its sink", lambda: "evt-retry" in (DIRECTORY / "ledger.ids").read_text())
+        expect(page.get_by_role("row", name="evt-retry")).to_have_count(0)
+        expect(page.get_by_role("checkbox", name=f"Choose dead letter {kept}", exact=True)).to_have_count(0)
+        (DIRECTORY / "accept").unlink()
+        page.get_by_role("link", name=str(dropped), exact=True).click()
+        expect(page.get_by_role("heading", name=f"Dead letter {dropped}")).to_be_visible()
+        expect(page.locator("#main")).to_contain_text("no such account")
+        tab.button("Discard…").click()
+        dialog = page.get_by_role("dialog")
+        tab.button("Discard", dialog).click()
+        expect(dialog.get_by_label("Reason")).to_be_focused()
+        tab.confirm("Discard", reason="booked by hand")
+        assert done("discard")["reason"] == "booked by hand"
+        eventually("no dead letter left of it", lambda: not letters_of("evt-discard"))
+        tab.go(f"#/events/{seq_of('evt-discard')}")
+        ledger = page.locator(".sink").filter(has=page.get_by_role("link", name="ledger", exact=True))
+        expect(ledger).to_contain_text("discarded")
+        expect(ledger).to_contain_text("booked by hand")
+    assert not letters_of("evt-retry")
+
+
+def test_all_that_fit_a_filter_and_no_others(browser):
+    one = refused("evt-fits")
+    other = [letter["id"] for letter in api("/dead-letters")["dead_letters"] if letter["id"] != one]
+    assert other
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/dead-letters?key=order-of-evt-fits").page
+        expect(page.locator("tbody tr")).to_have_count(1)
+        tab.button("Discard all…").click()
+        expect(page.get_by_role("dialog")).to_contain_text("all 1 dead letter")
+        tab.confirm("Discard")
+        eventually("no dead letter left of it", lambda: not letters_of("evt-fits"))
+    left = {letter["id"] for letter in api("/dead-letters")["dead_letters"]}
+    assert set(other) <= left, (other, left)
+
+
+def test_quarantine_is_admitted_and_purged(browser):
+    """Genuine, but refused while the secret here was stale: the Rust test has seen to that."""
+    genuine = api("/quarantine?limit=500")["quarantine"][-1]["id"]
+    with Tab(browser) as tab:
+        page = tab.sign_in(f"#/quarantine/{genuine}").page
+        expect(page.locator("#main .lead")).to_contain_text("not that of this body")
+        tab.button("Admit…").click()
+        tab.confirm("Check and admit", reason="the secret was stale")
+        assert done("admit")["done"] == 1
+        seq_of("evt-stale-secret")
+        tab.go("#/quarantine")
+        expect(page.get_by_role("checkbox", name=f"Choose request {genuine}", exact=True)).to_have_count(0)
+        newest = lambda: api("/quarantine")["quarantine"][0]["id"]
+        before = newest()
+        # It is written behind the answer, and only so many a second are.
+        forge = lambda: send(payin("evt-forged-here", "order-forged"), "somebody else's secret")
+        number = eventually("a forged request", lambda: forge() == 401 and newest() > before and newest())
+        tab.go(f"#/quarantine/{number}")
+        tab.button("Purge…").click()
+        tab.confirm("Purge")
+        gone = lambda: number not in [request["id"] for request in api("/quarantine?limit=500")["quarantine"]]
+        eventually("it is purged", gone)
+        page.wait_for_url("**/#/quarantine")
+
+
+def test_a_refused_wish_says_why(browser):
+    with Tab(browser) as tab:
+        tab.expected = ("400",)
+        page = tab.sign_in("#/replays/new?sink=archive&from_seq=99999999").page
+        expect(page.locator("#plan")).to_contain_text("Nothing to deliver")
+        tab.go("#/events?since=yesterday")
+        expect(page.get_by_role("alert")).to_contain_text("not a time")
