@@ -41,8 +41,13 @@ impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeadLetterDetail)]
 pub struct Detail<'a> {
-    #[serde(flatten)]
-    letter: Letter<'a>,
+    id: i64,
+    sink: &'a str,
+    seq: i64,
+    event_id: &'a str,
+    r#type: &'a str,
+    last_error: &'a str,
+    died_at: Time,
     replay: Option<i64>,
     source: &'a str,
     key: &'a str,
@@ -56,8 +61,15 @@ pub struct Detail<'a> {
 impl<'a> Detail<'a> {
     /// A dead letter, with the event that it is about.
     pub fn new(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> Self {
+        let Letter { id, sink, seq, event_id, r#type, attempts: _, last_error, died_at } = letter.into();
         Self {
-            letter: letter.into(),
+            id,
+            sink,
+            seq,
+            event_id,
+            r#type,
+            last_error,
+            died_at,
             replay: letter.replay.map(JobId::get),
             source: event.summary.source.as_str(),
             key: event.summary.key.as_str(),
@@ -119,5 +131,7 @@ pub(crate) mod tests {
         let shown = serde_json::to_value(Detail::new(&of_replay, &event)).unwrap();
         assert_eq!((&shown["replay"], &shown["now"]), (&json!(4), &json!(null)));
         assert_eq!(shown["attempts"][0]["note"], "confirm 1");
+        let text = serde_json::to_string(&Detail::new(&of_replay, &event)).unwrap();
+        assert_eq!(text.matches(r#""attempts":"#).count(), 1, "{text}");
     }
 }

@@ -145,7 +145,8 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
 /// The events under one id or at one place.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventDetails<'a> {
-    /// One; several where other bytes came under the same id, or where two sources use it.
+    /// One; several where other bytes came under the same id, where two sources use it, or where an id is the number of
+    /// another event.
     events: Vec<Detail<'a>>,
 }
 

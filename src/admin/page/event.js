@@ -25,7 +25,7 @@ export function show(main, { id, signal }) {
         h(
           'p',
           { class: 'notice' },
-          `${many(events.length, 'event')} came under this id, each with other bytes, or at another source.`,
+          `${many(events.length, 'event')} have this id or this number: the same id came with other bytes or at another source, or an id is the number of another event.`,
         ),
       events.map((event) => {
         if (!shown.has(event.seq)) shown.set(event.seq, bodyState());

@@ -375,3 +375,21 @@ async fn what_is_stale_is_known_while_the_index_moves_on() {
     }
     inbox.close().await;
 }
+
+/// Whoever chooses ids cannot hide an event behind one.
+#[tokio::test]
+async fn an_id_that_is_a_number_hides_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    for id in ["a", "b", "1", "3"] {
+        append(&inbox, "one", &payin(id, id, "COMPLETED")).await;
+    }
+    let mut reader = Reader::open(&config).unwrap();
+    let mut shown = |text: &str| {
+        let found = reader.event(text).unwrap();
+        found.iter().map(|event| event.summary.seq.get()).collect::<Vec<_>>()
+    };
+    assert_eq!([shown("1"), shown("2"), shown("3"), shown("a")], [vec![3, 1], vec![2], vec![4, 3], vec![1]]);
+    inbox.close().await;
+}

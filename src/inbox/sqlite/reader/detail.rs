@@ -14,13 +14,13 @@ use crate::model::{JobId, SinkName};
 const LIFECYCLE: usize = 100;
 
 impl Reader {
-    /// The events under an id (more than one when it has conflicts, or when two sources use it), or the one at a seq.
+    /// The events under an id (more than one when it has conflicts, or when two sources use it), and the one at a seq: an
+    /// id may be a number, too.
     pub fn event(&mut self, id_or_seq: &str) -> Result<Vec<EventDetail>, ReadError> {
         let by_id = EventFilter { id: Some(id_or_seq.to_owned()), ..EventFilter::default() };
         let mut seqs = self.candidates(&by_id)?;
-        if seqs.is_empty() {
-            seqs.extend(id_or_seq.parse::<i64>().ok().filter(|&seq| seq > 0));
-        }
+        let place = id_or_seq.parse::<i64>().ok().filter(|&seq| seq > 0);
+        seqs.extend(place.filter(|seq| !seqs.contains(seq)));
         seqs.into_iter().filter_map(|seq| self.detail(seq).transpose()).collect()
     }
 
