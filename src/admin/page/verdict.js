@@ -138,7 +138,7 @@ function noSink({ sinks }) {
   return {
     level: 'warn',
     text: 'No sink is configured: events are stored, and go nowhere.',
-    todo: 'Add a [[sinks]] table to the configuration, and restart.',
+    todo: 'Add a [[sinks]] table to the configuration, and have it read again: systemctl reload ralio-relay.',
   };
 }
 
