@@ -123,6 +123,7 @@ impl Status for Readiness {
             self.metrics.tls_cert_expiry_seconds.set(left.as_secs());
         }
     }
+
     fn inbox(&self) -> Option<Arc<dyn Inbox>> {
         get(&self.inbox)
     }

@@ -35,9 +35,9 @@ pub(crate) struct Args {
     dev: bool,
 }
 
-/// Libraries whose everyday lines say nothing to an operator; with rustls, anyone could write any number of them. lapin
-/// would log what the broker returns, body and all.
-pub(super) const QUIET: &str = "actix_server=warn,actix_http=warn,rusqlite_migration=warn,rustls=error,lapin=off";
+/// Libraries whose everyday lines say nothing to an operator; with rustls and actix_http, which calls each malformed request
+/// an error, anyone could write any number of them. lapin would log what the broker returns, body and all.
+pub(super) const QUIET: &str = "actix_server=warn,actix_http=off,rusqlite_migration=warn,rustls=error,lapin=off";
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     // Before there are threads.

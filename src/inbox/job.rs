@@ -134,6 +134,15 @@ pub struct NewJob {
     pub at: Timestamp,
 }
 
+impl NewJob {
+    /// The job as it is once it is stored, before anybody has carried out anything of it.
+    pub fn queued(self, id: JobId) -> Job {
+        let Self { task, who, reason, total, at } = self;
+        let (state, done, failed, message) = (JobState::Queued, 0, 0, String::new());
+        Job { id, task, who, reason, created_at: at, ended_at: None, state, done, failed, total, message }
+    }
+}
+
 /// How far a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobState {

@@ -61,6 +61,12 @@ pub fn reason(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Events per second that a replay is held to.
+pub fn rate(rate: f64) -> Result<f64, &'static str> {
+    let fits = (0.001..=1_000_000.0).contains(&rate);
+    if fits { Ok(rate) } else { Err("write a number of events a second, from 0.001 to 1000000") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,6 +122,36 @@ def test_all_that_fit_a_filter_and_no_others(browser):
     assert set(other) <= left, (other, left)
 
 
+def test_all_that_fit_are_named_by_their_filters_where_there_are_more_than_on_view(browser):
+    """Every filter in the words of the relay. None fits these, so that nothing is decided."""
+    query = "sink=archive&type=payin.*&key=nobody&event_id=none&reason=no+such+account&since=24h&until=1h"
+    with Tab(browser) as tab:
+        page = tab.sign_in().page
+        letter = {"id": 1, "sink": "archive", "seq": 1, "event_id": "none", "type": "payin.completed", "attempts": 1,
+                  "last_error": "no such account", "died_at": "2026-01-31T10:00:00.000000Z"}
+        page.route("**/api/dead-letters?*", lambda route: route.fulfill(json={"dead_letters": [letter], "next": "1"}))
+        tab.go(f"#/dead-letters?{query}")
+        tab.button("Retry all…").click()
+        with page.expect_request("**/api/dead-letters/retry") as asked:
+            tab.confirm("Retry", reason="the account is there now")
+    assert asked.value.post_data_json == {
+        "all": True, "sink": "archive", "type": ["payin.*"], "key": "nobody", "event_id": "none", "last_error": "no such account",
+        "since": "24h", "until": "1h", "who": "Ann Auditor", "reason": "the account is there now",
+    }
+    assert done("retry")["done"] == 0
+
+
+def test_a_list_that_is_not_looked_through_yet_does_not_say_that_there_is_nothing(browser):
+    with Tab(browser) as tab:
+        page = tab.sign_in().page
+        page.route("**/api/dead-letters?*", lambda route: route.fulfill(json={"dead_letters": [], "next": "1"}))
+        tab.go("#/dead-letters?key=nobody")
+        expect(page.locator("#main .empty")).to_contain_text("Nothing found so far.")
+        page.unroute("**/api/dead-letters?*")
+        tab.button("Show more").click()
+        expect(page.locator("#main .empty")).to_contain_text("No dead letter fits these filters.")
+
+
 def test_quarantine_is_admitted_and_purged(browser):
     """Genuine, but refused while the secret here was stale: the Rust test has seen to that."""
     genuine = api("/quarantine?limit=500")["quarantine"][-1]["id"]

@@ -76,6 +76,37 @@ def test_the_tail_shows_events_as_they_come(browser):
         assert rows >= 3
 
 
+def test_the_tail_begins_where_the_search_before_it_has_ended(browser):
+    """Also where that found nothing: what comes in between the two is shown."""
+    with Tab(browser) as tab:
+        page = tab.sign_in().page
+
+        def slow(route):
+            answer = route.fetch()
+            assert send(payin("evt-between", "order-between")) == 200
+            seq_of("evt-between")
+            route.fulfill(response=answer)
+
+        page.route("**/api/events?*", slow)
+        page.evaluate("window.location.hash = '#/events?key=order-between&live=1'")
+        expect(page.locator("#found .status")).to_contain_text("Live")
+        page.unroute("**/api/events?*")
+        assert send(payin("evt-after", "order-between")) == 200
+        expect(page.locator("tbody tr").first).to_contain_text(f"#{seq_of('evt-after')}")
+        expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_a_time_of_summer_is_told_in_the_zone_of_summer(browser):
+    with Tab(browser, zone="Europe/Madrid") as tab:
+        page = tab.sign_in().page
+        ask = """async (times) => {
+            const { time } = await import('/page/time.js');
+            return times.map((iso) => time(iso, 'whole').firstChild.textContent);
+        }"""
+        told = page.evaluate(ask, ["2026-01-31T10:00:00Z", "2026-07-31T10:00:00Z"])
+        assert told == ["2026-01-31 11:00:00 UTC+01:00", "2026-07-31 12:00:00 UTC+02:00"], told
+
+
 def test_personal_fields_are_hidden_until_asked_for(browser):
     seq = seq_of("evt-people")
     with Tab(browser) as tab:

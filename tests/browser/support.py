@@ -118,9 +118,9 @@ def addresses():
 class Tab:
     """A tab with the page. Closing it fails on any console error, policy violation or request to somewhere else."""
 
-    def __init__(self, browser, scheme="light", width=1280, height=800, scripts=()):
+    def __init__(self, browser, scheme="light", width=1280, height=800, scripts=(), zone=None):
         self.context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce",
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce", timezone_id=zone,
             permissions=["clipboard-read", "clipboard-write"],
         )
         self.page = self.context.new_page()

@@ -61,6 +61,21 @@ def test_the_overview_answers_first(browser):
         expect(page.get_by_role("row", name="ledger")).to_contain_text("running")
 
 
+def test_all_is_not_well_while_requests_are_refused(browser):
+    """They may be genuine, and the secret here stale."""
+    now = api("/overview")
+    sinks = [sink | {"state": "running", "lag": 0, "lag_seconds": 0} for sink in now["sinks"]]
+    well = now | {"ready": True, "dead_letters": 0, "sinks": sinks}
+    ask = """async (now) => {
+        const { verdict } = await import('/page/verdict.js');
+        const told = (entries) => verdict({ ...now, quarantine: { entries, max_entries: 100 } });
+        return [told(0), told(1)].map(({ level, sentence }) => [level, sentence]);
+    }"""
+    with Tab(browser) as tab:
+        told = tab.sign_in().page.evaluate(ask, well)
+    assert told == [["ok", "Money is flowing."], ["warn", "Money is flowing, and something waits for a person."]], told
+
+
 def test_the_token_is_asked_for_and_never_in_the_address(browser):
     with Tab(browser) as tab:
         tab.expected = ("401",)

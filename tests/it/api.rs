@@ -379,3 +379,17 @@ async fn nobody_is_answered_without_the_token_and_nothing_but_json_is_taken() {
     }
     relay.shutdown().await;
 }
+
+/// Whoever is told that it failed asks for the same again.
+#[tokio::test]
+async fn a_job_that_is_stored_is_told_of_even_where_it_cannot_be_read_back() {
+    let relay = TestRelay::with_file_sink("out").start().await;
+    let inbox = relay.settings().inbox();
+    let aside = inbox.with_extension("aside");
+    std::fs::rename(&inbox, &aside).unwrap();
+    let (status, job) = post(&relay, "/api/dead-letters/retry", &json!({"ids": [1]})).await;
+    std::fs::rename(&aside, &inbox).unwrap();
+    assert_eq!((status, &job["id"], &job["state"]), (202, &json!(1), &json!("queued")), "{job}");
+    assert_eq!(list(&get(&relay, "/api/jobs").await, "jobs", "id"), [&job["id"]]);
+    relay.shutdown().await;
+}

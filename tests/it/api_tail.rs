@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Ack, TOKEN, TestRelay, eventually, signed};
+use crate::harness::{Ack, TOKEN, TestRelay, eventually, signed, write_secret};
 
 /// An open tail, and what it has said.
 struct Tail {
@@ -102,6 +102,29 @@ async fn tails_are_bounded_and_end_with_the_daemon() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let last = tails.remove(0).answer.bytes().await.unwrap_or_default();
     assert!(last.is_empty() || last.starts_with(b":"), "{last:?}");
+}
+
+/// Whose token counts no more sees nothing more.
+#[tokio::test]
+async fn a_tail_ends_when_the_token_is_replaced() {
+    let relay = TestRelay::with_file_sink("out").start().await;
+    let mut tail = Tail::open(&relay, "", None).await.unwrap();
+    let token = relay.settings().directory().join("admin-token");
+    write_secret(&token, "canary-41c7-another-token");
+    eventually("the new token in use", async || match Tail::open(&relay, "", None).await {
+        Err(401) => Ok(()),
+        other => Err(other.is_ok()),
+    })
+    .await;
+    send(&relay, 1, 1).await;
+    let more = async |tail: &mut Tail| tokio::time::timeout(Duration::from_secs(50), tail.answer.chunk()).await;
+    while let Some(piece) = more(&mut tail).await.expect("it ends").unwrap() {
+        tail.text.push_str(std::str::from_utf8(&piece).unwrap());
+        assert!(seqs(&tail.text).is_empty(), "{}", tail.text);
+    }
+    write_secret(&token, TOKEN);
+    eventually("the old token again", async || Tail::open(&relay, "", None).await.map(drop)).await;
+    relay.shutdown().await;
 }
 
 /// A reader that takes nothing is let go, and nothing is read for it meanwhile.

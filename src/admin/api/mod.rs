@@ -29,7 +29,7 @@ use self::reading::Readers;
 use self::refusal::Refusal;
 use super::Deps;
 use super::answer::Admin;
-use crate::inbox::{Inbox, Job, NewJob, Task, Unavailable};
+use crate::inbox::{Inbox, NewJob, Task, Unavailable};
 use crate::records::job::Line;
 
 /// Tails at a time: of the connections that the listener has, most are left for everybody else.
@@ -62,16 +62,13 @@ impl Api {
         let inbox = self.inbox()?;
         let who = who(says.who.as_ref().map_or("", |who| who.0.as_str()), request);
         let reason = says.reason.map(|reason| reason.0).unwrap_or_default();
-        let id =
-            inbox.submit(NewJob { task, who, reason, total: None, at: self.now() }).await.map_err(
-                |error| match error {
-                    Unavailable::Refused(why) => Refusal::conflict("refused", why),
-                    Unavailable::Busy | Unavailable::Closed | Unavailable::Storage(_) => Refusal::inbox_unavailable(),
-                },
-            )?;
-        let job: Option<Job> = self.readers.read(move |reader| reader.job(id)).await?;
-        let job = job.ok_or_else(Refusal::inbox_unavailable)?;
-        Ok(HttpResponse::Accepted().json(Line::from(&job)))
+        let new = NewJob { task, who, reason, total: None, at: self.now() };
+        let id = inbox.submit(new.clone()).await.map_err(|error| match error {
+            Unavailable::Refused(why) => Refusal::conflict("refused", why),
+            Unavailable::Busy | Unavailable::Closed | Unavailable::Storage(_) => Refusal::inbox_unavailable(),
+        })?;
+        // Not read back: where that failed, who asked would ask for the same again.
+        Ok(HttpResponse::Accepted().json(Line::from(&new.queued(id))))
     }
 }
 

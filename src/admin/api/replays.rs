@@ -19,8 +19,8 @@ use crate::admin::SinkFacts;
 use crate::consume::plan::{self, Counts, UpperEnd};
 use crate::inbox::{EventFilter, Job, Selection, Task};
 use crate::model::Seq;
-use crate::records::job;
 use crate::records::replay::{Full, Replay};
+use crate::records::{self, job};
 
 /// How long the events of a plan are counted.
 const PLANNING: Duration = Duration::from_secs(2);
@@ -209,10 +209,8 @@ pub(super) async fn begin(
     Query::none(&request)?;
     let asked: ReplayRequest = input::body(&request, payload).await?;
     let ReplayRequest { sink, filter, from_seq, to_seq, rate, reason, who } = asked;
-    if rate.is_some_and(|rate| !(0.001..=1_000_000.0).contains(&rate)) {
-        let message = "rate: write a number of events a second, from 0.001 to 1000000";
-        return Err(Refusal::bad("invalid_body", message));
-    }
+    let checked = rate.map(records::rate).transpose();
+    let rate = checked.map_err(|error| Refusal::bad("invalid_body", format!("rate: {error}")))?;
     let Target { sink, selection, why } = target(&api, PlanRequest { sink, filter, from_seq, to_seq }).await?;
     if selection.first > selection.last {
         let message = format!("there is no event from {} to {} ({why})", selection.first, selection.last);

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
@@ -20,6 +20,7 @@ use super::fields::EventQuery;
 use super::input::Query;
 use super::reading::Budget;
 use super::refusal::Refusal;
+use crate::admin::answer::Admin;
 use crate::inbox::sqlite::{Direction, ReadError, Reader};
 use crate::inbox::{EventFilter, EventSummary};
 use crate::model::Seq;
@@ -46,6 +47,9 @@ pub(super) struct TailQuery {
 /// A reader of the stream, and what it has got. Pulled by the connection: while that takes nothing, nothing is read.
 struct Tail {
     api: web::Data<Api>,
+    admin: web::Data<Admin>,
+    /// With which it was asked for.
+    headers: HeaderMap,
     filter: Arc<EventFilter>,
     head: watch::Receiver<Seq>,
     /// Everything up to here has been looked at.
@@ -56,11 +60,15 @@ struct Tail {
 }
 
 /// New events as they come in, as `text/event-stream`. Each has its `seq` as its id; a client that comes back with
-/// `Last-Event-ID` misses none.
+/// `Last-Event-ID` misses none. It ends when the token is replaced.
 #[utoipa::path(get, path = "/api/tail", tag = "events", params(EventQuery, TailQuery,
     ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "The last id that was received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
-pub(super) async fn tail(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+pub(super) async fn tail(
+    api: web::Data<Api>,
+    admin: web::Data<Admin>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Refusal> {
     let mut query = Query::of(&request)?;
     let filter = Arc::new(query.take::<EventQuery>()?.into_filter()?);
     let asked: TailQuery = query.take()?;
@@ -75,10 +83,13 @@ pub(super) async fn tail(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let end = *head.borrow();
     let seen = after.map_or(end, |after| after.min(end));
     let stop = api.deps.stop.clone();
-    let tail = Tail { api, filter, head, seen, spoken: Instant::now(), _slot: slot };
+    let headers = request.headers().clone();
+    let tail = Tail { api, admin, headers, filter, head, seen, spoken: Instant::now(), _slot: slot };
     let pieces = stream::unfold((tail, true), |(mut tail, is_first)| async move {
         // At once, so that whoever waits for the head of the answer gets it.
         let piece = if is_first { Bytes::from_static(b": tail\n\n") } else { tail.next().await };
+        // Another token may be in use by now.
+        tail.admin.authorize(&tail.headers).ok()?;
         Some((Ok::<_, Infallible>(piece), (tail, false)))
     });
     let pieces = futures_util::StreamExt::take_until(Box::pin(pieces), stop.cancelled_owned());

@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { h, paint } from './dom.js';
 import { many } from './format.js';
-import { button, link, problem, values } from './parts.js';
+import { button, empty, link, problem, values } from './parts.js';
 import { poll, told } from './poll.js';
 
 const SECONDS = 10;
@@ -57,9 +57,14 @@ function draw(main, list, view) {
     main,
     view.top(list),
     list.error && problem(list.error, { old: list.loaded }),
-    list.loaded && (list.rows.length ? [bar(list, view), view.table(list)] : view.empty(list)),
+    list.loaded && (list.rows.length ? [bar(list, view), view.table(list)] : none(list, view)),
     list.next && h('p', { class: 'after' }, button('Show more', list.showMore)),
   );
+}
+
+/** A page may be empty, and not the last one. */
+function none(list, view) {
+  return list.next ? empty('Nothing found so far.', 'There is more to look through.') : view.empty(list);
 }
 
 function bar(list, view) {

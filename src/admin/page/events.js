@@ -138,7 +138,8 @@ async function stream(view) {
   const signal = AbortSignal.any([view.signal, stop.signal]);
   const { order, ...filter } = view.filter;
   try {
-    await tail(filter, view.last ?? view.rows[0]?.seq, signal, (events) => arrived(view, events));
+    // After the end of what was searched, also where nothing was found: in between, something may have come.
+    await tail(filter, view.last ?? view.searched?.total, signal, (events) => arrived(view, events));
     throw new Error('The relay ended the stream.');
   } catch (error) {
     if (signal.aborted) return;
@@ -152,8 +153,10 @@ async function stream(view) {
 function arrived(view, events) {
   const newest = [...events].reverse();
   view.last = newest[0].seq;
-  view.rows = [...newest, ...view.rows].slice(0, MOST_LIVE);
   newest.forEach((event) => view.fresh.add(event.seq));
+  const rows = [...newest, ...view.rows];
+  view.rows = rows.slice(0, MOST_LIVE);
+  rows.slice(MOST_LIVE).forEach((event) => view.fresh.delete(event.seq));
   view.unsaid = (view.unsaid ?? 0) + events.length;
   view.batch ??= setTimeout(() => {
     say(`${many(view.unsaid, 'new event')}, the last ${view.rows[0].type}`);

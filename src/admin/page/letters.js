@@ -52,7 +52,7 @@ function all(main, { query, signal, sinks, go }) {
 function chosenOf(list) {
   const about = subject(list, 'dead letters');
   const { reason, type, ...body } = about.body;
-  return { ...about, body: { ...body, ...(reason && { error: reason }), ...(type && { type: [type] }) } };
+  return { ...about, body: { ...body, ...(reason && { last_error: reason }), ...(type && { type: [type] }) } };
 }
 
 function letters(list) {
@@ -105,10 +105,11 @@ function one(main, { id, signal }) {
 
 function page(letter) {
   const about = { body: { ids: [letter.id] }, words: `dead letter ${letter.id}` };
-  // A replay's letter says nothing of how the event stands by itself.
-  const open = !letter.now || letter.now.state === 'dead_letter';
+  // A replay's letter says nothing of how the event stands by itself, and nobody decides about it.
+  const open = letter.now?.state === 'dead_letter';
+  const standing = letter.now ? state(letter.now.state) : chip('note', 'given up by a replay');
   return [
-    heading(`Dead letter ${letter.id}`, open ? chip('bad', 'waits for a person') : state(letter.now.state)),
+    heading(`Dead letter ${letter.id}`, open ? chip('bad', 'waits for a person') : standing),
     h('p', { class: 'lead' }, withoutForms(letter.last_error)),
     facts(
       ['Sink', link(`#/sinks?name=${encodeURIComponent(letter.sink)}`, letter.sink)],

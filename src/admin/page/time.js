@@ -29,9 +29,9 @@ export function setUtc(value) {
   tick();
 }
 
-/** The local zone by its distance from UTC, such as `UTC+01:00`. */
-export function localZone() {
-  const minutes = -new Date().getTimezoneOffset();
+/** The local zone by its distance from UTC at that moment, such as `UTC+01:00`: in summer it is another. */
+export function localZone(at = new Date()) {
+  const minutes = -at.getTimezoneOffset();
   if (!minutes) return 'UTC';
   const two = (n) => String(Math.floor(n)).padStart(2, '0');
   const away = Math.abs(minutes);
@@ -81,7 +81,7 @@ export function time(iso, form = 'both') {
 function draw(node) {
   const [form, iso] = [node.dataset.form, node.dateTime];
   const whole = form === 'whole';
-  const exact = form === 'ago' ? '' : absolute(iso, whole) + (whole ? ` ${utc ? 'UTC' : localZone()}` : '');
+  const exact = form === 'ago' ? '' : absolute(iso, whole) + (whole ? ` ${utc ? 'UTC' : localZone(new Date(iso))}` : '');
   const texts = [exact, relative(iso)];
   [...node.children].forEach((child, at) => {
     if (child.textContent !== texts[at]) child.textContent = texts[at];

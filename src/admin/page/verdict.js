@@ -47,7 +47,7 @@ function sentence(overview, findings) {
       level: 'warn',
       sentence: `Money is flowing, but ${list(behind.map((sink) => sink.name))} ${behind.length > 1 ? 'are' : 'is'} behind.`,
     };
-  const decide = findings.some((finding) => finding.level === 'bad');
+  const decide = findings.some((finding) => finding.level === 'bad' || finding.waits);
   return {
     level: decide ? 'warn' : 'ok',
     sentence: `Money is flowing${decide ? ', and something waits for a person' : ''}.`,
@@ -138,7 +138,7 @@ function noSink({ sinks }) {
   return {
     level: 'warn',
     text: 'No sink is configured: events are stored, and go nowhere.',
-    todo: 'Add a [[sinks]] table to the configuration, and restart.',
+    todo: 'Add a [[sinks]] table to the configuration, and have it read again: systemctl reload ralio-relay.',
   };
 }
 
@@ -158,6 +158,8 @@ function quarantine({ quarantine: { entries, max_entries: most } }) {
   const full = most && entries > most * 0.8 ? `, of at most ${count(most)}` : '';
   return {
     level: full ? 'bad' : 'warn',
+    // Genuine ones may be among them, and then money is not flowing: only a person can tell.
+    waits: true,
     text: `${many(entries, 'request')} refused for ${entries === 1 ? 'its' : 'their'} signature${full}.`,
     href: '#/quarantine',
     act: 'Look',

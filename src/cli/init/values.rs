@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -21,10 +22,11 @@ impl Host {
         let wrong = || format!("{text:?} is not the name of a host: write it like relay.example.com");
         let is_bare = !text.contains(['/', '@', '?', '#', '\\']) && !text.contains(char::is_whitespace);
         let url = Url::parse(&format!("https://{text}/")).ok().filter(|_| is_bare && !text.is_empty());
-        let host = url.as_ref().and_then(Url::host_str).ok_or_else(wrong)?;
+        let is_name = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+        let host = url.as_ref().and_then(Url::host_str).filter(is_name).ok_or_else(wrong)?;
         let port = text.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
-        let port = port.map(|(_, port)| port.parse().map_err(|_| wrong())).transpose()?;
-        Ok(Self { name: host.to_owned(), port })
+        let port = port.map(|(_, port)| port.parse::<NonZeroU16>().map_err(|_| wrong())).transpose()?;
+        Ok(Self { name: host.to_owned(), port: port.map(NonZeroU16::get) })
     }
 
     /// As it stands in a certificate.
@@ -129,7 +131,18 @@ mod tests {
         ] {
             assert_eq!(Host::new(text), Ok(Host { name: name.to_owned(), port }), "{text}");
         }
-        for bad in ["", "https://relay.example.com", "a b", "relay/path", "user@host", "host:port", "host:99999"] {
+        for bad in [
+            "",
+            "https://relay.example.com",
+            "a b",
+            "relay/path",
+            "user@host",
+            "host:port",
+            "host:99999",
+            "ex\"ample.com",
+            "*.example.com",
+            "host:0",
+        ] {
             assert!(Host::new(bad).is_err(), "{bad}");
         }
         assert_eq!(Host::new("[2001:db8::1]").unwrap().bare(), "2001:db8::1");

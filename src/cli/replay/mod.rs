@@ -11,6 +11,7 @@ use super::filter::Filters;
 use super::view::ViewArgs;
 use super::{ConfigArgs, Exit};
 use crate::model::{Seq, SinkName};
+use crate::records;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,8 +94,7 @@ enum Command {
 }
 
 fn rate(text: &str) -> Result<f64, &'static str> {
-    let rate = text.parse().ok().filter(|rate: &f64| *rate >= 0.001 && *rate <= 1_000_000.0);
-    rate.ok_or("write a number of events a second, from 0.001 to 1000000")
+    records::rate(text.parse().unwrap_or(f64::NAN))
 }
 
 fn seq(text: &str) -> Result<Seq, &'static str> {

@@ -57,22 +57,8 @@ impl State {
     }
 
     pub(super) fn submit(&mut self, job: NewJob) -> JobId {
-        let NewJob { task, who, reason, total, at } = job;
         let id = JobId::new(place(self.jobs.len() + 1).get());
-        let job = Job {
-            id,
-            task,
-            who,
-            reason,
-            created_at: at,
-            ended_at: None,
-            state: JobState::Queued,
-            done: 0,
-            failed: 0,
-            total,
-            message: String::new(),
-        };
-        self.jobs.push(Stored { job, place: 0, upto: self.letters_ever });
+        self.jobs.push(Stored { job: job.queued(id), place: 0, upto: self.letters_ever });
         id
     }
 

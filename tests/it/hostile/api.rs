@@ -1,6 +1,8 @@
 //! The admin API against what schemathesis makes of its description: data that fits it and data that does not, for every
 //! operation. Nothing is answered 5xx, what does not fit is refused, and every answer is as described.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 
 use tokio::process::Command;
@@ -10,6 +12,23 @@ use crate::harness::{Ack, Campaign, TOKEN, TestRelay, signed, skip};
 #[tokio::test]
 async fn the_api_is_what_its_description_says() {
     described(Campaign::brief("admin API, made from its description", 1), 5, 300).await;
+}
+
+/// Anybody who reaches the listener could fill the log, at the level that calls people.
+#[tokio::test]
+async fn what_is_no_request_is_no_error_of_ours() {
+    let relay = TestRelay::with_file_sink("out").start().await;
+    for bytes in ["GET / HTTP/1.1\r\nHost: localhost\r\nx\u{1}: y\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n"] {
+        let mut socket = TcpStream::connect(relay.admin_url("").replace("http://", "")).unwrap();
+        socket.write_all(bytes.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    assert_eq!(relay.readyz().await, 200);
+    let errors: Vec<_> = relay.log().into_iter().filter(|line| line.contains(r#""level":"ERROR""#)).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    relay.shutdown().await;
 }
 
 #[tokio::test]
