@@ -124,7 +124,7 @@ def test_all_that_fit_a_filter_and_no_others(browser):
 
 def test_all_that_fit_are_named_by_their_filters_where_there_are_more_than_on_view(browser):
     """Every filter in the words of the relay. None fits these, so that nothing is decided."""
-    query = "sink=archive&type=payin.*&key=nobody&event_id=none&reason=no+such+account&since=24h&until=1h"
+    query = "sink=archive&type=payin.*&key=nobody&event_id=none&last_error=no+such+account&since=24h&until=1h"
     with Tab(browser) as tab:
         page = tab.sign_in().page
         letter = {"id": 1, "sink": "archive", "seq": 1, "event_id": "none", "type": "payin.completed", "attempts": 1,

@@ -222,7 +222,7 @@ async fn dead_letters_are_shown_retried_and_discarded_for_a_reason() {
         assert_eq!(relay.post(&payin).await, Ack::FRESH);
     }
     relay.reaches(4, "dead_letters", &[("sink", "app")]).await;
-    let page = get(&relay, "/api/dead-letters?limit=3&sink=app&type=payin.*&reason=422").await;
+    let page = get(&relay, "/api/dead-letters?limit=3&sink=app&type=payin.*&last_error=422").await;
     let rest = get(&relay, &format!("/api/dead-letters?cursor={}", text(&page, "next"))).await;
     assert_eq!((list(&page, "dead_letters", "id").len(), list(&rest, "dead_letters", "id").len()), (3, 1));
     let found = get(&relay, "/api/dead-letters?key=order-2").await;
@@ -236,6 +236,7 @@ async fn dead_letters_are_shown_retried_and_discarded_for_a_reason() {
         ("discard", json!({"ids": [id]}), "reason_missing"),
         ("discard", json!({"ids": [id], "reason": " "}), "invalid_body"),
         ("discard", json!({"reason": "all of them?"}), "nothing_chosen"),
+        ("discard", json!({"all": true, "type": [], "reason": "of no type"}), "invalid_body"),
         ("retry", json!({}), "nothing_chosen"),
         ("retry", json!({"ids": []}), "nothing_chosen"),
         ("retry", json!({"ids": [id], "all": true}), "nothing_chosen"),

@@ -57,7 +57,7 @@ impl Patterns {
 
 impl PartialSchema for Patterns {
     fn schema() -> RefOr<Schema> {
-        let many = ArrayBuilder::new().items(Pattern::schema()).max_items(Some(MANY));
+        let many = ArrayBuilder::new().items(Pattern::schema()).min_items(Some(1)).max_items(Some(MANY));
         OneOfBuilder::new().item(Pattern::schema()).item(many).into()
     }
 }

@@ -40,9 +40,9 @@ pub(super) struct LetterQuery {
     /// Event id, exactly
     #[param(inline)]
     event_id: Option<Text>,
-    /// Text that the reason holds
+    /// Text that the last error holds
     #[param(inline)]
-    reason: Option<Text>,
+    last_error: Option<Text>,
     /// Given up at or after
     #[param(inline)]
     since: Option<Moment>,
@@ -54,7 +54,7 @@ pub(super) struct LetterQuery {
 impl LetterQuery {
     /// `None` where no sink can have the name.
     fn into_filter(self) -> Result<Option<LetterFilter>, String> {
-        let Self { sink, r#type, key, event_id, reason, since, until } = self;
+        let Self { sink, r#type, key, event_id, last_error, since, until } = self;
         let text = |text: Option<Text>| text.map(|text| text.0);
         let filter = LetterFilter {
             ids: Vec::new(),
@@ -62,7 +62,7 @@ impl LetterQuery {
             types: patterns(r#type)?,
             event_id: text(event_id),
             key: text(key),
-            reason: text(reason),
+            reason: text(last_error),
             since: since.map(|since| since.0),
             until: until.map(|until| until.0),
         };
@@ -166,7 +166,7 @@ pub(super) struct LetterChoice {
     /// Event id, exactly.
     #[schema(inline)]
     event_id: Option<Text>,
-    /// Text that the reason of giving up holds.
+    /// Text that the last error holds.
     #[schema(inline)]
     last_error: Option<Text>,
     /// Given up at or after.
@@ -184,16 +184,21 @@ pub(super) struct LetterChoice {
 impl LetterChoice {
     fn into_parts(self) -> Result<(LetterFilter, Says), Refusal> {
         let Self { ids, all, sink, r#type, key, event_id, last_error, since, until, who, reason } = self;
+        // Of a list that has come out empty, it would mean every type.
+        let names_no_type = matches!(&r#type, Some(Patterns::Many(types)) if types.is_empty());
         let query = LetterQuery {
             sink,
             r#type: r#type.map(Patterns::into_vec).unwrap_or_default(),
             key,
             event_id,
-            reason: last_error,
+            last_error,
             since,
             until,
         };
         let bad = |message: String| Refusal::bad("invalid_body", message);
+        if names_no_type {
+            return Err(bad("type: name one at least".to_owned()));
+        }
         let filter = query.into_filter().map_err(bad)?.ok_or_else(|| bad("sink: no sink can have this name".into()))?;
         let ids = chosen(ids, all, filter == LetterFilter::default())?;
         Ok((LetterFilter { ids, ..filter }, Says { who, reason }))

@@ -10,7 +10,7 @@ import { button, chip, code, empty, eventLink, field, heading, input, link, sect
 import { live } from './poll.js';
 import { time } from './time.js';
 
-const NAMES = ['sink', 'type', 'key', 'event_id', 'reason', 'since', 'until'];
+const NAMES = ['sink', 'type', 'key', 'event_id', 'last_error', 'since', 'until'];
 
 /** Shows the list, or one of them, in `main` until the signal. */
 export function show(main, context) {
@@ -28,7 +28,7 @@ function all(main, { query, signal, sinks, go }) {
         go,
         field('Sink', select('sink', filter.sink, [['', 'every'], ...sinks.map((name) => [name, name])])),
         field('Type', input('type', filter.type, { placeholder: 'payin.*' })),
-        field('Reason holds', input('reason', filter.reason, { placeholder: 'HTTP 422' })),
+        field('Error holds', input('last_error', filter.last_error, { placeholder: 'HTTP 422' })),
         field('Since', input('since', filter.since, { placeholder: '24h' })),
       ),
     ],
@@ -48,11 +48,11 @@ function all(main, { query, signal, sinks, go }) {
   choosing(main, { signal, path: '/dead-letters', plural: 'dead_letters', filter, view });
 }
 
-/** What the API takes: there a reason is that of the person, and types are a list. */
+/** What the API takes: there types are a list. */
 function chosenOf(list) {
   const about = subject(list, 'dead letters');
-  const { reason, type, ...body } = about.body;
-  return { ...about, body: { ...body, ...(reason && { last_error: reason }), ...(type && { type: [type] }) } };
+  const { type, ...body } = about.body;
+  return { ...about, body: { ...body, ...(type && { type: [type] }) } };
 }
 
 function letters(list) {
