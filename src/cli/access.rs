@@ -31,6 +31,12 @@ fn advice(error: &anyhow::Error, inbox: &Path, me: u32, owner: Option<u32>) -> O
     if io == Some(io::ErrorKind::ReadOnlyFilesystem) {
         return Some(format!("the file system of {inbox} is read-only: mount it writable, or run this where it is"));
     }
+    if ["not a database", "malformed"].iter().any(|words| text.contains(words)) {
+        return Some(format!(
+            "{inbox} is no inbox, or it is damaged: name another file in inbox.url, or stop the daemon and put a backup in \
+             its place (`ralio-relay backup --help`)"
+        ));
+    }
     if io != Some(io::ErrorKind::PermissionDenied) && !sqlite {
         return None;
     }
@@ -59,7 +65,8 @@ mod tests {
         assert!(said(io(io::ErrorKind::ReadOnlyFilesystem), Some(1000)).contains("mount it writable"));
         assert!(said(anyhow!("attempt to write a readonly database"), Some(0)).contains("'#0'"));
         assert!(said(anyhow!("unable to open database file: /i.db"), None).contains("inbox.url"));
-        assert_eq!(said(anyhow!("database disk image is malformed"), Some(999)), "");
+        assert!(said(anyhow!("database disk image is malformed"), Some(999)).contains("a backup"));
+        assert_eq!(said(anyhow!("disk I/O error"), Some(999)), "");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::lifecycle::{Signals, Stop};
 const EXAMPLES: &str = "\
 Examples:
   ralio-relay backup /backup/inbox-2026-01-31.db
-  ralio-relay backup --config /etc/ralio-relay/relay.toml /backup/inbox-$(date +%F).db
+  ralio-relay backup /backup/inbox-$(date +%F).db
 
 The copy is the inbox as it was at one moment: events, cursors, attempts, dead letters, quarantine, jobs. To restore it, \
 stop the daemon, put the file in the place of inbox.db (of the daemon's user, mode 0600), remove inbox.db-wal, inbox.db-shm \

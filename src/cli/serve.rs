@@ -21,10 +21,11 @@ use crate::lifecycle::{Signals, Stop};
 /// flight, within server.drain_timeout; a second one stops at once. Listening sockets that systemd passes on, named public
 /// and admin, are used instead of new ones. Certificates and secrets are read again when their files change. SIGHUP has the
 /// whole configuration read again: sinks, routes and log.level are taken, and what needs a restart is named. Logs go to
-/// stderr.
+/// stderr. On admin.listen there are a page for people at /, the API under /api/ (/api/openapi.json describes it),
+/// /metrics, /healthz and /readyz.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  ralio-relay serve --dev                              try it out: no configuration needed
+  ralio-relay serve --dev
   ralio-relay serve --config /etc/ralio-relay/relay.toml")]
 pub(crate) struct Args {
     #[command(flatten)]

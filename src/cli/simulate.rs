@@ -31,8 +31,8 @@ use summary::Summary;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ralio-relay simulate --insecure --secret-file .ralio-relay/secret
-  ralio-relay simulate payin.completed --count 1000 --concurrency 32 --secret-file secret
-  ralio-relay simulate --flow payin --shuffle --duplicates 10 --bad-signature 5 --secret-file secret")]
+  ralio-relay simulate payin.completed --count 1000 --secret-file secret
+  ralio-relay simulate --flow payin --shuffle --bad-signature 5 --secret-file secret")]
 pub(crate) struct Args {
     /// Event types to send, in either spelling; every documented one when neither these nor --flow are given
     #[arg(value_name = "TYPE", value_parser = documented_type, conflicts_with = "flow")]

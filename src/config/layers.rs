@@ -189,6 +189,10 @@ fn read(file: &Path) -> Result<String, Vec<Problem>> {
             hint: "is it the configuration? It is a text file in TOML".to_owned(),
             ..general(origin, "is not UTF-8 text".to_owned())
         }]),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(vec![Problem {
+            hint: "run it as the daemon's user (such as `sudo -u ralio-relay ralio-relay ...`), or as root".to_owned(),
+            ..general(origin, format!("cannot be read: {error}"))
+        }]),
         Err(error) => Err(vec![Problem {
             hint: "name another file with --config, or make one: `ralio-relay init`; to try it out: `ralio-relay serve --dev`".to_owned(),
             ..general(origin, format!("cannot be read: {error}"))

@@ -261,8 +261,9 @@ fn from_file(report: &Report<'_>, path: &str, origin: &str, file: &Path) -> Resu
 fn read_file(file: &Path) -> Result<(String, u32), Wrong> {
     let shown = file.display();
     let wrong = |error: &dyn std::fmt::Display| {
-        let hint =
-            format!("make {shown} readable for the user of the daemon (a relative path starts in its directory)");
+        let hint = format!(
+            "put {shown} there, readable for the daemon's user (a relative path starts in its working directory)"
+        );
         Wrong::new(format!("secret file {shown} cannot be read: {error}"), hint)
     };
     let mut text = String::new();

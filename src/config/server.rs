@@ -77,7 +77,7 @@ pub(super) fn warn_of_open_file(s: &Section<'_>, key: &str, file: &Path) {
 /// The path of a file that can be opened.
 pub(super) fn readable(text: &str) -> Result<PathBuf, Wrong> {
     let path = parse::path(text)?;
-    let hint = "make the file readable for the user of the daemon (a relative path starts in its directory)";
+    let hint = "put the file there, readable for the daemon's user (a relative path starts in its working directory)";
     let is_file = std::fs::File::open(&path).and_then(|file| file.metadata()).map(|meta| meta.is_file());
     match is_file {
         Ok(true) => Ok(path),

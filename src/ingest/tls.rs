@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use x509_parser::extensions::GeneralName;
+use x509_parser::x509::X509Version;
 
 use super::Tls;
 
@@ -99,6 +100,15 @@ pub enum TlsError {
         file: PathBuf,
         /// Which certificate in it, from 1.
         position: usize,
+    },
+    /// The server's certificate is of a version that nobody takes any more.
+    #[error(
+        "the first certificate in {} is not of X.509 version 3: have one made with subject alternative names",
+        file.display()
+    )]
+    OldVersion {
+        /// Which file.
+        file: PathBuf,
     },
     /// The key is of a kind that is not supported, or belongs to another certificate.
     #[error(
@@ -216,6 +226,9 @@ fn check_chain(file: &Path, chain: &[CertificateDer<'_>]) -> Result<Timestamp, T
     for (index, certificate) in chain.iter().enumerate() {
         let bad = || TlsError::BadCertificate { file: file.to_owned(), position: index + 1 };
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| bad())?;
+        if index == 0 && parsed.version() != X509Version::V3 {
+            return Err(TlsError::OldVersion { file: file.to_owned() });
+        }
         let end = Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|_| bad())?;
         not_after = not_after.min(end);
     }

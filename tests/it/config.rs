@@ -190,7 +190,10 @@ fn a_probe_that_fails_names_the_remedy_and_exits_with_1() {
     let output = relay(&["check", "--probe"], &path);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let lines: Vec<&str> = text(&output.stdout).lines().collect();
-    assert!(lines.iter().any(|line| line.starts_with("OK      inbox: ") && line.contains("can be made")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("OK      inbox.url: ") && line.contains("can be made")),
+        "{lines:?}"
+    );
     let failed = lines.iter().position(|line| line.starts_with("FAIL    server.tls: ")).unwrap();
     assert!(lines[failed + 1].contains("-> "), "{lines:?}");
 }

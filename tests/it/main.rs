@@ -29,6 +29,7 @@ mod operate;
 mod operate_handover;
 mod operate_replay;
 mod page;
+mod probe;
 mod readiness;
 mod receive;
 mod reload;

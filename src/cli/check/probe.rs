@@ -13,7 +13,7 @@ use super::super::access::with_advice;
 use super::super::errand::daemon_runs;
 use super::super::view::View;
 use super::Finding;
-use super::remedy::remedy;
+use super::remedy::{doubt, remedy};
 use crate::config::{Settings, SinkSettings};
 use crate::inbox::sqlite::Reader;
 use crate::{inbox, ingest, sink};
@@ -65,7 +65,7 @@ fn inbox_findings(config: &inbox::Config) -> Vec<Finding> {
         writable_place(path, nearest)
     };
     let hint = if is_there { "" } else { hint };
-    [Some(Finding::probed("inbox", result, hint)), space(nearest)].into_iter().flatten().collect()
+    [Some(Finding::probed("inbox.url", result, hint)), space(nearest)].into_iter().flatten().collect()
 }
 
 /// The nearest directory on the way to a file that is there already.
@@ -94,7 +94,7 @@ fn space(directory: &Path) -> Option<Finding> {
                 delivery is answered 503, and Ralio sends it again";
     (free < LITTLE_SPACE).then(|| {
         let message = format!("only {} MiB are free on the disk of {}", free >> 20, directory.display());
-        Finding::of("warning", "inbox", message, hint)
+        Finding::of("warning", "inbox.url", message, hint)
     })
 }
 
@@ -171,14 +171,29 @@ async fn probe_sink(index: usize, settings: &SinkSettings) -> Finding {
         Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
     };
     match result {
-        Ok(None) => Finding::of("ok", &what, "can be reached", ""),
+        Ok(None) => Finding::of("ok", &what, reached(&settings.sink), ""),
         Ok(Some(remark)) => {
-            let hint = "that is fine for an endpoint that knows no HEAD; a delivery is a POST";
-            Finding::of("warning", &what, format!("can be reached, but answers a HEAD with {remark}"), hint)
+            let message = format!("can be reached, but answers a HEAD with {remark}");
+            Finding::of("warning", &what, message, doubt(index, &remark))
         }
         Err(message) => {
             let hint = remedy(&settings.sink, index, &message);
             Finding::of("fail", &what, message, hint)
+        }
+    }
+}
+
+/// Nothing is published, so nothing is known of what comes after an exchange that others bind their queues to.
+fn reached(sink: &sink::Config) -> &'static str {
+    match sink {
+        #[cfg(feature = "amqp")]
+        sink::Config::Amqp(amqp) if !amqp.declare || amqp.queue.is_none() => {
+            "can be reached; whether a queue is bound to its exchange shows with the first event"
+        }
+        #[cfg(feature = "amqp")]
+        sink::Config::Amqp(_) => "can be reached",
+        sink::Config::Http(_) | sink::Config::Exec(_) | sink::Config::File(_) | sink::Config::Stdout => {
+            "can be reached"
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::sink;
 
 /// How what went wrong is told of, by the libraries and the far sides, and what is behind it. The first that fits counts.
-const COMMON: [(&[&str], &str); 9] = [
+const COMMON: [(&[&str], &str); 10] = [
     (&["lookup address", "dns error"], "the host's name is not known here: a typing error, or this machine's DNS"),
     (&["Connection refused"], "nothing listens there: is it started, and are host and port right?"),
     (
@@ -22,18 +22,27 @@ const COMMON: [(&[&str], &str); 9] = [
         &["UnknownIssuer", "unknown issuer", "UnsupportedCertVersion"],
         "its certificate is from no CA that is trusted here: put the PEM of the CA that signed it into `ca`",
     ),
-    (&["NotValidForName"], "its certificate is for another name: write the host as the certificate does"),
+    (&["not valid for name"], "its certificate is for another name: write the host as the certificate does"),
     (&["Expired", "expired"], "its certificate has expired: have it renewed there, or check this machine's clock"),
-    (&["NotValidYet"], "its certificate is not valid yet: check this machine's clock"),
+    (&["not valid yet"], "its certificate is not valid yet: check this machine's clock"),
+    (
+        &["connection closed before message completed", "invalid HTTP version"],
+        "what answers there speaks no plain HTTP: https:// instead of http://, or another port",
+    ),
 ];
 
 /// What AMQP brokers say.
 #[cfg(feature = "amqp")]
-const AMQP: [(&[&str], &str); 5] = [
+const AMQP: [(&[&str], &str); 7] = [
+    (
+        &["Login was refused"],
+        "the broker refuses user or password: `rabbitmqctl authenticate_user USER` tells (guest may come from the \
+         broker's own machine only)",
+    ),
     (
         &["ACCESS_REFUSED", "ACCESS-REFUSED"],
-        "the broker refuses user and password, or the user lacks the right: `rabbitmqctl authenticate_user` and \
-         `list_user_permissions` tell which (guest may come from the broker's own machine only)",
+        "the user lacks a right in this virtual host: `rabbitmqctl list_permissions -p VHOST` tells; it needs write, and \
+         configure and read to declare",
     ),
     (
         &["NOT_ALLOWED", "NOT-ALLOWED"],
@@ -42,7 +51,11 @@ const AMQP: [(&[&str], &str); 5] = [
     (&["NOT_FOUND", "NOT-FOUND"], "the exchange is not there: make it, or set declare = true"),
     (
         &["PRECONDITION_FAILED", "PRECONDITION-FAILED"],
-        "exchange or queue is there already with other properties: name another, or declare = false",
+        "exchange or queue is there already with other properties: name another, or set declare = false",
+    ),
+    (
+        &["Parsing Error"],
+        "what answers there speaks no AMQP: a port for TLS (5671) wants amqps://, RabbitMQ's page (15672) is not for events",
     ),
     (
         &["connection reset", "Connection reset", "unexpected end of file", "broken pipe", "Broken pipe"],
@@ -62,15 +75,23 @@ pub(super) fn remedy(sink: &sink::Config, index: usize, message: &str) -> String
         sink::Config::Amqp(_) => {
             let otherwise = "is the broker up, are user, password and virtual host right, and may the user declare?";
             let cause = find(&AMQP).or_else(|| find(&COMMON)).unwrap_or(otherwise);
-            let part = if cause.starts_with("the exchange") { "amqp.exchange" } else { "amqp.url" };
+            let part = match cause {
+                cause if cause.starts_with("the exchange") => "amqp.exchange",
+                cause if cause.starts_with("exchange or queue") && message.contains("queue '") => "amqp.queue",
+                cause if cause.starts_with("exchange or queue") => "amqp.exchange",
+                _ => "amqp.url",
+            };
             format!("{}: {cause}", key(part))
         }
         sink::Config::Http(_) => {
             let otherwise =
                 "is the endpoint up, can this machine reach its host and port, and do the certificates fit?";
-            // What the sink says of an answer, or of a certificate, has its own advice.
-            let cause = if message.starts_with("HTTP ") { Some("see what it answers") } else { find(&COMMON) };
-            format!("{}: {}", key("http.url"), cause.unwrap_or(otherwise))
+            match message.strip_prefix("HTTP ").and_then(|rest| rest.get(..1)) {
+                Some("3") => format!("{}: `curl -I` shows where it moved to", key("http.url")),
+                Some("4") => format!("{}: the endpoint does not take what stands there", key("http.headers")),
+                Some(_) => format!("{}: the endpoint, or a proxy before it, is down: see its log", key("http.url")),
+                None => format!("{}: {}", key("http.url"), find(&COMMON).unwrap_or(otherwise)),
+            }
         }
         sink::Config::Exec(_) if message.contains("is not a directory") => {
             format!("{}: the directory that the command is to run in has to be there", key("exec.directory"))
@@ -80,11 +101,27 @@ pub(super) fn remedy(sink: &sink::Config, index: usize, message: &str) -> String
             format!("{key}: its first word must be a program that the daemon's user may run (chmod +x, a right path)")
         }
         sink::Config::File(_) => {
-            let key = key("file.path");
-            format!("{key}: its directory must be there, and writable for the daemon's user")
+            let cause = match message {
+                said if said.contains("regular file") => "name a file: it is made when it is not there",
+                said if said.contains("No such file") => "make its directory, and give it to the daemon's user",
+                said if said.contains("Permission denied") => {
+                    "give file and directory to the daemon's user, or run this as that user"
+                }
+                _ => "its directory must be there, and writable for the daemon's user",
+            };
+            format!("{}: {cause}", key("file.path"))
         }
         sink::Config::Stdout => "standard output must be open".to_owned(),
     }
+}
+
+/// What to do when an HTTP endpoint can be reached, but `remark` is what it makes of a HEAD.
+pub(super) fn doubt(index: usize, remark: &str) -> String {
+    let part = if ["HTTP 401", "HTTP 403"].iter().any(|status| remark.starts_with(status)) { "headers" } else { "url" };
+    format!(
+        "sinks[{index}].http.{part}: fine where no HEAD is known (a delivery is a POST); if a POST gets the same, no event \
+         gets through"
+    )
 }
 
 #[cfg(test)]
@@ -103,6 +140,11 @@ mod tests {
             ("tcp connect error: Connection refused (os error 111)", "nothing listens"),
             ("no answer within 10 s", "firewall"),
             ("TLS: invalid peer certificate: UnknownIssuer", "`ca`"),
+            ("TLS: certificate not valid for name \"h\"; certificate is only valid for DnsName(\"g\")", "another name"),
+            ("TLS: certificate not valid yet: verification time 1 (UNIX)", "clock"),
+            ("client error (SendRequest): connection closed before message completed", "https://"),
+            ("HTTP 301: redirects are not followed", "curl -I"),
+            ("HTTP 503", "is down"),
             ("something else", "is the endpoint up"),
         ] {
             let said = remedy(&app, 2, message);

@@ -137,7 +137,7 @@ pub(crate) struct RetryArgs {
 const DISCARD_EXAMPLES: &str = "\
 Examples:
   ralio-relay deadletters discard 12 --reason 'booked by hand'
-  ralio-relay deadletters discard --sink test --since 24h --reason 'a test' --dry-run
+  ralio-relay deadletters discard --sink test --reason 'a test' --dry-run
 
 The events stay in the inbox; `events show` tells who discarded them, when and why. They can still be replayed.
 

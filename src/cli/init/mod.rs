@@ -26,14 +26,15 @@ const EXAMPLES: &str = "\
 Examples:
   ralio-relay init
   ralio-relay init --yes --host relay.example.com
-  ralio-relay init --yes --host relay.example.com --cert /etc/ssl/relay.crt --key /etc/ssl/relay.key \\
-      --secret-file - --sink amqp --url-file amqp-url --queue ledger < webhook-secret
+  ralio-relay init --yes --host relay.example.com \\
+      --cert /etc/ssl/relay.crt --key /etc/ssl/relay.key --secret-file - \\
+      --sink amqp --url-file amqp-url --queue ledger < webhook-secret
   ralio-relay init --yes --sink exec -- /usr/bin/handler --flag
 
-What an option gives is not asked for; without a terminal, or with --yes, nothing is, and what is not given has its
-default. Secrets come from files or standard input, never from options, which other users and the shell's history see;
-each is kept in a file of its own (mode 0600) beside relay.toml. Nothing is written before all is known, and then all
-of it or nothing.
+What an option gives is not asked for; without a terminal, or with --yes, nothing is, and what is not given \
+has its default. Secrets come from files or standard input, never from options, which other users and the \
+shell's history see; each is kept in a file of its own (mode 0600) beside relay.toml. Nothing is written before \
+all is known, and then all of it or nothing.
 
 Exit code: 0 when it is written, 1 when not, 2 on bad usage.";
 

@@ -15,8 +15,8 @@ use crate::records;
 
 const EXAMPLES: &str = "\
 Examples:
-  ralio-relay replay --sink ledger --since 24h --reason 'the ledger lost a day' --dry-run
-  ralio-relay replay --sink ledger --from-seq 1200 --to-seq 1900 --reason 'a bug' --rate 50
+  ralio-relay replay --sink ledger --since 24h --reason 'lost a day' --dry-run
+  ralio-relay replay --sink ledger --from-seq 12 --to-seq 19 --reason 'a bug' --rate 5
   ralio-relay replay list
   ralio-relay replay resume 7
 

@@ -89,8 +89,11 @@ pub(super) async fn open(broker: &Broker) -> Result<Open, String> {
 pub(super) async fn probe(broker: &Broker) -> Result<(), String> {
     let open = bounded(broker, async {
         let open = connect(broker).await?;
+        let is_there = find_exchange(broker, &open.channel).await;
         if !broker.declare {
-            find_exchange(broker, &open.channel).await?;
+            is_there?;
+        } else if is_there.is_ok() {
+            redeclare(broker, &open.connection, &open.channel).await?;
         }
         Ok(open)
     })
@@ -145,16 +148,37 @@ async fn connect(broker: &Broker) -> lapin::Result<Open> {
 }
 
 async fn declare(broker: &Broker, channel: &Channel) -> lapin::Result<()> {
-    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let none = FieldTable::default;
-    channel.exchange_declare(broker.exchange.clone(), ExchangeKind::Topic, durable, none()).await?;
+    declare_exchange(broker, channel).await?;
     if let Some(queue) = &broker.queue {
-        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(queue.clone(), durable, none()).await?;
-        let exchange = broker.exchange.clone();
-        channel.queue_bind(queue.clone(), exchange, "#".into(), QueueBindOptions::default(), none()).await?;
+        declare_queue(queue, channel).await?;
+        let (exchange, none) = (broker.exchange.clone(), FieldTable::default());
+        channel.queue_bind(queue.clone(), exchange, "#".into(), QueueBindOptions::default(), none).await?;
     }
     Ok(())
+}
+
+async fn declare_exchange(broker: &Broker, channel: &Channel) -> lapin::Result<()> {
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(broker.exchange.clone(), ExchangeKind::Topic, durable, FieldTable::default()).await
+}
+
+async fn declare_queue(queue: &ShortString, channel: &Channel) -> lapin::Result<()> {
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.clone(), durable, FieldTable::default()).await.map(drop)
+}
+
+/// Declares what is there already: that changes nothing, and fails as it would in [`open`] when its properties are
+/// others, or the user has no right to.
+async fn redeclare(broker: &Broker, connection: &Connection, channel: &Channel) -> lapin::Result<()> {
+    declare_exchange(broker, channel).await?;
+    let Some(queue) = &broker.queue else { return Ok(()) };
+    // A queue that is not there costs the channel.
+    let channel = connection.create_channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    match channel.queue_declare(queue.clone(), passive, FieldTable::default()).await {
+        Ok(_) => declare_queue(queue, &channel).await,
+        Err(_) => Ok(()),
+    }
 }
 
 async fn find_exchange(broker: &Broker, channel: &Channel) -> lapin::Result<()> {

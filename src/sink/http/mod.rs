@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Request, Response, Url, retry};
 use secrecy::SecretString;
@@ -80,6 +80,8 @@ pub struct Http {
     /// The URL's host is an address that must not be connected to.
     refused: Option<Refused>,
     signer: Option<Signer>,
+    /// Something in the configuration says who is asking, and no signature is needed besides.
+    has_credentials: bool,
     format: Format,
 }
 
@@ -90,7 +92,8 @@ impl Http {
         let refused = if config.allow_private { None } else { Refused::by_url(&config.url) };
         let signer = config.signing_secret.as_ref().map(Signer::new).transpose().map_err(BuildError)?;
         let blank = client.post(config.url.clone()).build().map_err(|error| BuildError(explain(error)))?;
-        Ok(Self { client, blank, refused, signer, format })
+        let is_named = !config.headers.is_empty() || blank.headers().contains_key(AUTHORIZATION);
+        Ok(Self { client, blank, refused, has_credentials: is_named && signer.is_none(), signer, format })
     }
 
     /// The only way out, for deliveries and probes alike. The error is a reason.
@@ -211,15 +214,17 @@ impl Sink for Http {
         }
     }
 
-    /// An endpoint for POST may answer a HEAD as it likes. But a redirect is not followed, whatever the method.
+    /// An endpoint for POST may answer a HEAD as it likes. But a redirect is not followed, credentials are refused and a
+    /// gateway is without its server whatever the method.
     async fn probe(&self) -> Result<Option<String>, String> {
         let mut request = self.blank();
         *request.method_mut() = Method::HEAD;
         let status = self.send(request).await?.status();
         let said = answer::told(status);
         match status.as_u16() {
-            300..=399 => Err(said),
-            401 | 403 | 404 | 410 | 500 | 502..=599 => Ok(Some(said)),
+            300..=399 | 502..=504 => Err(said),
+            401 if self.has_credentials => Err(said),
+            400 | 401 | 403 | 404 | 410 | 500 | 505..=599 => Ok(Some(said)),
             _ => Ok(None),
         }
     }

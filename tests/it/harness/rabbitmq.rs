@@ -209,6 +209,12 @@ impl Vhost {
         self.call("DELETE", format!("/api/exchanges/{}/{exchange}", self.name), Value::Null).await;
     }
 
+    /// Takes the right to declare from its user.
+    pub async fn forbid_declaring(&self) {
+        let publishing = json!({"configure": "^$", "write": ".*", "read": ".*"});
+        self.call("PUT", format!("/api/permissions/{}/guest", self.name), publishing).await;
+    }
+
     /// Takes it away, with all that is in it: each one costs the broker time when it starts.
     pub async fn delete(self) {
         self.call("DELETE", format!("/api/vhosts/{}", self.name), Value::Null).await;
