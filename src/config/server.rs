@@ -208,7 +208,7 @@ mod tests {
             let settings = read(secrets, word).unwrap_or_else(|problems| panic!("{problems}"));
             settings.warnings.into_iter().filter(|warning| warning.contains("stand-in")).collect::<Vec<_>>()
         };
-        let problems = read(&[&stand_in], "reject").err().expect("it would lose deliveries").0;
+        let problems = read(&[&stand_in], "reject").expect_err("it would lose deliveries").0;
         assert_eq!((problems.len(), problems[0].key.as_str()), (1, "sources[0].secrets"));
         assert!(problems[0].message.contains("stand-in") && problems[0].hint.contains("\"retry\""), "{}", problems[0]);
         let told = warnings(&[&stand_in], "retry");
