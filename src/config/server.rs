@@ -189,4 +189,32 @@ mod tests {
             assert!(url_path(bad).is_err(), "{bad}");
         }
     }
+
+    /// Alone it refuses every genuine delivery, for good where that is a 4xx; beside Ralio's own secret it refuses none.
+    #[test]
+    fn the_stand_in_of_init_is_told_of_and_refused_where_it_would_lose_deliveries() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        let read = |secrets: &[&str], word: &str| {
+            let text = format!(
+                "[server]\nplaintext = true\n[[sources]]\nname = 'a'\npath = '/a'\nsecrets = {secrets:?}\n\
+                 on_bad_signature = '{word}'\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            crate::config::read(std::slice::from_ref(&file), &crate::config::Env::default()).settings
+        };
+        let stand_in = format!("{STAND_IN}0123");
+        let warnings = |secrets: &[&str], word: &str| {
+            let settings = read(secrets, word).unwrap_or_else(|problems| panic!("{problems}"));
+            settings.warnings.into_iter().filter(|warning| warning.contains("stand-in")).collect::<Vec<_>>()
+        };
+        let problems = read(&[&stand_in], "reject").expect_err("it would lose deliveries").0;
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, "sources[0].secrets"));
+        assert!(problems[0].message.contains("stand-in") && problems[0].hint.contains("\"retry\""), "{}", problems[0]);
+        let told = warnings(&[&stand_in], "retry");
+        assert!(told.len() == 1 && told[0].contains("sources[0].secrets") && told[0].contains("503"), "{told:?}");
+        let told = warnings(&["Ralio's own", &stand_in], "reject");
+        assert!(told.len() == 1 && !told[0].contains("503"), "{told:?}");
+        assert_eq!(warnings(&["Ralio's own"], "reject"), [""; 0]);
+    }
 }

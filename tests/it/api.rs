@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::fake_http::FakeHttp;
-use crate::harness::{Ack, TOKEN, TestRelay, eventually, keys, signed, text};
+use crate::harness::{Ack, SECRET, TOKEN, TestRelay, eventually, keys, signed, text, write_secret};
 
 /// The status and the answer, with its form checked.
 async fn ask(relay: &TestRelay, request: reqwest::RequestBuilder) -> (u16, Value) {
@@ -116,7 +116,10 @@ async fn pages_neither_lose_nor_repeat_while_events_come_in() {
         assert_eq!(relay.post(&signed::payin_completed(&format!("evt-{n}"))).await, Ack::FRESH);
     }
     let mut came = 20;
-    for (order, all) in [("newest", (1..=20).rev().collect::<Vec<i64>>()), ("oldest", (1..=24).collect())] {
+    // The newest when the list was begun, or what comes in meanwhile too.
+    for (order, until, all) in
+        [("newest", 24, (1..=20).rev().collect::<Vec<i64>>()), ("oldest", 30, (1..=30).collect())]
+    {
         let (mut seqs, mut next, mut done) = (Vec::new(), String::new(), 0);
         loop {
             let page = get(&relay, &format!("/api/events?limit=7&order={order}{next}")).await;
@@ -128,7 +131,7 @@ async fn pages_neither_lose_nor_repeat_while_events_come_in() {
                 Some(cursor) => next = format!("&cursor={cursor}"),
                 None => break,
             }
-            if came < 24 {
+            if came < until {
                 for _ in 0..2 {
                     came += 1;
                     assert_eq!(relay.post(&signed::payin_completed(&format!("evt-{came}"))).await, Ack::FRESH);
@@ -309,6 +312,7 @@ async fn a_replay_is_planned_delivered_and_cancelled() {
 
     begun["rate"] = json!(0.001);
     let (_, slow) = post(&relay, "/api/replays", &begun).await;
+    assert_eq!(get(&relay, &format!("/api/replays/{}", slow["id"])).await["rate"], json!(0.001));
     let cancel = format!("/api/replays/{}/cancel", slow["id"]);
     done(&relay, &cancel, &json!({"reason": "too slow"})).await;
     let ended = eventually("the end of the replay", async || {
@@ -368,7 +372,9 @@ async fn nobody_is_answered_without_the_token_and_nothing_but_json_is_taken() {
     }
     let json = || pause().header("content-type", "Application/JSON; charset=utf-8");
     assert_eq!(ask(&relay, json().body(format!("{{\"reason\":\"{}\"}}", "x".repeat(70_000)))).await.0, 413);
-    for body in ["", "{", "[]", "null", "{\"who\":1}", "{\"reason\":\"a\",\"reason\":\"b\"}", "\u{feff}{}"] {
+    for body in
+        ["", "{", "[]", "[null,null]", "null", "{\"who\":1}", "{\"reason\":\"a\",\"reason\":\"b\"}", "\u{feff}{}"]
+    {
         assert_eq!(ask(&relay, json().body(body)).await.0, 400, "{body}");
     }
     assert!(get(&relay, "/api/jobs").await["jobs"].as_array().unwrap().is_empty(), "nothing of it was done");
@@ -392,5 +398,76 @@ async fn a_job_that_is_stored_is_told_of_even_where_it_cannot_be_read_back() {
     std::fs::rename(&aside, &inbox).unwrap();
     assert_eq!((status, &job["id"], &job["state"]), (202, &json!(1), &json!("queued")), "{job}");
     assert_eq!(list(&get(&relay, "/api/jobs").await, "jobs", "id"), [&job["id"]]);
+    relay.shutdown().await;
+}
+
+/// A relay that waits for another one's inbox tells of nothing yet, and takes nothing.
+#[tokio::test]
+async fn while_the_inbox_is_not_open_everybody_is_asked_to_come_again() {
+    let first = TestRelay::with_file_sink("out").start().await;
+    let waiting = first.settings().clone().launch().await;
+    let (client, mut asked) = (waiting.client(), 0);
+    let spec = client.get(waiting.admin_url("/api/openapi.json")).bearer_auth(TOKEN).send().await.unwrap();
+    let spec: Value = serde_json::from_slice(&spec.bytes().await.unwrap()).unwrap();
+    for (path, item) in spec["paths"].as_object().unwrap().iter().filter(|(path, _)| *path != "/api/openapi.json") {
+        let url = waiting.admin_url(&path.replace("{id}", "1").replace("{seq}", "1").replace("{name}", "out"));
+        let body = match path.as_str() {
+            "/api/replays" => json!({"sink": "out", "reason": "why"}),
+            "/api/replays/plan" => json!({"sink": "out"}),
+            path if path.starts_with("/api/dead-letters") || path.starts_with("/api/quarantine") => {
+                json!({"all": true, "reason": "why"})
+            }
+            _ => json!({}),
+        };
+        for method in keys(item).into_iter().filter(|key| ["get", "post"].contains(key)) {
+            let request = if method == "get" { client.get(&url) } else { client.post(&url).body(body.to_string()) };
+            let request = request.bearer_auth(TOKEN).header("content-type", "application/json");
+            let answer = request.send().await.unwrap();
+            let again = answer.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+            let (status, answer) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!((status.as_u16(), again.as_deref()), (503, Some("1")), "{method} {path}: {answer}");
+            assert!(answer.contains("\"starting\""), "{method} {path}: {answer}");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 24, "{asked}");
+    waiting.sigterm();
+    first.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_body_that_retention_has_dropped_is_gone() {
+    let settings = crate::operate::with_old_events("[inbox.retention]\nbodies = \"1d\"").await;
+    let relay = settings.start().await;
+    relay.cli(&["prune"]).await.success();
+    assert_eq!(refused(&relay, "/api/events/1/body").await, (410, "pruned".to_owned()));
+    let kept = relay.client().get(relay.admin_url("/api/events/3/body")).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(kept.bytes().await.unwrap(), signed::payin_completed("evt-3").body);
+    assert_eq!(get(&relay, "/api/events/1").await["events"][0]["body"], json!(null));
+    relay.shutdown().await;
+}
+
+/// Of two secrets one is replaced in its file: that one is in use since then, the other as long as before.
+#[tokio::test]
+async fn a_secret_that_was_replaced_is_in_use_since_then() {
+    let relay = TestRelay::builder().source("test", signed::PATH, &[SECRET, "the next one"], "").start().await;
+    let since = async || {
+        let sources = get(&relay, "/api/sources").await;
+        list(&sources["sources"][0], "secrets", "in_use_since")
+            .into_iter()
+            .map(|since| since.as_str().unwrap().parse::<jiff::Timestamp>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let before = since().await;
+    assert_eq!((before.len(), before[0]), (2, before[1]), "both since the start");
+    let replaced = jiff::Timestamp::now();
+    write_secret(&relay.settings().directory().join("secret-test-1"), "another one");
+    let after = eventually("the new secret in use", async || match since().await {
+        after if after != before => Ok(after),
+        before => Err(before),
+    })
+    .await;
+    assert_eq!((after.len(), after[0]), (2, before[0]));
+    assert!(after[1] >= replaced && after[1] <= jiff::Timestamp::now(), "{after:?}, replaced at {replaced}");
     relay.shutdown().await;
 }

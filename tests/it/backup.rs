@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::harness::fake_http::FakeHttp;
 use crate::harness::faults::{integrity, small_disk, traced};
 use crate::harness::process::Process;
-use crate::harness::{Ack, Builder, Delivery, TestRelay, eventually, signed, text};
+use crate::harness::{Ack, Builder, Delivery, TestRelay, eventually, run_in, signed, text};
 
 /// `backup FILE`, started through these words.
 fn start(words: &[String], settings: &Builder, file: &Path) -> Process {
@@ -30,6 +30,11 @@ fn copies(settings: &Builder) -> std::path::PathBuf {
     let directory = settings.directory().join("copies");
     fs::create_dir(&directory).unwrap();
     directory
+}
+
+/// An event of nearly a megabyte.
+fn large(n: u32) -> Delivery {
+    Delivery::current(&format!("large-{n}"), "payin_completed", json!({ "padding": "x".repeat(900 << 10) }))
 }
 
 #[tokio::test]
@@ -84,8 +89,9 @@ async fn a_restored_backup_has_the_events_what_is_known_and_the_cursors() {
 #[tokio::test]
 async fn a_backup_ends_while_events_come_in() {
     let relay = TestRelay::with_file_sink("out").start().await;
-    for n in 0..50 {
-        relay.post(&signed::payin_completed(&format!("before-{n}"))).await;
+    // So large that it is copied in several steps, between which the daemon writes.
+    for n in 0..12 {
+        relay.post(&large(n)).await;
     }
     let file = copies(relay.settings()).join("inbox.db");
     let mut backup = start(&[], relay.settings(), &file);
@@ -100,7 +106,7 @@ async fn a_backup_ends_while_events_come_in() {
     let (events, head): (i64, i64) =
         copy.query_row("SELECT count(*), max(seq) FROM events", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert!(
-        events == head && (50..=50 + sent).contains(&events),
+        events == head && (12..=12 + sent).contains(&events),
         "{events} events up to {head}, {sent} sent meanwhile"
     );
     relay.settled().await;
@@ -167,8 +173,7 @@ async fn a_full_disk_is_told_and_leaves_nothing() {
     }
     let small = relay.settings().directory().join("small");
     for n in 0..2 {
-        let padding = "x".repeat(900 << 10);
-        relay.post(&Delivery::current(&format!("large-{n}"), "payin_completed", json!({ "padding": padding }))).await;
+        relay.post(&large(n)).await;
     }
     if let Some(words) = small_disk(&small, 1) {
         let said = said(start(&words, relay.settings(), &small.join("inbox.db"))).await;
@@ -200,10 +205,14 @@ async fn a_backup_can_be_browsed() {
     relay.settled().await;
     let file = copies(relay.settings()).join("copy.db");
     relay.cli(&["backup", file.to_str().unwrap()]).await.success();
+    relay.post(&signed::payin_completed("evt-2")).await;
     let config = relay.settings().directory().join("copy.toml");
     fs::write(&config, format!("[inbox]\nurl = \"sqlite://{}\"\n", file.display())).unwrap();
-    let events = relay.cli(&["events", "list", "--format", "json", "--config", config.to_str().unwrap()]).await.found();
+    // With that configuration only: in the daemon's inbox there are two.
+    let listed = ["events", "list", "--format", "json", "--config", "copy.toml"];
+    let events = run_in(relay.settings().directory(), &listed, b"").await.found();
     assert_eq!(events.len(), 1);
     assert_eq!((text(&events[0], "id"), &events[0]["seq"]), ("evt-1", &json!(1)));
+    relay.settled().await;
     relay.shutdown().await;
 }

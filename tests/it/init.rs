@@ -222,7 +222,10 @@ async fn before_the_secret_is_known_ralio_sends_again() {
 /// A terminal of 80 columns, by util-linux' `script`.
 struct Terminal {
     child: Child,
+    /// Everything that was shown.
     screen: Arc<Mutex<String>>,
+    /// So much of it was there when keys were typed last.
+    seen: usize,
     place: PathBuf,
 }
 
@@ -233,24 +236,23 @@ impl Terminal {
         script.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = script.spawn().unwrap();
         let (mut from, screen) = (child.stdout.take().unwrap(), Arc::new(Mutex::new(String::new())));
-        let seen = Arc::clone(&screen);
+        let shown = Arc::clone(&screen);
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = from.read(&mut bytes) {
-                seen.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
         });
-        Self { child, screen, place: directory.to_owned() }
+        Self { child, screen, seen: 0, place: directory.to_owned() }
     }
 
     /// Waits until this is shown, then types.
     async fn types(&mut self, once: &str, keys: &str) {
-        eventually(once, async || {
+        self.seen = eventually(once, async || {
             let screen = self.screen.lock().unwrap();
-            if screen.contains(once) { Ok(()) } else { Err(screen.clone()) }
+            if screen[self.seen..].contains(once) { Ok(screen.len()) } else { Err(screen.clone()) }
         })
         .await;
-        self.screen.lock().unwrap().clear();
         self.child.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 

@@ -93,8 +93,9 @@ fn walk(
     filter: &EventFilter,
     from: Result<Place, Order>,
     limit: usize,
+    budget: Budget,
 ) -> Result<Found, ReadError> {
-    let (budget, head) = (Budget::page(), reader.head()?.get());
+    let head = reader.head()?.get();
     let mut place = match from {
         // What comes in meanwhile belongs to a list that ends with the newest, and not to one that began with it.
         Ok(place) if place.order == Order::Oldest => Place { head, at: place.at.min(head), ..place },
@@ -134,7 +135,7 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     };
     let limit = page.limit()?;
     api.inbox()?;
-    let found = api.readers.read(move |reader| walk(reader, &filter, from, limit)).await?;
+    let found = api.readers.read(move |reader| walk(reader, &filter, from, limit, Budget::page())).await?;
     Ok(HttpResponse::Ok().json(EventPage {
         events: found.events.iter().map(Stated::from).collect(),
         next: (!found.is_end).then(|| found.place.encode()),
@@ -199,4 +200,45 @@ fn body_at(reader: &mut Reader, seq: i64) -> Result<Option<Option<bytes::Bytes>>
         ControlFlow::Break(())
     })?;
     Ok(found.map(|event| event.body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::inbox::contract::new_event;
+    use crate::inbox::sqlite::{Lock, SqliteInbox};
+    use crate::inbox::{Config, Inbox as _, QuarantineLimits};
+    use crate::metrics::Metrics;
+
+    /// Each request takes the time for one step; where the next one goes on, nothing is lost and nothing comes twice.
+    #[tokio::test]
+    async fn a_search_whose_time_is_over_goes_on_in_the_next_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = QuarantineLimits { max_entries: 1, max_bytes: 1 };
+        let config = Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
+        let lock = Lock::try_take(&config.path).unwrap().unwrap();
+        let inbox = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap();
+        for n in 1..=3 {
+            let body = format!(r#"{{"eventId":"e{n}","eventType":"payin_completed","data":{{"orderId":"o"}}}}"#);
+            inbox.append(new_event("one", &body)).await.unwrap();
+        }
+        let filter = EventFilter { key: Some("o".to_owned()), ..EventFilter::default() };
+        let mut reader = Reader::open(&config).unwrap();
+        for (order, expected) in [(Order::Newest, [3, 2, 1]), (Order::Oldest, [1, 2, 3])] {
+            let mut from = Err(order);
+            for (request, seq) in (1..).zip(expected) {
+                let found = walk(&mut reader, &filter, from, 50, Budget::of(Duration::ZERO)).unwrap();
+                let seqs: Vec<i64> = found.events.iter().map(|event| event.seq.get()).collect();
+                assert_eq!((seqs, found.is_end), (vec![seq], request == 3), "{order:?}");
+                from = Ok(found.place);
+            }
+            let found = walk(&mut reader, &filter, Err(order), 50, Budget::page()).unwrap();
+            assert_eq!((found.events.len(), found.is_end), (3, true), "with time for all of it");
+        }
+        inbox.close().await;
+    }
 }
