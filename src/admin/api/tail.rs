@@ -26,8 +26,9 @@ use crate::inbox::{EventFilter, EventSummary};
 use crate::model::Seq;
 use crate::records::event::Stated;
 
-/// A comment is sent at least so often: whoever reads then knows that there is nothing, and proxies keep the connection.
-const ALIVE: Duration = Duration::from_secs(15);
+/// A comment is sent at least so often: whoever reads then knows that there is nothing, and proxies keep the connection. That
+/// a reader has gone shows at the second one: only then is there room for another.
+const ALIVE: Duration = Duration::from_secs(5);
 /// Between two looks at the log: what comes in meanwhile goes out together.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two tries where the inbox cannot be read.
