@@ -107,6 +107,21 @@ pub(super) fn start(text: &str) -> Result<Start, Wrong> {
     }
 }
 
+/// Attempts in a second at most, such as `100/s`; `off` = no bound.
+pub(super) fn rate(text: &str) -> Result<Option<f64>, Wrong> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let number = text.strip_suffix("/s").and_then(|number| number.trim().parse::<f64>().ok());
+    match number.filter(|rate| (0.001..=1_000_000.0).contains(rate)) {
+        Some(rate) => Ok(Some(rate)),
+        None => Err(Wrong::new(
+            format!("{text:?} is not a rate"),
+            "write \"off\", or attempts in a second from 0.001 to 1000000, such as \"100/s\"",
+        )),
+    }
+}
+
 /// An absolute URL with one of the schemes and a host. The text is not quoted: URLs hold passwords.
 pub(crate) fn url(text: &str, schemes: &[&str], example: &str) -> Result<Url, Wrong> {
     let url = Url::parse(text)

@@ -36,6 +36,14 @@ impl Kind {
         }
     }
 
+    fn default_probe_max(self) -> &'static str {
+        match self {
+            // A probe runs a command.
+            Self::Exec => "1m",
+            Self::Amqp | Self::Http | Self::File | Self::Stdout => "15s",
+        }
+    }
+
     fn default_concurrency(self) -> u32 {
         match self {
             // Outstanding confirms cost next to nothing.
@@ -87,7 +95,8 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
     let concurrency = s.integer("concurrency", kind.map_or(32, Kind::default_concurrency), [1, 10_000]);
     let timeout = s.duration("timeout", Some("10s"), ["100ms", "1h"]);
     let format = format(s, kind);
-    let retry = s.section("retry", retry);
+    let rate = s.text("rate", Some("off"), parse::rate);
+    let retry = s.section("retry", |s| retry(s, kind));
     let sink = destination(s, kind);
     let consumer = consume::Config {
         name: name?,
@@ -96,6 +105,7 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
         start: start?,
         concurrency: concurrency? as usize,
         timeout: timeout?,
+        rate: rate?,
         retry: retry?,
     };
     Some(SinkSettings { consumer, sink: sink?, format: format?, files: s.report.take_files(), facts: s.facts() })
@@ -173,19 +183,22 @@ fn format(s: &mut Section<'_>, kind: Option<Kind>) -> Option<Format> {
     }
 }
 
-fn retry(s: &mut Section<'_>) -> Option<Retry> {
+fn retry(s: &mut Section<'_>, kind: Option<Kind>) -> Option<Retry> {
     let initial = s.duration("initial", Some("1s"), ["10ms", "1h"]);
     let max = s.duration("max", Some("10m"), ["10ms", "1d"]);
     let jitter = s.bool("jitter", true);
     let give_up_after = s.duration("give_up_after", Some("72h"), ["1s", "366d"]);
     let breaker_after = s.integer("breaker_after", 10, [1, 1000]);
+    let probe_max = s.duration("probe_max", Some(kind.map_or("15s", Kind::default_probe_max)), ["10ms", "1h"]);
+    let max_parked = s.integer("max_parked", 100_000, [100, 1_000_000]);
     let (initial, max) = (initial?, max?);
     if initial > max {
         s.wrong("initial", "is longer than max, the longest delay", "make initial shorter, or max longer");
         return None;
     }
     let (give_up_after, breaker_after) = (give_up_after?, breaker_after? as usize);
-    Some(Retry { initial, max, jitter: jitter?, give_up_after, breaker_after })
+    let (probe_max, max_parked) = (probe_max?, max_parked? as usize);
+    Some(Retry { initial, max, jitter: jitter?, give_up_after, breaker_after, probe_max, max_parked })
 }
 
 fn destination(s: &mut Section<'_>, kind: Option<Kind>) -> Option<sink::Config> {

@@ -15,6 +15,10 @@ pub struct Retry {
     pub give_up_after: Duration,
     /// Consecutive failures over different entities that open the breaker, 1 to 1,000.
     pub breaker_after: usize,
+    /// The longest wait between two tries of a sink that is down. What the far side asks for goes before it.
+    pub probe_max: Duration,
+    /// Parked events of one sink; at the bound reading stops.
+    pub max_parked: usize,
 }
 
 impl Retry {
@@ -42,6 +46,8 @@ mod tests {
             jitter,
             give_up_after: Duration::from_secs(1000),
             breaker_after: 10,
+            probe_max: Duration::from_secs(15),
+            max_parked: 100_000,
         }
     }
 

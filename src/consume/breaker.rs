@@ -115,7 +115,11 @@ mod tests {
 
     fn breaker(breaker_after: usize) -> Breaker<&'static str> {
         let [initial, max, give_up_after] = [1, 8, 3600].map(Duration::from_secs);
-        Breaker::new(Retry { initial, max, jitter: false, give_up_after, breaker_after }, None, at(0))
+        Breaker::new(
+            Retry { initial, max, jitter: false, give_up_after, breaker_after, probe_max: max, max_parked: 10 },
+            None,
+            at(0),
+        )
     }
 
     fn open() -> Breaker<&'static str> {

@@ -216,7 +216,7 @@ impl Lanes {
         let lane = item.lane.clone();
         self.lower(&lane, seq);
         self.raise(&lane);
-        Parked { seq, attempts, first_attempt, still, next_attempt }
+        Parked { seq, attempts, first_attempt, still, next_attempt, own_failures: 0 }
     }
 
     /// The events of its lane after this one that hold the cursor.

@@ -107,6 +107,7 @@ impl Ledger {
             dead: std::mem::take(&mut self.dead),
             discarded: std::mem::take(&mut self.discarded),
             standing: mark.standing,
+            health: crate::inbox::SinkHealth::default(),
         })
     }
 

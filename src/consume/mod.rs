@@ -49,6 +49,8 @@ pub struct Config {
     pub concurrency: usize,
     /// After this, a delivery's outcome is unknown and it is made again.
     pub timeout: Duration,
+    /// Attempts in a second at most, of the live consumer and of replays together; `None` = no bound.
+    pub rate: Option<f64>,
     /// When to try again, and when to stop.
     pub retry: Retry,
 }

@@ -275,6 +275,7 @@ impl Consumer {
                 self.revived.extend(parked.into_iter().rev());
             }
             Change::Discarded(number) => self.gauges.dead_letters_less(number),
+            Change::TryNow | Change::Due(_) | Change::Unparked(_) => {}
         }
     }
 

@@ -252,4 +252,10 @@ pub enum Change {
     Revived(Vec<Parked>),
     /// So many dead letters less.
     Discarded(u64),
+    /// A person wants the sink tried now: everything parked is due, and a sink that is down is probed.
+    TryNow,
+    /// These parked events are due now.
+    Due(Vec<Seq>),
+    /// These events are parked no more: a person has discarded them.
+    Unparked(Vec<Seq>),
 }

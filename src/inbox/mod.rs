@@ -26,8 +26,8 @@ pub use job::{
     Advance, Change, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, QuarantineFilter, Selection, Task,
 };
 pub use progress::{
-    Attempt, AttemptRecord, AttemptState, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord, Discarded,
-    PairState, Parked, Progress, Registration, SinkRecord, Standing,
+    Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
+    Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, SinkState, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
 

@@ -71,6 +71,8 @@ pub struct Parked {
     pub still: Duration,
     /// Not before this.
     pub next_attempt: Timestamp,
+    /// Its failures between which other events were delivered: the event is at fault then, and not the sink.
+    pub own_failures: u32,
 }
 
 /// An event given up for one sink, kept until a person decides.
@@ -123,6 +125,75 @@ impl Standing {
     }
 }
 
+/// How a sink has answered lately, for people. `Default` is a sink to which nothing was delivered yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkHealth {
+    /// Attempts that failed since the last success, of any events.
+    pub failures: u32,
+    /// When the first of these ended.
+    pub failing_since: Option<Timestamp>,
+    /// Why the last failed attempt failed.
+    pub last_error: Option<String>,
+    /// When that attempt ended.
+    pub last_error_at: Option<Timestamp>,
+    /// When the last successful attempt ended.
+    pub last_success_at: Option<Timestamp>,
+    /// When the next attempt is due; `None` while nothing waits for a time.
+    pub next_try: Option<Timestamp>,
+    /// Whether nothing more is read because `retry.max_parked` events are parked.
+    pub reading_stopped: bool,
+}
+
+impl SinkHealth {
+    /// So many failures in a row, and the sink counts as failing.
+    pub const FAILING_AFTER: u32 = 3;
+
+    /// Whether the last [`Self::FAILING_AFTER`] attempts failed.
+    pub fn is_failing(&self) -> bool {
+        self.failures >= Self::FAILING_AFTER
+    }
+}
+
+/// Why a sink could not be built from its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildFailure {
+    /// The error with its causes, for people.
+    pub error: String,
+    /// When it was first seen.
+    pub since: Timestamp,
+}
+
+/// What a sink is doing, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkState {
+    /// It delivers, or waits for events.
+    Running,
+    /// The last [`SinkHealth::FAILING_AFTER`] attempts failed.
+    Failing,
+    /// Its breaker is open: it is only probed.
+    Down,
+    /// A person has paused it.
+    Paused,
+    /// It could not be built from its configuration.
+    Unavailable,
+}
+
+impl SinkState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Failing, Self::Down, Self::Paused, Self::Unavailable];
+
+    /// The word in JSON and in `sink_state{state}`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Failing => "failing",
+            Self::Down => "down",
+            Self::Paused => "paused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// What one consumer has done since it last recorded; written in one transaction.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -142,6 +213,8 @@ pub struct Progress {
     pub discarded: Vec<Discarded>,
     /// How it stands now.
     pub standing: Standing,
+    /// How the sink has answered lately.
+    pub health: SinkHealth,
 }
 
 /// A consumer as recorded.
@@ -159,6 +232,8 @@ pub struct ConsumerState {
     pub dead_letters: u64,
     /// How it stood.
     pub standing: Standing,
+    /// How the sink had answered.
+    pub health: SinkHealth,
     /// Whether a person has paused it.
     pub paused: bool,
     /// What it reads of the log: a replay's selection; `None` for a sink's own consumer, which reads everything.
@@ -315,6 +390,10 @@ pub struct SinkRecord {
     pub paused_since: Option<Timestamp>,
     /// How it stood when it last recorded.
     pub standing: Standing,
+    /// How the sink had answered when it last recorded.
+    pub health: SinkHealth,
+    /// Why it could not be built; `None` when it was.
+    pub build_failure: Option<BuildFailure>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When the oldest event that waits came in: the first after the cursor, or the first that is parked.
@@ -328,12 +407,23 @@ impl SinkRecord {
         self.name == *name || self.former_name.as_ref() == Some(name) && !is_taken()
     }
 
-    /// The word in JSON: `paused`, `open` (its breaker), or `running`.
-    pub fn state(&self) -> &'static str {
-        match (self.paused_since, self.standing.breaker_open_since) {
-            (Some(_), _) => "paused",
-            (None, Some(_)) => "open",
-            (None, None) => "running",
+    /// What it is doing.
+    pub fn state(&self) -> SinkState {
+        if self.paused_since.is_some() {
+            SinkState::Paused
+        } else if self.build_failure.is_some() {
+            SinkState::Unavailable
+        } else if self.standing.breaker_open_since.is_some() {
+            SinkState::Down
+        } else if self.health.is_failing() {
+            SinkState::Failing
+        } else {
+            SinkState::Running
         }
+    }
+
+    /// Events that the sink has still to get: after the cursor, and parked.
+    pub fn undelivered(&self) -> u64 {
+        self.lag + self.parked
     }
 }

@@ -190,7 +190,16 @@ fn consumer_config(sink: &str) -> consume::Config {
         start: Start::Earliest,
         concurrency: 4,
         timeout: hour,
-        retry: consume::Retry { initial: second, max: second, jitter: false, give_up_after: hour, breaker_after: 3 },
+        rate: None,
+        retry: consume::Retry {
+            initial: second,
+            max: second,
+            jitter: false,
+            give_up_after: hour,
+            breaker_after: 3,
+            probe_max: hour,
+            max_parked: 10_000,
+        },
     }
 }
 

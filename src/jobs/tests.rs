@@ -78,6 +78,8 @@ async fn a_replay_that_panics_has_failed() {
         jitter: false,
         give_up_after: Duration::MAX,
         breaker_after: 3,
+        probe_max: Duration::from_secs(15),
+        max_parked: 10_000,
     };
     let feed = consume::Config {
         name,
@@ -86,6 +88,7 @@ async fn a_replay_that_panics_has_failed() {
         start: Start::Now,
         concurrency: 1,
         timeout: Duration::from_secs(10),
+        rate: None,
         retry,
     };
     let deps = Deps {

@@ -34,7 +34,8 @@ pub struct Line<'a> {
     pub parked: u64,
     /// Dead letters that nobody has decided about.
     pub dead_letters: u64,
-    /// `running`, `paused`, `open` (its breaker), `new` or `removed`.
+    /// `running`, `failing` (the last three attempts failed), `down` (it is only probed), `paused`, `unavailable` (it
+    /// could not be built), `new` or `removed`.
     pub state: &'static str,
     /// Since when it is in this state; for one that runs, since it was registered.
     pub since: Option<Time>,
@@ -56,7 +57,7 @@ impl<'a> Line<'a> {
             lag: Some(record.lag),
             parked: record.parked,
             dead_letters: record.dead_letters,
-            state: if is_removed { "removed" } else { record.state() },
+            state: if is_removed { "removed" } else { record.state().as_str() },
             since: Some(Time(record.paused_since.or(breaker).unwrap_or(record.created_at))),
             delivered: record.delivered,
             paused_since: record.paused_since.map(Time),
@@ -98,7 +99,7 @@ pub fn lines<'a>(records: &'a [SinkRecord], configured: Option<&[Configured<'a>]
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::inbox::{ConsumerId, Standing};
+    use crate::inbox::{ConsumerId, SinkHealth, Standing};
     use crate::model::Seq;
 
     fn name(name: &str) -> SinkName {
@@ -121,6 +122,8 @@ pub(crate) mod tests {
             delivered: 33,
             paused_since: None,
             standing: Standing::default(),
+            health: SinkHealth::default(),
+            build_failure: None,
             created_at: "2026-01-31T10:00:00Z".parse().unwrap(),
             oldest_waiting: None,
         }
@@ -147,9 +150,9 @@ pub(crate) mod tests {
             lines(&records, configured).iter().map(|line| (line.name.to_owned(), line.state)).collect::<Vec<_>>()
         };
         let state = |name: &str, state| (name.to_owned(), state);
-        let all = [state("a", "removed"), state("b", "paused"), state("c", "open"), state("d", "new")];
+        let all = [state("a", "removed"), state("b", "paused"), state("c", "down"), state("d", "new")];
         assert_eq!(states(Some(&configured)), all);
-        assert_eq!(states(None), [state("a", "running"), state("b", "paused"), state("c", "open")]);
+        assert_eq!(states(None), [state("a", "running"), state("b", "paused"), state("c", "down")]);
         assert_eq!(serde_json::to_value(lines(&records, None)[1].since).unwrap(), "2026-02-01T10:00:00.000000Z");
     }
 

@@ -13,7 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::core::{Core, Start, Switched, UNRECORDED};
 use super::{Config, Ordering, Retry};
-use crate::inbox::{Attempt, ConsumerId, ConsumerState, DeadLetter, Parked, Progress, Standing, StoredEvent};
+use crate::inbox::{
+    Attempt, ConsumerId, ConsumerState, DeadLetter, Parked, Progress, SinkHealth, Standing, StoredEvent,
+};
 use crate::model::{EntityKey, EventId, EventType, Outcome, Seq, SinkName, SourceName, Start as StartAt};
 use crate::route::{Glob, Route};
 
@@ -25,12 +27,15 @@ fn config(ordering: Ordering, concurrency: usize) -> Config {
         start: StartAt::Earliest,
         concurrency,
         timeout: Duration::from_secs(10),
+        rate: None,
         retry: Retry {
             initial: Duration::from_secs(1),
             max: Duration::from_secs(60),
             jitter: true,
             give_up_after: Duration::from_secs(3600),
             breaker_after: 10,
+            probe_max: Duration::from_secs(15),
+            max_parked: 10_000,
         },
     }
 }
@@ -81,6 +86,7 @@ struct Disk {
     discarded: BTreeSet<Seq>,
     attempts: Vec<Attempt>,
     standing: Standing,
+    health: SinkHealth,
     paused: bool,
     /// Rows written for parked events.
     park_rows: usize,
@@ -121,6 +127,7 @@ impl World {
             discarded: BTreeSet::new(),
             attempts: vec![],
             standing: Standing::default(),
+            health: SinkHealth::default(),
             paused: false,
             park_rows: 0,
         };
@@ -243,6 +250,7 @@ impl World {
         progress.discarded.iter().for_each(|event| _ = disk.discarded.insert(event.seq));
         disk.attempts.extend(progress.attempts);
         disk.standing = progress.standing;
+        disk.health = progress.health;
         assert!(progress.cursor >= disk.cursor, "the cursor goes forward");
         let passed = disk.cursor.get()..progress.cursor.get();
         disk.cursor = progress.cursor;
@@ -277,6 +285,7 @@ impl World {
             first_attempt: None,
             still: Duration::ZERO,
             next_attempt: self.now,
+            own_failures: 0,
         };
         self.revived.insert(at);
         self.disk.parked.insert(at, parked.clone());
@@ -346,6 +355,7 @@ impl Disk {
             done_above: ends.copied().filter(|at| *at > self.cursor).collect(),
             dead_letters: self.dead.len() as u64,
             standing: self.standing,
+            health: self.health.clone(),
             paused: self.paused,
             selection: None,
         }

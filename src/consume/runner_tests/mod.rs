@@ -16,8 +16,8 @@ use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
 use crate::clock::SystemClock;
 use crate::inbox::{
     Advance, Appended, Change, ConsumerId, ConsumerState, Effect, EventFilter, Inbox, Job, JobUpdate, NewEvent, NewJob,
-    Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, Standing, StoredEvent,
-    Unavailable,
+    Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth, Slice, Standing,
+    StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
@@ -58,6 +58,7 @@ fn parked(at: i64) -> Parked {
         first_attempt: Some(Timestamp::UNIX_EPOCH),
         still: Duration::ZERO,
         next_attempt: Timestamp::UNIX_EPOCH,
+        own_failures: 0,
     }
 }
 
@@ -88,6 +89,7 @@ impl Sick {
                 done_above: BTreeSet::new(),
                 dead_letters: 5,
                 standing: Standing::default(),
+                health: SinkHealth::default(),
                 paused: false,
                 selection: None,
             }),
@@ -252,12 +254,15 @@ fn config() -> Config {
         start: StartAt::Earliest,
         concurrency: 4,
         timeout: Duration::from_secs(10),
+        rate: None,
         retry: Retry {
             initial: Duration::from_millis(20),
             max: Duration::from_millis(40),
             jitter: false,
             give_up_after: Duration::MAX,
             breaker_after: 3,
+            probe_max: Duration::from_secs(15),
+            max_parked: 10_000,
         },
     }
 }

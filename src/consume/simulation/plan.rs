@@ -132,12 +132,15 @@ impl SinkPlan {
             start: if rng.u32(0..6) == 0 { Start::Now } else { Start::Earliest },
             concurrency: rng.usize(1..=6),
             timeout: millis(rng, 100, 3000),
+            rate: if rng.u32(0..4) == 0 { Some(rng.f64() * 20.0 + 1.0) } else { None },
             retry: Retry {
                 initial,
                 max: initial + millis(rng, 0, 8000),
                 jitter: rng.bool(),
                 give_up_after: if rng.bool() { Duration::MAX } else { millis(rng, 100, 20_000) },
                 breaker_after: if rng.bool() { 1 } else { rng.usize(2..=6) },
+                probe_max: millis(rng, 100, 4000),
+                max_parked: if rng.bool() { 1000 } else { rng.usize(2..=20) },
             },
         };
         Self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::inbox::{Discarded, JobState, JobUpdate, Unavailable};
+use crate::inbox::{Discarded, JobState, JobUpdate, SinkHealth, Unavailable};
 
 fn of(job: JobId) -> Registration {
     Registration::Replay { job }
@@ -21,6 +21,15 @@ pub(in crate::inbox) async fn a_consumer_is_read_back_as_it_was_recorded(inbox: 
     let since = now();
     let standing =
         Standing { breaker_open_since: Some(since), still_since: Some(since), still: Duration::from_micros(7) };
+    let health = SinkHealth {
+        failures: 3,
+        failing_since: Some(since),
+        last_error: Some("HTTP 422".to_owned()),
+        last_error_at: Some(since),
+        last_success_at: Some(since),
+        next_try: Some(since),
+        reading_stopped: true,
+    };
     let recorded = Progress {
         attempts: vec![
             attempt(1, 1, Outcome::delivered("confirm 1")),
@@ -31,6 +40,7 @@ pub(in crate::inbox) async fn a_consumer_is_read_back_as_it_was_recorded(inbox: 
         dead: vec![letter(5, "conflict")],
         discarded: vec![Discarded { seq: seq(6), reason: "pruned".to_owned(), at: now() }],
         standing,
+        health: health.clone(),
         ..progress(state.id, 2)
     };
     inbox.record(recorded.clone()).await.unwrap();
@@ -40,7 +50,7 @@ pub(in crate::inbox) async fn a_consumer_is_read_back_as_it_was_recorded(inbox: 
     assert_eq!(again.parked, [set_aside]);
     assert_eq!(again.dead_letters, 1, "what is discarded waits for nobody");
     assert_eq!(again.done_above.into_iter().collect::<Vec<_>>(), [seq(4), seq(5), seq(6)]);
-    assert_eq!(again.standing, standing);
+    assert_eq!((again.standing, again.health), (standing, health));
     let late = inbox.consumer(late("late"), "*".to_owned()).await.unwrap();
     assert_eq!(late.cursor, seq(6));
     inbox.record(Progress { unpark: vec![seq(2)], ..progress(state.id, 2) }).await.unwrap();

@@ -61,7 +61,7 @@ use jiff::Timestamp;
 
 use super::{
     Appended, Attempt, ConsumerId, ConsumerState, DeadLetter, Effect, EventFilter, Inbox, LetterFilter, NewEvent,
-    NewJob, Parked, Progress, Refused, Registration, Selection, Standing, Task,
+    NewJob, Parked, Progress, Refused, Registration, Selection, SinkHealth, Standing, Task,
 };
 use crate::model::{JobId, Outcome, Seq, SinkName, SourceName, Start};
 use crate::verify::{Keys, Unverified, sign};
@@ -142,6 +142,7 @@ pub(in crate::inbox) fn progress(consumer: ConsumerId, cursor: i64) -> Progress 
         dead: vec![],
         discarded: vec![],
         standing: Standing::default(),
+        health: SinkHealth::default(),
     }
 }
 
@@ -151,7 +152,14 @@ pub(in crate::inbox) fn attempt(at: i64, n: u32, outcome: Outcome) -> Attempt {
 
 pub(in crate::inbox) fn parked(at: i64, attempts: u32) -> Parked {
     let first_attempt = (attempts > 0).then(now);
-    Parked { seq: seq(at), attempts, first_attempt, still: Duration::from_secs(5), next_attempt: now() }
+    Parked {
+        seq: seq(at),
+        attempts,
+        first_attempt,
+        still: Duration::from_secs(5),
+        next_attempt: now(),
+        own_failures: 2,
+    }
 }
 
 pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {

@@ -205,7 +205,14 @@ impl State {
                 step.failed += 1;
             } else if is_meant && let Some(letter) = self.row_mut(id).letters.remove(&seq) {
                 let attempts = letter.record.attempts;
-                let event = Parked { seq, attempts, first_attempt: None, still: Duration::ZERO, next_attempt: now };
+                let event = Parked {
+                    seq,
+                    attempts,
+                    first_attempt: None,
+                    still: Duration::ZERO,
+                    next_attempt: now,
+                    own_failures: 0,
+                };
                 self.row_mut(id).parked.insert(seq, event.clone());
                 revived.entry(id).or_default().push(event);
                 step.done += 1;

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use self::jobs::Stored;
 use super::{
     Advance, AppendKind, Appended, Attempt, ConsumerId, ConsumerState, DeadLetter, Inbox, Job, JobUpdate, NewEvent,
-    NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, Standing,
-    StoredEvent, Task, Unavailable, from_micros, micros,
+    NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth, Slice,
+    Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -71,6 +71,7 @@ pub(crate) struct Row {
     pub(crate) letters: BTreeMap<Seq, Letter>,
     paused_since: Option<Timestamp>,
     standing: Standing,
+    health: SinkHealth,
 }
 
 /// A dead letter, or a discarded event.
@@ -92,6 +93,7 @@ impl Row {
             letters: BTreeMap::new(),
             paused_since: None,
             standing: Standing::default(),
+            health: SinkHealth::default(),
         }
     }
 
@@ -127,6 +129,7 @@ impl Row {
             done_above: delivered.chain(self.letters.keys().copied()).filter(|seq| *seq > self.cursor).collect(),
             dead_letters: self.open_letters() as u64,
             standing: self.standing.settled(paused_since, now),
+            health: self.health.clone(),
             paused: paused_since.is_some(),
             selection: match &self.whose {
                 Whose::Sink { .. } => None,
@@ -301,7 +304,7 @@ impl State {
     }
 
     pub(crate) fn record(&mut self, progress: Progress) -> Result<(), Unavailable> {
-        let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing } = progress;
+        let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing, health } = progress;
         let Some(row) = self.row(consumer) else {
             return Err(Unavailable::Refused(format!("there is no consumer {}", consumer.get())));
         };
@@ -323,6 +326,7 @@ impl State {
         unpark.iter().for_each(|seq| _ = row.parked.remove(seq));
         row.cursor = row.cursor.max(cursor);
         row.standing = standing;
+        row.health = health;
         for letter in dead {
             lost += u64::from(self.bury(consumer, letter, false));
         }

@@ -12,7 +12,9 @@ use super::job;
 use super::reader::Direction;
 use super::reader::times::Times;
 use super::rows::{self, seq};
-use crate::inbox::{ConsumerId, ConsumerState, Parked, Registration, Selection, Standing, Task, from_micros, micros};
+use crate::inbox::{
+    ConsumerId, ConsumerState, Parked, Registration, Selection, SinkHealth, Standing, Task, from_micros, micros,
+};
 use crate::model::{JobId, Seq, SinkName, Start};
 
 /// One row of `sinks`.
@@ -21,10 +23,14 @@ pub(super) struct Consumer {
     pub(super) cursor: i64,
     pub(super) paused_at: Option<Timestamp>,
     pub(super) standing: Standing,
+    pub(super) health: SinkHealth,
     pub(super) last_seq: Option<i64>,
 }
 
-const CONSUMER: &str = "SELECT id, cursor, paused_at, breaker_open_since, still_since, still_us, last_seq FROM sinks";
+/// What [`standing`] and [`health`] read.
+pub(super) const STATUS: &str =
+    "breaker_open_since, still_since, still_us, failures, failing_since, last_error, last_error_at,
+    last_success_at, next_try, reading_stopped";
 
 impl Consumer {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -32,8 +38,9 @@ impl Consumer {
             id: row.get(0)?,
             cursor: row.get(1)?,
             paused_at: row.get::<_, Option<i64>>(2)?.map(from_micros),
-            standing: standing(row, 3)?,
-            last_seq: row.get(6)?,
+            last_seq: row.get(3)?,
+            standing: standing(row, 4)?,
+            health: health(row, 7)?,
         })
     }
 }
@@ -44,6 +51,20 @@ pub(super) fn standing(row: &Row<'_>, column: usize) -> rusqlite::Result<Standin
         breaker_open_since: row.get::<_, Option<i64>>(column)?.map(from_micros),
         still_since: row.get::<_, Option<i64>>(column + 1)?.map(from_micros),
         still: Duration::from_micros(row.get(column + 2)?),
+    })
+}
+
+/// `failures` and what follows it in [`STATUS`], from a column on.
+pub(super) fn health(row: &Row<'_>, column: usize) -> rusqlite::Result<SinkHealth> {
+    let time = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(from_micros));
+    Ok(SinkHealth {
+        failures: row.get(column)?,
+        failing_since: time(column + 1)?,
+        last_error: row.get(column + 2)?,
+        last_error_at: time(column + 3)?,
+        last_success_at: time(column + 4)?,
+        next_try: time(column + 5)?,
+        reading_stopped: row.get(column + 6)?,
     })
 }
 
@@ -73,7 +94,7 @@ pub(super) fn of_replay(connection: &Connection, job: JobId) -> rusqlite::Result
 
 fn by(connection: &Connection, condition: &str, name: &str) -> rusqlite::Result<Option<Consumer>> {
     connection
-        .prepare_cached(&format!("{CONSUMER} WHERE {condition}"))?
+        .prepare_cached(&format!("SELECT id, cursor, paused_at, last_seq, {STATUS} FROM sinks WHERE {condition}"))?
         .query_row([name], Consumer::from_row)
         .optional()
 }
@@ -105,6 +126,7 @@ pub(super) fn register(
             |row| row.get(0),
         )?,
         standing: consumer.standing.settled(paused_at, now),
+        health: consumer.health,
         paused: paused_at.is_some(),
         selection,
     })
@@ -206,7 +228,7 @@ fn first_cursor(connection: &Connection, start: Start) -> rusqlite::Result<i64> 
 
 fn parked(connection: &Connection, sink_id: i64) -> rusqlite::Result<Vec<Parked>> {
     let mut rows = connection.prepare(
-        "SELECT seq, attempts, first_attempt, still_us, next_attempt FROM parked WHERE sink_id = ?1 ORDER BY seq",
+        "SELECT seq, attempts, first_attempt, still_us, next_attempt, own_failures FROM parked WHERE sink_id = ?1 ORDER BY seq",
     )?;
     let rows = rows.query_map([sink_id], |row| {
         Ok(Parked {
@@ -215,6 +237,7 @@ fn parked(connection: &Connection, sink_id: i64) -> rusqlite::Result<Vec<Parked>
             first_attempt: row.get::<_, Option<i64>>(2)?.map(from_micros),
             still: Duration::from_micros(row.get(3)?),
             next_attempt: from_micros(row.get(4)?),
+            own_failures: row.get(5)?,
         })
     })?;
     rows.collect()

@@ -13,13 +13,14 @@ use rusqlite_migration::{M, Migrations};
 use super::{Lock, index};
 
 /// The version of the schema: how many migrations have made it.
-pub(super) const SCHEMA: usize = 3;
+pub(super) const SCHEMA: usize = 4;
 
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(include_str!("schema/001.sql")),
         M::up(include_str!("schema/002.sql")),
         M::up_with_hook(include_str!("schema/003.sql"), |tables| Ok(index::move_from_tables(tables)?)),
+        M::up(include_str!("schema/004.sql")),
     ])
 }
 

@@ -4,12 +4,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
 use super::rows::{DELIVERED, duration_micros, outcome_code};
-use crate::inbox::{Attempt, AttemptState, DeadLetter, Discarded, Parked, Progress, Standing, micros};
+use crate::inbox::{Attempt, AttemptState, DeadLetter, Discarded, Parked, Progress, SinkHealth, Standing, micros};
 use crate::model::Outcome;
 
 /// Writes what a consumer has done, in the caller's transaction. Nothing of it counts twice when it comes again.
 pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(), Fault> {
-    let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing } = progress;
+    let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing, health } = progress;
     let id = consumer.get();
     let replay = replay_of(connection, id)?;
     let delivered = record_attempts(connection, id, attempts)?;
@@ -29,10 +29,13 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(),
         discard(connection, id, event)?;
     }
     let Standing { breaker_open_since, still_since, still } = standing;
+    let SinkHealth { failures, failing_since, last_error, last_error_at, last_success_at, next_try, reading_stopped } =
+        health;
     connection
         .prepare_cached(
             "UPDATE sinks SET cursor = max(cursor, ?2), delivered = delivered + ?3, breaker_open_since = ?4,
-                 still_since = ?5, still_us = ?6
+                 still_since = ?5, still_us = ?6, failures = ?7, failing_since = ?8, last_error = ?9, last_error_at = ?10,
+                 last_success_at = ?11, next_try = ?12, reading_stopped = ?13
              WHERE id = ?1",
         )?
         .execute(params![
@@ -41,7 +44,14 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(),
             delivered,
             breaker_open_since.map(micros),
             still_since.map(micros),
-            duration_micros(*still)
+            duration_micros(*still),
+            failures,
+            failing_since.map(micros),
+            last_error,
+            last_error_at.map(micros),
+            last_success_at.map(micros),
+            next_try.map(micros),
+            reading_stopped
         ])?;
     if let Some((job, _)) = replay {
         connection
@@ -94,11 +104,11 @@ fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) 
 
 /// Parks an event, or parks it again with another time.
 pub(super) fn set_aside(connection: &Connection, sink_id: i64, event: &Parked) -> rusqlite::Result<()> {
-    let Parked { seq, attempts, first_attempt, still, next_attempt } = event;
+    let Parked { seq, attempts, first_attempt, still, next_attempt, own_failures } = event;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO parked (sink_id, seq, attempts, first_attempt, still_us, next_attempt)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO parked (sink_id, seq, attempts, first_attempt, still_us, next_attempt, own_failures)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             sink_id,
@@ -106,7 +116,8 @@ pub(super) fn set_aside(connection: &Connection, sink_id: i64, event: &Parked) -
             attempts,
             first_attempt.map(micros),
             duration_micros(*still),
-            micros(*next_attempt)
+            micros(*next_attempt),
+            own_failures
         ])
         .map(drop)
 }

@@ -56,6 +56,7 @@ pub(super) fn retry(
                     first_attempt: None,
                     still: Duration::ZERO,
                     next_attempt: due,
+                    own_failures: 0,
                 };
                 connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([record.id])?;
                 progress::set_aside(connection, letter.sink_id, &event)?;

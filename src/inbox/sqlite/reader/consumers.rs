@@ -4,30 +4,37 @@ use std::ops::ControlFlow;
 
 use rusqlite::Row;
 
-use super::super::consumer;
+use super::super::consumer::{self, STATUS};
 use super::super::letters::{self, LETTER, LETTERS, Order};
 use super::super::query::PAGE;
 use super::super::rows::{Stored, seq};
 use super::{ReadError, Reader};
-use crate::inbox::{ConsumerId, DeadLetterRecord, LetterFilter, SinkRecord, from_micros};
+use crate::inbox::{BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, SinkRecord, from_micros};
 use crate::model::JobId;
 
 /// Dead letters of one replay that are shown.
 const GIVEN_UP: usize = 1_000;
 
+/// `build_error` and `build_failed_since`, as [`Reader::sinks`] selects them.
+fn build_failure(row: &Row<'_>) -> rusqlite::Result<Option<BuildFailure>> {
+    let (error, since): (Option<String>, Option<i64>) = (row.get(5)?, row.get(6)?);
+    Ok(error.map(|error| BuildFailure { error, since: from_micros(since.unwrap_or_default()) }))
+}
+
 impl Reader {
     /// The sinks' consumers as recorded, by name.
     pub fn sinks(&self) -> Result<Vec<SinkRecord>, ReadError> {
-        let mut rows = self.connection.prepare_cached(
-            "SELECT id, name, cursor, delivered, paused_at, breaker_open_since, still_since, still_us, created_at,
+        let mut rows = self.connection.prepare_cached(&format!(
+            "SELECT id, name, cursor, delivered, paused_at, build_error, build_failed_since, first_seq, created_at,
                  (SELECT coalesce(max(seq), 0) FROM events),
                  (SELECT count(*) FROM parked WHERE sink_id = s.id),
                  (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL),
                  former_name,
                  (SELECT min(received_at) FROM events
-                  WHERE seq IN (s.cursor + 1, (SELECT min(seq) FROM parked WHERE sink_id = s.id)))
-             FROM sinks s WHERE job_id IS NULL ORDER BY name",
-        )?;
+                  WHERE seq IN (s.cursor + 1, (SELECT min(seq) FROM parked WHERE sink_id = s.id))),
+                 {STATUS}
+             FROM sinks s WHERE job_id IS NULL AND forgotten_at IS NULL ORDER BY name",
+        ))?;
         let record = |row: &Row<'_>| {
             let (cursor, head): (i64, i64) = (row.get(2)?, row.get(9)?);
             Ok(SinkRecord {
@@ -40,7 +47,9 @@ impl Reader {
                 dead_letters: row.get(11)?,
                 delivered: row.get(3)?,
                 paused_since: row.get::<_, Option<i64>>(4)?.map(from_micros),
-                standing: consumer::standing(row, 5)?,
+                standing: consumer::standing(row, 14)?,
+                health: consumer::health(row, 17)?,
+                build_failure: build_failure(row)?,
                 created_at: from_micros(row.get(8)?),
                 oldest_waiting: row.get::<_, Option<i64>>(13)?.map(from_micros),
             })

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::super::{Desk, ReadError};
 use super::*;
-use crate::inbox::{LetterFilter, PairState, Task};
+use crate::inbox::{LetterFilter, PairState, SinkState, Task};
 
 /// As the first version left it: one row in every table.
 fn version_1(config: &Config) {
@@ -48,7 +48,7 @@ async fn what_the_first_version_stored_is_still_there() {
     assert_eq!((state.parked[0].seq, state.parked[0].still), (seq(4), Duration::ZERO));
     let mut reader = Reader::open(&config).unwrap();
     let sinks = reader.sinks().unwrap();
-    assert_eq!((sinks[0].name.as_str(), sinks[0].delivered, sinks[0].state()), ("bus", 1, "running"));
+    assert_eq!((sinks[0].name.as_str(), sinks[0].delivered, sinks[0].state()), ("bus", 1, SinkState::Running));
     assert_eq!(reader.dead_letter(5).unwrap().unwrap().reason, "conflict");
     let state_of = |reader: &mut Reader, id: &str| reader.event(id).unwrap().pop().unwrap().sinks.pop().unwrap().1;
     assert!(matches!(state_of(&mut reader, "a"), PairState::Delivered { receipt, .. } if receipt == "confirm"));

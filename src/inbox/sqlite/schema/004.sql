@@ -1,0 +1,16 @@
+-- How each sink is doing, in the consumer's own words: for lists and the page, whether the daemon runs or not.
+ALTER TABLE sinks ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;  -- attempts that failed since the last success
+ALTER TABLE sinks ADD COLUMN failing_since INTEGER;                -- the first of these; NULL: the last one succeeded
+ALTER TABLE sinks ADD COLUMN last_error TEXT;                      -- of the last attempt that failed
+ALTER TABLE sinks ADD COLUMN last_error_at INTEGER;
+ALTER TABLE sinks ADD COLUMN last_success_at INTEGER;
+ALTER TABLE sinks ADD COLUMN next_try INTEGER;                     -- NULL: nothing waits for a time
+ALTER TABLE sinks ADD COLUMN reading_stopped INTEGER NOT NULL DEFAULT 0; -- 1: retry.max_parked events are parked
+-- The sink could not be built from its configuration, so nothing is delivered; NULL: it could.
+ALTER TABLE sinks ADD COLUMN build_error TEXT;
+ALTER TABLE sinks ADD COLUMN build_failed_since INTEGER;
+-- A person has ended a sink that is not configured any more; its name may be used anew.
+ALTER TABLE sinks ADD COLUMN forgotten_at INTEGER;
+
+-- Failures of a parked event between which others were delivered: it is at fault itself, not the sink.
+ALTER TABLE parked ADD COLUMN own_failures INTEGER NOT NULL DEFAULT 0;
