@@ -14,8 +14,8 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
-    Advance, Appended, Config, ConsumerState, EventFilter, NewEvent, Progress, QuarantineFilter, QuarantineLimits,
-    Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
+    Advance, Appended, Config, ConsumerState, EventFilter, EventOutline, NewEvent, Progress, QuarantineFilter,
+    QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
@@ -79,6 +79,10 @@ impl Inbox for Meddled {
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
         self.inbox.read(seqs).await
+    }
+
+    async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
+        self.inbox.outlines(seqs).await
     }
 
     async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable> {
