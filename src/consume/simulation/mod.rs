@@ -10,7 +10,7 @@
 //!
 //! `witness` checks as it goes: nothing is in the ledger that the far side does not confirm; the cursor goes forward, and
 //! over nothing that is neither final nor parked; an entity's events go one at a time, each when those before it have
-//! ended; a crash repeats no more than it may; an open breaker lets one probe through. `checks` looks at the end: every
+//! ended; a crash repeats no more than it may; an open breaker lets one probe of four through. `checks` looks at the end: every
 //! event has come to one end at every sink, and the ledger holds every attempt that no crash took.
 
 mod checks;

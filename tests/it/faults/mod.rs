@@ -5,12 +5,14 @@ mod adversity;
 #[cfg(feature = "amqp")]
 mod broker;
 mod calls;
+mod classes;
 mod copies;
 mod disk_full;
 mod fsync_fails;
 mod kills;
 mod mutants;
 mod order;
+mod outages;
 mod power;
 mod sender;
 mod slow;

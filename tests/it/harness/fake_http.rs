@@ -46,6 +46,9 @@ pub struct Recorded {
     pub status: Option<u16>,
 }
 
+/// The status for a request with these headers and this body; `None` leaves it to the script.
+pub type Rule = Box<dyn Fn(&HeaderMap, &[u8]) -> Option<u16> + Send>;
+
 /// Listens on a loopback port of its own until dropped.
 pub struct FakeHttp {
     address: SocketAddr,
@@ -59,6 +62,8 @@ struct Shared {
     connections: AtomicUsize,
     /// What comes next; the last one is repeated.
     script: Mutex<VecDeque<Answer>>,
+    /// What is asked before the script: the status for a request, where it says one.
+    rule: Mutex<Option<Rule>>,
     requests: watch::Sender<Vec<Recorded>>,
 }
 
@@ -74,8 +79,8 @@ impl FakeHttp {
     }
 
     async fn new<A: Into<Answer>>(tls: Option<TlsAcceptor>, answers: impl IntoIterator<Item = A>) -> Self {
-        let (script, requests) = (Mutex::default(), watch::Sender::default());
-        let shared = Shared { tls, connections: AtomicUsize::new(0), script, requests };
+        let (script, rule, requests) = (Mutex::default(), Mutex::default(), watch::Sender::default());
+        let shared = Shared { tls, connections: AtomicUsize::new(0), script, rule, requests };
         let mut this = Self { address: ([127, 0, 0, 1], 0).into(), shared: Arc::new(shared), server: None };
         this.answer(answers);
         this.start().await;
@@ -87,6 +92,11 @@ impl FakeHttp {
         let answers: VecDeque<_> = answers.into_iter().map(Into::into).collect();
         assert!(!answers.is_empty(), "a script has at least one answer");
         *self.shared.script.lock().unwrap() = answers;
+    }
+
+    /// Asks this before the script from now on; `None` ends that.
+    pub fn rule(&self, rule: Option<Rule>) {
+        *self.shared.rule.lock().unwrap() = rule;
     }
 
     /// Closes the port and every connection.
@@ -184,7 +194,10 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, http2: boo
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let answer = {
+    let ruled = shared.rule.lock().unwrap().as_ref().and_then(|rule| rule(&head.headers, &body));
+    let answer = if let Some(status) = ruled {
+        status.into()
+    } else {
         let mut script = shared.script.lock().unwrap();
         if script.len() > 1 { script.pop_front().unwrap() } else { script[0].clone() }
     };
