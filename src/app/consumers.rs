@@ -141,7 +141,8 @@ impl Consumers {
             let leaves = |name: &SinkName| !names.contains(name) || renewed.contains(name);
             let destinations = self.destinations.lock().await;
             let leaving = destinations.iter().filter(|one| leaves(&one.config.name));
-            leaving.map(|one| (one.config.name.clone(), Arc::clone(&one.sink), one.users.clone())).collect()
+            let parts = |one: &Destination| Some((one.config.name.clone(), one.sink.clone()?, one.users.clone()));
+            leaving.filter_map(parts).collect()
         };
         join_all(leaving.iter().map(|(_, _, users)| users.end(self.grace))).await;
         if stop.is_cancelled() {
@@ -198,8 +199,13 @@ impl Consumers {
         if let Some(other) = others.filter_map(|other| other.live.as_ref()).find(|other| other.id() == handle.id()) {
             return Err(AppError::OneConsumer { one: other.name().to_string(), other: name.to_string() });
         }
-        let users = Users::default();
-        let destination = Destination { config, sink, live: Some(handle), users: users.clone() };
+        let (consumer_id, users) = (Some(handle.id()), Users::default());
+        let destination = Destination {
+            consumer: consumer_id,
+            live: Some(handle),
+            users: users.clone(),
+            ..Destination::new(config, Some(sink))
+        };
         match destinations.iter_mut().find(|one| one.config.name == name) {
             Some(place) => *place = destination,
             None => destinations.push(destination),

@@ -152,7 +152,7 @@ async fn work_here(
         Some(settings) => build_sinks(settings).await?,
         None => Vec::new(),
     };
-    let sinks: Vec<_> = destinations.iter().map(|destination| Arc::clone(&destination.sink)).collect();
+    let sinks: Vec<_> = destinations.iter().filter_map(|destination| destination.sink.clone()).collect();
     let destinations = Destinations::new(destinations);
     let deps = match &settings {
         Some(settings) => job_deps(settings, destinations, consume),

@@ -33,7 +33,7 @@ use crate::consume;
 use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
-use crate::jobs::{self, Destination, Destinations, Executor, Users};
+use crate::jobs::{self, Destination, Destinations, Executor};
 use crate::lifecycle::{Stop, notify};
 use crate::metrics::Metrics;
 use crate::model::JobId;
@@ -229,7 +229,7 @@ async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks:
     let closing = (grace / 4).min(CLOSING);
     let finished = async {
         while tasks.join_next().await.is_some() {}
-        join_all(sinks.lock().await.iter().map(|one| one.sink.close())).await;
+        join_all(sinks.lock().await.iter().filter_map(|one| one.sink.as_ref()).map(|sink| sink.close())).await;
     };
     let (_, finished) = tokio::join!(public.stop(grace - closing), timeout_at(deadline - closing, finished));
     if finished.is_err() {
@@ -328,7 +328,7 @@ async fn build_sinks(settings: &Settings) -> Result<Vec<Destination>, AppError> 
     let mut destinations = Vec::with_capacity(settings.sinks.len());
     for settings in &settings.sinks {
         let (config, sink) = (settings.consumer.clone(), consumers::build(settings).await?);
-        destinations.push(Destination { config, sink, live: None, users: Users::default() });
+        destinations.push(Destination::new(config, Some(sink)));
     }
     Ok(destinations)
 }

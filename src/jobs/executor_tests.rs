@@ -1,8 +1,8 @@
 //! The executor over a real inbox and a sink that does as it is told.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -230,12 +230,7 @@ impl World {
     fn executor(&self) -> Executor {
         let clock = Arc::new(SystemClock);
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
-        let destination = |sink| Destination {
-            config: consumer_config(sink),
-            sink: self.sink.clone(),
-            live: None,
-            users: Users::default(),
-        };
+        let destination = |sink| Destination::new(consumer_config(sink), Some(self.sink.clone()));
         let sinks = Destinations::new(["bus", "new"].map(destination).into());
         Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None })
     }

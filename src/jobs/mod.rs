@@ -10,7 +10,6 @@ mod tests;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -186,9 +185,10 @@ impl Executor {
                     return Ok(Rest::More);
                 }
                 let advance = self.inbox().advance(job.id).await?;
-                let live = sinks.iter().filter_map(|sink| sink.live.as_ref());
-                let consumers = live.chain(self.replays.values().map(|replay| &replay.consumer));
-                consumers.for_each(|consumer| advance.effects.iter().for_each(|effect| consumer.tell(effect)));
+                for effect in &advance.effects {
+                    sinks.iter().for_each(|sink| sink.tell(effect));
+                    self.replays.values().for_each(|replay| replay.consumer.tell(effect));
+                }
                 Ok(if advance.must_wait { Rest::Wait } else { Rest::More })
             }
         }
@@ -214,9 +214,10 @@ impl Executor {
             self.end(job, JobState::Failed, message).await?;
             return Ok(Rest::More);
         };
-        // While the sink is being exchanged: the next look finds the new one.
+        // While the sink is being exchanged, or is unavailable: the next look may find another one.
+        let Some(to) = destination.sink.clone() else { return Ok(Rest::Wait) };
         let Some(entered) = destination.users.enter() else { return Ok(Rest::Wait) };
-        let (config, to) = (destination.config.clone(), Arc::clone(&destination.sink));
+        let config = destination.config.clone();
         let (deps, token) = (self.deps.consume.clone(), stop.child_token());
         self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
         let consumer = match Consumer::replay(config, to, job, rate, deps).await {
