@@ -14,8 +14,8 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
-    Advance, Appended, Config, ConsumerState, EventFilter, NewEvent, Progress, QuarantineFilter, QuarantineLimits,
-    Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
+    Advance, Appended, Config, ConsumerId, ConsumerState, EventFilter, NewEvent, Progress, QuarantineFilter,
+    QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
@@ -86,6 +86,18 @@ impl Inbox for Meddled {
             return Err(Unavailable::Storage("too many open files".to_owned()));
         }
         self.inbox.consumer(who, route).await
+    }
+
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+        self.inbox.register_sinks(sinks).await
+    }
+
+    async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable> {
+        self.inbox.has_sink(name).await
+    }
+
+    async fn note_built(&self, consumer: ConsumerId, failure: Option<String>) -> Result<(), Unavailable> {
+        self.inbox.note_built(consumer, failure).await
     }
 
     async fn record(&self, progress: Progress) -> Result<(), Unavailable> {

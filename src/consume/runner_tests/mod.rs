@@ -171,6 +171,18 @@ impl Inbox for Sick {
         Ok(self.state.lock().unwrap().clone())
     }
 
+    async fn register_sinks(&self, _: Vec<(SinkName, StartAt)>) -> Result<Vec<ConsumerId>, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn has_sink(&self, _: SinkName) -> Result<bool, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_built(&self, _: ConsumerId, _: Option<String>) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
     async fn record(&self, progress: Progress) -> Result<(), Unavailable> {
         let less = |left: usize| left.checked_sub(1);
         if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {

@@ -60,7 +60,7 @@ impl Prunable {
         let mut upto = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
         let mut unborn = None;
         for sink in sinks {
-            match consumer::live(connection, sink)? {
+            match consumer::meant(connection, sink, sinks)? {
                 Some((found, _)) => upto = found.cursor.min(upto),
                 None => (upto, unborn) = (0, Some(sink.clone())),
             }
