@@ -57,7 +57,7 @@ async fn serve(args: Args, sockets: Sockets) -> anyhow::Result<Exit> {
     let signals = Signals::register().and_then(|signals| signals.with_hangup(Arc::clone(&hangup)));
     let signals = signals.context("signals cannot be received")?;
     let files = if args.dev { dev::prepare()? } else { args.config.config };
-    let Reading { settings, effective, tree } = config::read(&files, &Env::of_process());
+    let Reading { settings, effective, tree, .. } = config::read(&files, &Env::of_process());
     let settings = settings?;
     let sockets = sockets.agreeing_with(&settings)?;
     if args.dev {
