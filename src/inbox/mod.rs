@@ -10,6 +10,7 @@ pub(crate) mod memory;
 mod progress;
 mod quarantine;
 pub mod sqlite;
+mod unconfigured;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use progress::{
     Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, SinkState, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
+pub use unconfigured::{Successor, Unconfigured, unconfigured};
 
 use crate::model::{JobId, Seq, SinkName, Start};
 
