@@ -419,6 +419,26 @@ async fn a_replay_that_cannot_begin_for_now_is_tried_again() {
     world.run(watch).await;
 }
 
+/// A configuration may be wrong for a moment.
+#[tokio::test]
+async fn a_replay_whose_sink_is_not_configured_waits_for_it() {
+    let world = World::new(EVENTS).await;
+    let who = Registration::Sink { name: name("gone"), start: Start::Now };
+    world.inbox.consumer(who, "*".to_owned()).await.unwrap();
+    let job = world.submit(replay_of("gone", None)).await;
+    let executor = world.executor();
+    let sinks = executor.deps.sinks.clone();
+    let watch = async {
+        until("it waits", || world.job(job).message.contains("it waits: there is no sink 'gone'")).await;
+        assert_eq!((world.job(job).state, world.got()), (JobState::Queued, 0));
+        sinks.lock().await.push(Destination::new(consumer_config("gone"), Some(world.sink.clone())));
+        world.becomes(job, JobState::Done).await;
+        assert_eq!(world.got(), EVENTS);
+        world.stop.cancel();
+    };
+    tokio::join!(executor.run(world.stop.clone()), watch);
+}
+
 #[tokio::test]
 async fn replays_beyond_the_limit_wait_for_their_turn() {
     let world = World::new(0).await;
