@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, build, reason};
+use super::{Shared, build_unnamed};
 use crate::app::CLOSING;
 use crate::config::SinkSettings;
 use crate::consume::Consumer;
-use crate::inbox::{BuildFailure, ConsumerId};
+use crate::inbox::{BuildFailure, ConsumerId, Unavailable};
 use crate::jobs::{Destination, Use, Users};
 use crate::model::SinkName;
 use crate::sink::{self, Sink};
@@ -32,12 +32,20 @@ type Building = BoxFuture<'static, Result<Arc<dyn Sink>, Failure>>;
 
 /// From the settings alone.
 pub(in crate::app) fn builder() -> Builder {
-    Arc::new(|settings| Box::pin(async move { build(&settings).await.map_err(|error| Failure(reason(&error))) }))
+    Arc::new(|settings| {
+        Box::pin(async move { build_unnamed(&settings).await.map_err(|error| Failure(error.to_string())) })
+    })
 }
 
 /// Why a sink is unavailable, for people.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::app) struct Failure(pub(super) String);
+
+impl From<Unavailable> for Failure {
+    fn from(error: Unavailable) -> Self {
+        Self(format!("its place in the log could not be opened: {error}"))
+    }
+}
 
 /// Keeps one sink. Clones are one.
 #[derive(Clone)]

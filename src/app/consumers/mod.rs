@@ -22,10 +22,10 @@ use super::AppError;
 use super::reload::chain;
 use crate::config::{Problems, SinkSettings};
 use crate::consume::{self, Lag};
-use crate::inbox::{self, BuildFailure, ConsumerId, SinkRecord, Unavailable};
+use crate::inbox::{self, BuildFailure, ConsumerId, SinkRecord};
 use crate::jobs::{Destination, Destinations};
 use crate::model::{SinkName, Start};
-use crate::sink::{self, Sink};
+use crate::sink::{self, BuildError, Sink};
 use crate::throttle::Throttle;
 
 /// Between two tries to register the sinks, while the inbox cannot be written.
@@ -119,9 +119,15 @@ impl Consumers {
         let (places, leaving, tasks, troubles) = Default::default();
         let mut own =
             Self { wanted, reached, shared, inbox, places, leaving, tasks, reloads: now.reloads, stop, troubles };
-        refuse_new(&now, &own.records().await?).await?;
+        match own.records().await {
+            Ok(records) => refuse_new(&now, &records).await?,
+            // Then every sink counts as one that is known.
+            Err(error) => tracing::error!(error = chain(&error), "the inbox's list of sinks cannot be read"),
+        }
         let ids = own.shared.deps.inbox.register_sinks(now.starts()).await.map_err(AppError::Register)?;
-        names::tell_unconfigured(&own.records().await?, &now.names());
+        if let Ok(records) = own.records().await {
+            names::tell_unconfigured(&records, &now.names());
+        }
         own.take(now, ids).await;
         let tries = own.places.values().map(|place| place.keeper.tried().cancelled_owned()).collect::<Vec<_>>();
         _ = timeout(FIRST_TRY, join_all(tries)).await;
@@ -245,10 +251,14 @@ async fn refuse_new(wanted: &Wanted, records: &[SinkRecord]) -> Result<(), AppEr
     Ok(())
 }
 
-/// A sink from its settings.
+/// A sink from its settings. The error names it.
 pub(super) async fn build(settings: &SinkSettings) -> Result<Arc<dyn Sink>, AppError> {
-    let built = sink::build(&settings.sink, settings.format).await;
-    built.map(Into::into).map_err(|source| AppError::Sink { name: settings.consumer.name.to_string(), source })
+    let built = build_unnamed(settings).await;
+    built.map_err(|source| AppError::Sink { name: settings.consumer.name.to_string(), source })
+}
+
+async fn build_unnamed(settings: &SinkSettings) -> Result<Arc<dyn Sink>, BuildError> {
+    sink::build(&settings.sink, settings.format).await.map(Into::into)
 }
 
 /// What the task of one sink did not catch. The others go on.
@@ -257,16 +267,5 @@ fn tell_of_panic(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "the task of a sink panicked: this is a bug");
-    }
-}
-
-/// Why a sink could not be built or opened, with its causes.
-fn reason(error: &dyn std::error::Error) -> String {
-    chain(error)
-}
-
-impl From<Unavailable> for keeper::Failure {
-    fn from(error: Unavailable) -> Self {
-        Self(format!("its place in the log could not be opened: {}", reason(&error)))
     }
 }
