@@ -32,7 +32,8 @@ macro_rules! suite {
                 a_former_name_goes_when_the_configuration_has_followed
                 two_names_are_exchanged_and_both_sinks_are_paused
                 bodies_stay_for_a_new_sink_with_a_former_name
-                a_sink_is_known_by_either_name;
+                a_sink_is_known_by_either_name
+                names_mean_the_same_sinks_after_any_history;
             jobs:
                 a_job_waits_until_it_has_ended
                 a_paused_sink_stands_still_with_its_replays

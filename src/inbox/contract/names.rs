@@ -1,5 +1,7 @@
 //! Which sink each name of a configuration means.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::inbox::Change;
 
@@ -93,5 +95,97 @@ pub(in crate::inbox) async fn a_sink_is_known_by_either_name(inbox: &dyn Inbox) 
     for failure in [Some("no directory".to_owned()), Some("no disk".to_owned()), None] {
         inbox.note_built(bus, failure).await.unwrap();
         assert_eq!(configured(inbox, &["other"]).await, [bus]);
+    }
+}
+
+/// A sink as a person thinks of it.
+#[derive(Clone, Debug)]
+struct Known {
+    id: ConsumerId,
+    name: String,
+    /// The configuration may still have it under this name.
+    former: Option<String>,
+}
+
+/// Renaming, exchanging, removing, adding and adding again, at random, in one inbox; `pool` are the names that there are.
+struct History<'a> {
+    inbox: &'a dyn Inbox,
+    pool: Vec<String>,
+    known: Vec<Known>,
+    random: fastrand::Rng,
+}
+
+impl History<'_> {
+    fn named(&self, name: &str) -> Option<usize> {
+        self.known.iter().position(|known| known.name == name)
+    }
+
+    fn any_name(&mut self) -> String {
+        let at = self.random.usize(..self.pool.len());
+        self.pool[at].clone()
+    }
+
+    /// Everything that may stand in the way is that somebody could still mean another sink by one of the names.
+    async fn rename(&mut self, swap: bool) {
+        let (from, to) = (self.any_name(), self.any_name());
+        if from == to {
+            return;
+        }
+        carry_out(self.inbox, Task::Rename { from: sink(&from), to: sink(&to), swap }).await;
+        let (Some(one), other) = (self.named(&from), self.named(&to)) else { return };
+        match (swap, other) {
+            (true, Some(other)) => {
+                if self.known[one].former.is_none() && self.known[other].former.is_none() {
+                    (self.known[one].name, self.known[other].name) = (to, from);
+                }
+            }
+            (false, None) => {
+                let is_meant_elsewhere = |(at, known): (usize, &Known)| at != one && known.former.as_ref() == Some(&to);
+                let is_followed = self.known[one].former.as_ref().is_none_or(|former| *former == to);
+                if is_followed && !self.known.iter().enumerate().any(is_meant_elsewhere) {
+                    (self.known[one].name, self.known[one].former) = (to, Some(from));
+                }
+            }
+            (true, None) | (false, Some(_)) => {}
+        }
+    }
+
+    /// A configuration with some of the names, in any order.
+    async fn configure(&mut self) {
+        let mut names = self.pool.clone();
+        self.random.shuffle(&mut names);
+        names.truncate(self.random.usize(1..=self.pool.len()));
+        let ids = configured(self.inbox, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), names.len(), "each name has a sink of its own");
+        let before = self.known.clone();
+        for (name, id) in names.iter().zip(ids) {
+            let by_name = before.iter().find(|known| known.name == *name);
+            let has_not_followed = |known: &&Known| known.former.as_ref() == Some(name) && !names.contains(&known.name);
+            match by_name.or_else(|| before.iter().find(has_not_followed)) {
+                Some(meant) => assert_eq!(id, meant.id, "{name} of {names:?} after {before:?}"),
+                None => {
+                    assert!(before.iter().all(|known| known.id != id), "{name} of {names:?} is new after {before:?}");
+                    self.known.push(Known { id, name: name.clone(), former: None });
+                }
+            }
+            if let Some(at) = self.named(name) {
+                self.known[at].former = None;
+            }
+        }
+    }
+}
+
+pub(in crate::inbox) async fn names_mean_the_same_sinks_after_any_history(inbox: &dyn Inbox) {
+    for seed in 0..8 {
+        let pool = (0..5).map(|n| format!("sink-{seed}-{n}")).collect();
+        let mut history = History { inbox, pool, known: Vec::new(), random: fastrand::Rng::with_seed(seed) };
+        for _ in 0..60 {
+            match history.random.u32(..5) {
+                0 | 1 => history.configure().await,
+                2 => history.rename(true).await,
+                _ => history.rename(false).await,
+            }
+        }
+        assert!(history.known.len() >= 3, "it comes to something");
     }
 }
