@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::inbox::{
     Advance, AppendKind, Appended, ConsumerId, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, Unavailable,
+    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -163,7 +163,7 @@ impl Inbox for Null {
         Err(Unavailable::Closed)
     }
 
-    async fn register_sinks(&self, _: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, _: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
         Err(Unavailable::Closed)
     }
 

@@ -28,7 +28,7 @@ pub use job::{
 };
 pub use progress::{
     Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
-    Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, SinkState, Standing,
+    Discarded, PairState, Parked, Progress, Registered, Registration, SinkHealth, SinkRecord, SinkState, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
@@ -97,7 +97,7 @@ pub trait Inbox: Send + Sync {
     /// Settles which consumer each sink of a configuration has, in one transaction; the answer is in the order of `sinks`.
     /// A name means the sink that has it, or else the one that had it before it was renamed, unless that one's present name
     /// is in the configuration too; a name that means none gets a consumer of its own, with its cursor before `start`.
-    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable>;
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable>;
 
     /// Whether there is a sink that has this name, or had it before it was renamed.
     async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable>;

@@ -43,6 +43,15 @@ pub enum Registration {
     },
 }
 
+/// A sink's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its consumer.
+    pub id: ConsumerId,
+    /// Every event up to here is final or parked.
+    pub cursor: Seq,
+}
+
 /// One attempt, to be recorded.
 #[derive(Clone, Debug)]
 pub struct Attempt {

@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
     Advance, Appended, Config, ConsumerId, ConsumerState, EventFilter, NewEvent, Progress, QuarantineFilter,
-    QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
+    QuarantineLimits, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
@@ -88,7 +88,7 @@ impl Inbox for Meddled {
         self.inbox.consumer(who, route).await
     }
 
-    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
         self.inbox.register_sinks(sinks).await
     }
 

@@ -93,6 +93,7 @@ async fn a_file_sink_whose_directory_is_gone_keeps_nobody_from_receiving() {
     })
     .await;
     is_unavailable(&relay, "archive", "events.jsonl").await;
+    assert_eq!(relay.metric("sink_lag_events", &[("sink", "archive")]).await, 1);
     // It is a sink of the configuration all the while.
     relay.cli(&["sinks", "pause", "archive"]).await.success();
     relay.cli(&["sinks", "resume", "archive"]).await.success();

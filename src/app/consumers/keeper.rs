@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Shared, build_unnamed};
 use crate::app::CLOSING;
 use crate::config::SinkSettings;
-use crate::consume::Consumer;
-use crate::inbox::{BuildFailure, ConsumerId, Unavailable};
+use crate::consume::{Consumer, Lag};
+use crate::inbox::{BuildFailure, ConsumerId, Registered, Unavailable};
 use crate::jobs::{Destination, Use, Users};
 use crate::model::SinkName;
 use crate::sink::{self, Sink};
@@ -51,8 +51,8 @@ impl From<Unavailable> for Failure {
 #[derive(Clone)]
 pub(super) struct Keeper {
     settings: SinkSettings,
-    /// Its place in the log.
-    id: ConsumerId,
+    /// Its place in the log, when it came.
+    place: Registered,
     /// Whether it came while the daemon runs.
     is_exchanged: bool,
     shared: Shared,
@@ -89,13 +89,13 @@ struct Told {
 impl Keeper {
     pub(super) fn new(
         settings: SinkSettings,
-        id: ConsumerId,
+        place: Registered,
         is_exchanged: bool,
         shared: Shared,
         stop: &CancellationToken,
     ) -> Self {
         let (leave, tried, gone, retry_now) = Default::default();
-        Self { settings, id, is_exchanged, shared, stop: stop.clone(), leave, tried, gone, retry_now }
+        Self { settings, place, is_exchanged, shared, stop: stop.clone(), leave, tried, gone, retry_now }
     }
 
     pub(super) fn name(&self) -> &SinkName {
@@ -103,7 +103,7 @@ impl Keeper {
     }
 
     pub(super) fn id(&self) -> ConsumerId {
-        self.id
+        self.place.id
     }
 
     pub(super) fn tried(&self) -> CancellationToken {
@@ -112,7 +112,7 @@ impl Keeper {
 
     /// The sink as it is before it is built.
     pub(super) fn destination(&self) -> Destination {
-        let (consumer, retry_now) = (Some(self.id), Arc::clone(&self.retry_now));
+        let (consumer, retry_now) = (Some(self.id()), Arc::clone(&self.retry_now));
         Destination { consumer, retry_now, ..Destination::new(self.settings.consumer.clone(), None) }
     }
 
@@ -120,7 +120,7 @@ impl Keeper {
     pub(super) fn leave(self) -> Leaving {
         self.leave.cancel();
         let ended = CancellationToken::new();
-        Leaving { name: self.name().clone(), id: self.id, sink: self.settings.sink.clone(), gone: self.gone, ended }
+        Leaving { name: self.name().clone(), id: self.id(), sink: self.settings.sink.clone(), gone: self.gone, ended }
     }
 
     /// Whether nothing may be delivered before the other has ended: it reads from the same place in the log, has the same
@@ -130,7 +130,7 @@ impl Keeper {
             (&self.settings.sink, &other.sink),
             (sink::Config::File(_), sink::Config::File(_)) | (sink::Config::Stdout, sink::Config::Stdout)
         );
-        other.id == self.id || other.name == *self.name() || may_share
+        other.id == self.id() || other.name == *self.name() || may_share
     }
 
     /// Runs until the sink has to leave, or everything stops.
@@ -191,7 +191,7 @@ impl Keeper {
         let opened = AssertUnwindSafe(opening).catch_unwind().await;
         let consumer = opened.map_err(|_| Failure(PANICKED.to_owned()))??;
         let handle = consumer.handle();
-        if handle.id() != self.id {
+        if handle.id() != self.id() {
             return Err(Failure(
                 "sinks were renamed, and its name means another one now: have the daemon read its configuration again \
                  (SIGHUP)"
@@ -223,6 +223,10 @@ impl Keeper {
             let mut unavailable = self.shared.unavailable.lock().unwrap_or_else(PoisonError::into_inner);
             let since = unavailable.get(name).map_or(now, |known| known.since);
             unavailable.insert(name.clone(), BuildFailure { error: why.clone(), since });
+            // How far it is behind is told all the same.
+            let mut lags = self.shared.lags.lock().unwrap_or_else(PoisonError::into_inner);
+            let lag = || Lag::idle(self.place.cursor, &self.shared.deps.metrics, name);
+            lags.entry(name.clone()).or_insert_with(lag);
         }
         if told.failure.as_ref() != Some(why) {
             tracing::error!(
@@ -232,7 +236,7 @@ impl Keeper {
             *told = Told { failure: Some(why.clone()), is_noted: false };
         }
         if !told.is_noted {
-            told.is_noted = self.shared.deps.inbox.note_built(self.id, Some(why.clone())).await.is_ok();
+            told.is_noted = self.shared.deps.inbox.note_built(self.id(), Some(why.clone())).await.is_ok();
         }
     }
 
@@ -240,7 +244,7 @@ impl Keeper {
         let name = self.name();
         self.shared.unavailable.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let was_unavailable = std::mem::take(told).failure.is_some();
-        if let Err(error) = self.shared.deps.inbox.note_built(self.id, None).await {
+        if let Err(error) = self.shared.deps.inbox.note_built(self.id(), None).await {
             tracing::warn!(sink = %name, %error, "lists may call the sink unavailable until the next start");
         }
         if self.is_exchanged || was_unavailable {

@@ -22,7 +22,7 @@ use super::AppError;
 use super::reload::chain;
 use crate::config::{Problems, SinkSettings};
 use crate::consume::{self, Lag};
-use crate::inbox::{self, BuildFailure, ConsumerId, SinkRecord};
+use crate::inbox::{self, BuildFailure, ConsumerId, Registered, SinkRecord};
 use crate::jobs::{Destination, Destinations};
 use crate::model::{SinkName, Start};
 use crate::sink::{self, BuildError, Sink};
@@ -124,11 +124,11 @@ impl Consumers {
             // Then every sink counts as one that is known.
             Err(error) => tracing::error!(error = chain(&error), "the inbox's list of sinks cannot be read"),
         }
-        let ids = own.shared.deps.inbox.register_sinks(now.starts()).await.map_err(AppError::Register)?;
+        let registered = own.shared.deps.inbox.register_sinks(now.starts()).await.map_err(AppError::Register)?;
         if let Ok(records) = own.records().await {
             names::tell_unconfigured(&records, &now.names());
         }
-        own.take(now, ids).await;
+        own.take(now, registered).await;
         let tries = own.places.values().map(|place| place.keeper.tried().cancelled_owned()).collect::<Vec<_>>();
         _ = timeout(FIRST_TRY, join_all(tries)).await;
         Ok(own)
@@ -162,13 +162,13 @@ impl Consumers {
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
             match self.shared.deps.inbox.register_sinks(wanted.starts()).await {
-                Ok(ids) => {
+                Ok(registered) => {
                     let names = wanted.names();
                     let is_same_set = before.len() == names.len() && before.iter().all(|name| names.contains(name));
                     if !is_same_set && let Ok(records) = self.records().await {
                         names::tell_unconfigured(&records, &names);
                     }
-                    return self.take(wanted, ids).await;
+                    return self.take(wanted, registered).await;
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.troubles.admit(Instant::now()) {
@@ -184,17 +184,17 @@ impl Consumers {
 
     /// Ends the consumer of every sink that is not wanted any more as it is, and has those opened that are to be: each as
     /// soon as nobody delivers any more to the sink that it takes the place of, whatever the others do.
-    async fn take(&mut self, wanted: Wanted, ids: Vec<ConsumerId>) {
+    async fn take(&mut self, wanted: Wanted, registered: Vec<Registered>) {
         let tries_all = std::mem::replace(&mut self.reloads, wanted.reloads) != wanted.reloads;
         let (destinations, wanted_names) = (self.shared.destinations.clone(), wanted.names());
         let mut destinations = destinations.lock().await;
         let is_as_wanted =
             |place: &Place, version: u64, id: ConsumerId| place.version == version && place.keeper.id() == id;
         let mut starting = Vec::new();
-        for ((settings, version), id) in wanted.sinks.into_iter().zip(ids) {
+        for ((settings, version), at) in wanted.sinks.into_iter().zip(registered) {
             match self.places.get(&settings.consumer.name) {
-                Some(place) if is_as_wanted(place, version, id) => {}
-                Some(_) | None => starting.push((settings, version, id)),
+                Some(place) if is_as_wanted(place, version, at.id) => {}
+                Some(_) | None => starting.push((settings, version, at)),
             }
         }
         let names: Vec<&SinkName> = starting.iter().map(|(settings, ..)| &settings.consumer.name).collect();
@@ -212,8 +212,8 @@ impl Consumers {
         if tries_all {
             destinations.iter().for_each(Destination::try_now);
         }
-        for (settings, version, id) in starting {
-            let keeper = Keeper::new(settings, id, version > 0, self.shared.clone(), &self.stop);
+        for (settings, version, at) in starting {
+            let keeper = Keeper::new(settings, at, version > 0, self.shared.clone(), &self.stop);
             let after = self.leaving.iter().filter(|leaving| keeper.has_to_wait_for(leaving));
             let after = after.map(|leaving| leaving.ended.clone()).collect();
             destinations.push(keeper.destination());

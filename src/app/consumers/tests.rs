@@ -107,7 +107,7 @@ impl World {
         }
         let settings = settings();
         let start = (settings.consumer.name.clone(), settings.consumer.start);
-        let id = inbox.register_sinks(vec![start]).await.unwrap()[0];
+        let place = inbox.register_sinks(vec![start]).await.unwrap()[0];
         let built = Arc::clone(&fate);
         let shared = Shared {
             destinations: Destinations::default(),
@@ -125,7 +125,7 @@ impl World {
             }),
         };
         let stop = CancellationToken::new();
-        let keeper = Keeper::new(settings, id, false, shared.clone(), &stop);
+        let keeper = Keeper::new(settings, place, false, shared.clone(), &stop);
         shared.destinations.lock().await.push(keeper.destination());
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.clone().keep(Vec::new()));

@@ -16,8 +16,8 @@ use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
 use crate::clock::SystemClock;
 use crate::inbox::{
     Advance, Appended, Change, ConsumerId, ConsumerState, Effect, EventFilter, Inbox, Job, JobUpdate, NewEvent, NewJob,
-    Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth, Slice, Standing,
-    StoredEvent, Unavailable,
+    Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, SinkHealth, Slice,
+    Standing, StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
@@ -171,7 +171,7 @@ impl Inbox for Sick {
         Ok(self.state.lock().unwrap().clone())
     }
 
-    async fn register_sinks(&self, _: Vec<(SinkName, StartAt)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, _: Vec<(SinkName, StartAt)>) -> Result<Vec<Registered>, Unavailable> {
         Err(Unavailable::Closed)
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::stage::{Stage, Who};
 use crate::inbox::{
     Advance, Appended, ConsumerId, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
-    Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -64,7 +64,7 @@ impl Inbox for Unsteady {
         Ok(state)
     }
 
-    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
         self.stage.memory.register_sinks(sinks).await
     }
 

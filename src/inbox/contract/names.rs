@@ -11,7 +11,8 @@ fn rename(from: &str, to: &str) -> Task {
 
 /// The consumers of a configuration with these names.
 async fn configured(inbox: &dyn Inbox, names: &[&str]) -> Vec<ConsumerId> {
-    inbox.register_sinks(names.iter().map(|name| (sink(name), Start::Earliest)).collect()).await.unwrap()
+    let sinks = names.iter().map(|name| (sink(name), Start::Earliest)).collect();
+    inbox.register_sinks(sinks).await.unwrap().into_iter().map(|place| place.id).collect()
 }
 
 /// In whichever order they stand in the configuration.

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use self::jobs::Stored;
 use super::{
     Advance, AppendKind, Appended, Attempt, BuildFailure, ConsumerId, ConsumerState, DeadLetter, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth,
-    Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
+    NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection,
+    SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -375,7 +375,7 @@ impl Inbox for Memory {
         Ok(seqs.into_iter().filter_map(|seq| state.event(seq).cloned()).collect())
     }
 
-    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
         Ok(self.state().register_sinks(&sinks))
     }
 

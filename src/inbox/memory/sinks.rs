@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Row, State, Whose, place};
-use crate::inbox::{BuildFailure, ConsumerId};
+use crate::inbox::{BuildFailure, ConsumerId, Registered};
 use crate::model::{SinkName, Start};
 
 impl State {
@@ -40,7 +40,7 @@ impl State {
         self.live(name).unwrap_or_else(|| self.new_sink(name, start))
     }
 
-    pub(super) fn register_sinks(&mut self, sinks: &[(SinkName, Start)]) -> Vec<ConsumerId> {
+    pub(super) fn register_sinks(&mut self, sinks: &[(SinkName, Start)]) -> Vec<Registered> {
         let wanted: Vec<SinkName> = sinks.iter().map(|(name, _)| name.clone()).collect();
         let found: Vec<_> = wanted.iter().map(|name| self.meant(name, &wanted)).collect();
         let sinks = sinks.iter().zip(found);
@@ -50,7 +50,7 @@ impl State {
                 if self.named(name) == Some(id) {
                     self.row_mut(id).follow();
                 }
-                id
+                Registered { id, cursor: self.row_mut(id).cursor }
             })
             .collect()
     }

@@ -13,7 +13,8 @@ use super::reader::Direction;
 use super::reader::times::Times;
 use super::rows::{self, seq};
 use crate::inbox::{
-    ConsumerId, ConsumerState, Parked, Registration, Selection, SinkHealth, Standing, Task, from_micros, micros,
+    ConsumerId, ConsumerState, Parked, Registered, Registration, Selection, SinkHealth, Standing, Task, from_micros,
+    micros,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -163,27 +164,29 @@ pub(super) fn register_sinks(
     connection: &Connection,
     sinks: &[(SinkName, Start)],
     now: Timestamp,
-) -> Result<Vec<ConsumerId>, Fault> {
+) -> Result<Vec<Registered>, Fault> {
     let wanted: Vec<SinkName> = sinks.iter().map(|(name, _)| name.clone()).collect();
     // All names are looked up before any row changes: then no two of them can mean one sink.
     let found = wanted.iter().map(|name| meant(connection, name, &wanted)).collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut ids = Vec::with_capacity(sinks.len());
+    let mut places = Vec::with_capacity(sinks.len());
     for ((name, start), found) in sinks.iter().zip(found) {
-        ids.push(ConsumerId::new(match found {
-            Some((consumer, renamed_to)) => {
-                match renamed_to {
-                    Some(renamed) => tracing::warn!(
-                        sink = %name, renamed,
-                        "this sink has been renamed: change its name in the configuration too, or rename it back"
-                    ),
-                    None => follow(connection, consumer.id)?,
-                }
-                consumer.id
+        let consumer = match found {
+            Some((consumer, None)) => {
+                follow(connection, consumer.id)?;
+                consumer
             }
-            None => new(connection, name, *start, now)?.id,
-        }));
+            Some((consumer, Some(renamed))) => {
+                tracing::warn!(
+                    sink = %name, renamed,
+                    "this sink has been renamed: change its name in the configuration too, or rename it back"
+                );
+                consumer
+            }
+            None => new(connection, name, *start, now)?,
+        };
+        places.push(Registered { id: ConsumerId::new(consumer.id), cursor: seq(consumer.cursor) });
     }
-    Ok(ids)
+    Ok(places)
 }
 
 /// The sink that a configuration with these names means by one of them, and its present name where that is another one.

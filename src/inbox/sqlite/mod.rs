@@ -48,7 +48,7 @@ use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
     Advance, Appended, Config, ConsumerId, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -184,7 +184,7 @@ impl Inbox for SqliteInbox {
         self.with_reader(move |reader| reader.read(&seqs)).await
     }
 
-    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
         self.ask("the sinks of a configuration", move |connection, now| {
             Ok((consumer::register_sinks(connection, &sinks, now)?, Vec::new()))
         })

@@ -20,7 +20,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::{
     Advance, AppendKind, Appended, ConsumerId, ConsumerState, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 use crate::verify::sign;
@@ -89,7 +89,7 @@ impl Inbox for FakeInbox {
         unreachable!("ingest only writes")
     }
 
-    async fn register_sinks(&self, _: Vec<(SinkName, Start)>) -> Result<Vec<ConsumerId>, Unavailable> {
+    async fn register_sinks(&self, _: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
         unreachable!("ingest only writes")
     }
 
