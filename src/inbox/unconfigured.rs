@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_sink_that_is_not_configured_is_told_with_the_command() {
-        let names = |names: &[&str]| names.iter().map(|name| SinkName::new(*name).unwrap()).collect::<Vec<_>>();
+        let names = |names: &[&str]| names.iter().map(|name| SinkName::new(name).unwrap()).collect::<Vec<_>>();
         let said = |records: &[SinkRecord], wanted: &[&str]| {
             let wanted = names(wanted);
             let found = unconfigured(records, &wanted);
