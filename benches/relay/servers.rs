@@ -11,12 +11,12 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
-    Quarantined, Refused, Registration, Selection, Slice, Unavailable,
+    Advance, AppendKind, Appended, ConsumerId, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
-use ralio_relay::model::{JobId, Seq, SourceName};
+use ralio_relay::model::{JobId, Seq, SinkName, SourceName, Start};
 use ralio_relay::verify::Keys;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -160,6 +160,18 @@ impl Inbox for Null {
     }
 
     async fn consumer(&self, _: Registration, _: String) -> Result<ConsumerState, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn register_sinks(&self, _: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn has_sink(&self, _: SinkName) -> Result<bool, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_built(&self, _: ConsumerId, _: Option<String>) -> Result<(), Unavailable> {
         Err(Unavailable::Closed)
     }
 

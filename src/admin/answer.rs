@@ -16,7 +16,10 @@ use serde_json::json;
 
 use super::api::refusal::Refusal;
 use super::{Config, Deps, Status, Token, page};
+use crate::inbox::BuildFailure;
 use crate::metrics::Metrics;
+use crate::model::SinkName;
+use crate::records::Time;
 
 /// The media type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -81,12 +84,17 @@ impl Admin {
     }
 
     fn ready(&self) -> HttpResponse {
-        let reasons = self.status.reasons_not_ready();
-        if reasons.is_empty() {
-            HttpResponse::Ok().json(json!({ "ready": true }))
-        } else {
-            HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "reasons": reasons }))
+        let (reasons, unavailable) = (self.status.reasons_not_ready(), self.status.unavailable_sinks());
+        let mut answer = json!({ "ready": reasons.is_empty() });
+        if !unavailable.is_empty() {
+            let sink = |(name, failure): &(SinkName, BuildFailure)| json!({ "name": name.as_str(), "error": failure.error, "since": Time(failure.since) });
+            answer["unavailable_sinks"] = unavailable.iter().map(sink).collect();
         }
+        if reasons.is_empty() {
+            return HttpResponse::Ok().json(answer);
+        }
+        answer["reasons"] = reasons.into();
+        HttpResponse::ServiceUnavailable().json(answer)
     }
 }
 

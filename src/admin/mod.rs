@@ -26,9 +26,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::inbox::{self, Inbox};
+use crate::inbox::{self, BuildFailure, Inbox};
 use crate::metrics::Metrics;
-use crate::model::SourceName;
+use crate::model::{SinkName, SourceName};
 use crate::{consume, listener};
 use answer::{Admin, guard, handle};
 use api::Api;
@@ -92,6 +92,9 @@ impl Token {
 pub trait Status: Send + Sync {
     /// Why deliveries are not taken or not stored at the moment, for people; empty = ready.
     fn reasons_not_ready(&self) -> Vec<String>;
+
+    /// The sinks that cannot be built or opened, and why: no reason not to be ready.
+    fn unavailable_sinks(&self) -> Vec<(SinkName, BuildFailure)>;
 
     /// Brings gauges up to date; called before each scrape, on the listener's own thread.
     fn refresh_metrics(&self);

@@ -19,6 +19,10 @@ impl Status for FakeStatus {
         self.reasons.clone()
     }
 
+    fn unavailable_sinks(&self) -> Vec<(SinkName, BuildFailure)> {
+        Vec::new()
+    }
+
     fn refresh_metrics(&self) {
         self.refreshed.fetch_add(1, Ordering::SeqCst);
     }

@@ -140,19 +140,20 @@ async fn work_here(
 ) -> Result<(JobId, Left), AppError> {
     let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
     let needs_settings = |task: &Task| matches!(task, Task::Admit { .. } | Task::Replay { .. });
-    // Before anything is stored: what is wrong with the configuration can be mended and asked for again.
-    let settings = match &ask {
-        Ask::New(job) if needs_settings(&job.task) => Some(settings()?),
-        Ask::GoOn(id) if needs_settings(&look(reader, *id)?.task) => Some(settings()?),
-        Ask::New(_) | Ask::GoOn(_) => None,
+    let task = match &ask {
+        Ask::New(job) => job.task.clone(),
+        Ask::GoOn(id) => look(reader, *id)?.task,
     };
+    // Before anything is stored: what is wrong with the configuration can be mended and asked for again.
+    let settings = if needs_settings(&task) { Some(settings()?) } else { None };
+    let needed = if let Task::Replay { sink, .. } = &task { Some(sink) } else { None };
     let inbox: Arc<dyn Inbox> = Arc::new(SqliteInbox::open(config, lock, Arc::clone(&clock), Arc::clone(&metrics))?);
     let consume = consume::Deps { inbox: Arc::clone(&inbox), clock, metrics };
     let destinations = match &settings {
-        Some(settings) => build_sinks(settings).await?,
+        Some(settings) => build_sinks(settings, needed).await?,
         None => Vec::new(),
     };
-    let sinks: Vec<_> = destinations.iter().map(|destination| Arc::clone(&destination.sink)).collect();
+    let sinks: Vec<_> = destinations.iter().filter_map(|destination| destination.sink.clone()).collect();
     let destinations = Destinations::new(destinations);
     let deps = match &settings {
         Some(settings) => job_deps(settings, destinations, consume),

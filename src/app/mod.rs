@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use consumers::{Consumers, Wanted};
+use consumers::{Consumers, Shared, Wanted};
 pub use errand::{Ask, Errand, carry_out};
 use readiness::{Readiness, set};
 use reload::SinkSwitch;
@@ -33,10 +33,10 @@ use crate::consume;
 use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
 use crate::inbox::{Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
-use crate::jobs::{self, Destination, Destinations, Executor, Users};
+use crate::jobs::{self, Destination, Destinations, Executor};
 use crate::lifecycle::{Stop, notify};
 use crate::metrics::Metrics;
-use crate::model::JobId;
+use crate::model::{JobId, SinkName};
 use crate::sink;
 
 /// How often a waiting process asks for the inbox.
@@ -77,25 +77,9 @@ pub enum AppError {
         /// Why.
         source: sink::BuildError,
     },
-    /// A consumer could not be registered.
-    #[error("the consumer of sink '{name}' could not be registered")]
-    Consumer {
-        /// Its sink.
-        name: String,
-        /// Why.
-        source: Unavailable,
-    },
-    /// A sink was renamed, and both names are in use.
-    #[error(
-        "sinks '{one}' and '{other}' have one place in the log, because one was renamed to the other: give the new sink \
-         another name in the configuration"
-    )]
-    OneConsumer {
-        /// One name.
-        one: String,
-        /// The other.
-        other: String,
-    },
+    /// The places of the sinks in the log could not be settled.
+    #[error("the sinks could not be registered")]
+    Register(#[source] Unavailable),
     /// The configuration, where a command needs all of it.
     #[error(transparent)]
     Config(#[from] Problems),
@@ -146,7 +130,7 @@ pub async fn run(settings: Settings, sockets: Sockets, reload: Reload, stop: Sto
     let mut tasks = JoinSet::new();
     // Also while it waits for the inbox: it may take over with none but old secrets.
     tasks.spawn(reloader.run(stop.soft.clone()));
-    let starting = start(&settings, &sockets, tls, &readiness, (sinks_wanted, reached));
+    let starting = start(&settings, &sockets, tls, &readiness, (sinks_wanted, reached), &stop.soft);
     // Nothing has been acknowledged until this is done.
     let Some(started) = stop.soft.run_until_cancelled(starting).await else { return Ok(()) };
     let Started { inbox, public, consumers, executor } = started?;
@@ -154,7 +138,7 @@ pub async fn run(settings: Settings, sockets: Sockets, reload: Reload, stop: Sto
     if admin.is_none() {
         admin = take_over_admin(&settings, &sockets, &readiness, &stop.soft).await?;
     }
-    tasks.spawn(consumers.run(stop.soft.clone()));
+    tasks.spawn(consumers.run());
     tasks.spawn(executor.run(stop.soft.clone()));
     tasks.spawn(times::keep(settings.inbox.clone(), inbox.head(), stop.soft.clone()));
     gate.send_replace(Gate::Open);
@@ -196,6 +180,7 @@ async fn start(
     tls: Option<ingest::ServerTls>,
     readiness: &Readiness,
     (wanted, reached): (watch::Receiver<Wanted>, watch::Sender<u64>),
+    stop: &CancellationToken,
 ) -> Result<Started, AppError> {
     let (metrics, clock) = (&readiness.metrics, &readiness.clock);
     let lock = take_lock(settings, readiness).await?;
@@ -216,8 +201,15 @@ async fn start(
             ingest::start(listener, &settings.ingest, tls, ingest_deps)
         })?;
     let deps = consume::Deps { inbox: Arc::clone(&inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
-    let lags = Arc::clone(&readiness.lags);
-    let consumers = Consumers::open(wanted, reached, deps.clone(), lags, settings.drain_timeout).await?;
+    let shared = Shared {
+        destinations: Destinations::default(),
+        deps: deps.clone(),
+        lags: Arc::clone(&readiness.lags),
+        unavailable: Arc::clone(&readiness.unavailable),
+        grace: settings.drain_timeout,
+        builder: consumers::builder(),
+    };
+    let consumers = Consumers::open(wanted, reached, shared, settings.inbox.clone(), stop.clone()).await?;
     let executor = Executor::new(job_deps(settings, consumers.destinations(), deps));
     Ok(Started { inbox, public, consumers, executor })
 }
@@ -229,7 +221,7 @@ async fn drain(grace: Duration, public: Listener, mut tasks: JoinSet<()>, sinks:
     let closing = (grace / 4).min(CLOSING);
     let finished = async {
         while tasks.join_next().await.is_some() {}
-        join_all(sinks.lock().await.iter().map(|one| one.sink.close())).await;
+        join_all(sinks.lock().await.iter().filter_map(|one| one.sink.as_ref()).map(|sink| sink.close())).await;
     };
     let (_, finished) = tokio::join!(public.stop(grace - closing), timeout_at(deadline - closing, finished));
     if finished.is_err() {
@@ -323,12 +315,16 @@ async fn open_inbox(
     Ok(Arc::new(inbox))
 }
 
-/// The sinks, for one command: nobody else has them.
-async fn build_sinks(settings: &Settings) -> Result<Vec<Destination>, AppError> {
+/// The sinks, for one command: nobody else has them. Only the one that is needed has to be built.
+async fn build_sinks(settings: &Settings, needed: Option<&SinkName>) -> Result<Vec<Destination>, AppError> {
     let mut destinations = Vec::with_capacity(settings.sinks.len());
     for settings in &settings.sinks {
-        let (config, sink) = (settings.consumer.clone(), consumers::build(settings).await?);
-        destinations.push(Destination { config, sink, live: None, users: Users::default() });
+        let config = settings.consumer.clone();
+        let sink = match consumers::build(settings).await {
+            Err(error) if needed == Some(&config.name) => return Err(error),
+            built => built.ok(),
+        };
+        destinations.push(Destination::new(config, sink));
     }
     Ok(destinations)
 }

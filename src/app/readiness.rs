@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::consumers::{Lags, Wanted};
+use super::consumers::{Lags, UnavailableSinks, Wanted};
 use crate::admin::{SinkFacts, SourceFacts, Status};
 use crate::clock::Clock;
 use crate::config::{Settings, SinkSettings};
-use crate::inbox::Inbox;
+use crate::inbox::{BuildFailure, Inbox};
 use crate::ingest::{self, Gate, OnBadSignature, ServerTls};
 use crate::metrics::Metrics;
+use crate::model::SinkName;
 
 /// What a commit needs besides the body: its place in pages and in the write-ahead log, the event, the index.
 const BESIDES_THE_BODY: u64 = 256 << 10;
@@ -24,6 +25,7 @@ pub(super) struct Readiness {
     waiting_for: Mutex<String>,
     pub(super) inbox: Mutex<Option<Arc<dyn Inbox>>>,
     pub(super) lags: Lags,
+    pub(super) unavailable: UnavailableSinks,
     sinks: watch::Receiver<Wanted>,
     sources: Vec<ingest::Source>,
     started: Timestamp,
@@ -61,6 +63,7 @@ impl Readiness {
             waiting_for: Mutex::default(),
             inbox: Mutex::new(None),
             lags: Lags::default(),
+            unavailable: UnavailableSinks::default(),
             sinks,
             sources: settings.ingest.sources.clone(),
             started: clock.now(),
@@ -111,6 +114,10 @@ impl Status for Readiness {
         let trouble = inbox.as_ref().and_then(|inbox| inbox.trouble());
         let disk = inbox.and_then(|_| self.full_disk());
         gate.into_iter().chain(trouble).chain(disk).collect()
+    }
+
+    fn unavailable_sinks(&self) -> Vec<(SinkName, BuildFailure)> {
+        get(&self.unavailable).into_iter().collect()
     }
 
     fn refresh_metrics(&self) {

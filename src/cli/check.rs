@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Format::Json => out.json(finding),
         Format::Table => out.line(finding.text(&view)),
     };
-    let exit = match reading.settings {
+    let exit = match reading.strict() {
         Err(Problems(problems)) => {
             let _ = problems.into_iter().try_for_each(|problem| {
                 print(&Finding {

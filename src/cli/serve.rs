@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::output::visible;
 use super::view::wants_colours;
 use super::{ConfigArgs, Exit, dev};
-use crate::app::{self, Reload, SetLevel, Sockets};
+use crate::app::{self, AppError, Reload, SetLevel, Sockets};
 use crate::config::{self, Env, Log, LogFormat, Reading};
 use crate::lifecycle::{Signals, Stop};
 
@@ -57,7 +57,7 @@ async fn serve(args: Args, sockets: Sockets) -> anyhow::Result<Exit> {
     let signals = Signals::register().and_then(|signals| signals.with_hangup(Arc::clone(&hangup)));
     let signals = signals.context("signals cannot be received")?;
     let files = if args.dev { dev::prepare()? } else { args.config.config };
-    let Reading { settings, effective, tree } = config::read(&files, &Env::of_process());
+    let Reading { settings, effective, tree, .. } = config::read(&files, &Env::of_process());
     let settings = settings?;
     let sockets = sockets.agreeing_with(&settings)?;
     if args.dev {
@@ -74,12 +74,13 @@ async fn serve(args: Args, sockets: Sockets) -> anyhow::Result<Exit> {
         ended = &mut daemon => ended,
         () = signals.pass_on(stop) => daemon.await,
     };
+    let is_misconfigured = matches!(ended, Err(AppError::Config(_)));
     match ended.map_err(anyhow::Error::new) {
         Ok(()) => Ok(Exit::Success),
         // Whoever collects the log finds the end of it there, in its format.
         Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
             tracing::error!(error = format!("{error:#}"), "the daemon has failed");
-            Ok(Exit::Finding)
+            Ok(if is_misconfigured { Exit::Misconfigured } else { Exit::Finding })
         }
         Err(error) => Err(error),
     }

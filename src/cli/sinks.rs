@@ -87,12 +87,20 @@ pub(crate) struct ResumeArgs {
 }
 
 const RENAME_EXAMPLES: &str = "\
-Example:
+Examples:
   ralio-relay sinks rename bus broker      then, in the configuration: name = \"broker\"
+  ralio-relay sinks rename a b --swap      then exchange both names in the configuration, SIGHUP, and resume both
 
 The place in the log, what is parked, dead letters and attempts go along. The configuration has to use the new name \
 from the next start or SIGHUP on; under a name that the inbox does not know, a sink would be new. Until the daemon has it so \
-once, the sink can only be renamed back; and while a replay to it has not ended, it cannot be renamed.";
+once, the sink can only be renamed back; and while a replay to it has not ended, it cannot be renamed. The old name is \
+free for another sink as soon as the configuration has the new one.
+
+With --swap, two sinks exchange their names in one step. Until the configuration has both names exchanged too, each name \
+stands at the other sink's destination. So both sinks are paused, and nothing goes to the wrong one, also when the daemon is \
+started again in between. Afterwards: exchange the names in the configuration, have the daemon read it again (SIGHUP, or a \
+start), and resume both sinks. It also mends a name that was changed in the configuration only, with NEW as a sink that began \
+anew: then OLD goes on under the name NEW, and gets again what NEW has had in between.";
 
 /// Give a sink another name without losing its place in the log
 #[derive(clap::Args)]
@@ -108,6 +116,10 @@ pub(crate) struct RenameArgs {
     /// The name that it gets
     #[arg(value_name = "NEW", value_parser = SinkName::new)]
     new: SinkName,
+
+    /// The sink NEW gets the name OLD; both are paused, until you resume them
+    #[arg(long)]
+    swap: bool,
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
@@ -211,13 +223,13 @@ pub(crate) fn unknown<'a>(name: &SinkName, known: impl Iterator<Item = &'a str> 
 }
 
 fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
-    let RenameArgs { config, old, new } = args;
+    let RenameArgs { config, old, new, swap } = args;
     if old == new {
         eprintln!("error: the sink has this name already");
         return Ok(Exit::BadUsage);
     }
-    let exit = change(&config, &old, Task::Rename { from: old.clone(), to: new.clone() }, "")?;
-    if exit == Exit::Success {
+    let exit = change(&config, &old, Task::Rename { from: old.clone(), to: new.clone(), swap }, "")?;
+    if exit == Exit::Success && !swap {
         let new = clean(new.as_str());
         eprintln!(
             "Now write name = \"{new}\" in the configuration: it has to say so from the daemon's next start or SIGHUP on."

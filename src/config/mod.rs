@@ -83,6 +83,8 @@ pub struct SinkSettings {
     pub format: sink::Format,
     /// The files that its table names: secrets and certificates.
     pub files: Vec<SinkFile>,
+    /// Those of its certificate files that cannot be read: it cannot be built. That is no reason to receive nothing.
+    pub unreadable: Vec<Problem>,
     /// What its keys hold: with the files, all that makes it differ from another.
     pub facts: BTreeMap<String, Shown>,
 }
@@ -120,10 +122,23 @@ pub enum LogFormat {
 pub struct Reading {
     /// What the daemon runs with, or why it cannot.
     pub settings: Result<Settings, Problems>,
+    /// The certificates of sinks that cannot be read: those sinks cannot be built.
+    pub unreadable: Vec<Problem>,
     /// Every key that was asked for; empty where the files could not be read at all.
     pub effective: Effective,
     /// What was read; empty where the files could not be read at all.
     pub tree: Tree,
+}
+
+impl Reading {
+    /// The settings, where no file of any sink is missing either: for whoever checks a configuration before it is used.
+    pub fn strict(self) -> Result<Settings, Problems> {
+        match self.settings {
+            Ok(settings) if self.unreadable.is_empty() => Ok(settings),
+            Ok(_) => Err(Problems(self.unreadable)),
+            Err(Problems(problems)) => Err(Problems(problems.into_iter().chain(self.unreadable).collect())),
+        }
+    }
 }
 
 /// A configuration as it stands in its files and in the environment, to be gone through again: the secrets and
@@ -161,7 +176,8 @@ impl fmt::Debug for Tree {
 }
 
 /// Reads and checks the configuration from the given files (or the default place) and the process's environment.
-/// Touches the world as far as secrets and certificates have to be readable, and no further.
+/// Touches the world as far as secrets and certificates have to be readable, and no further. Certificates of a sink that
+/// are not are noted with the sink.
 pub fn load(files: &[PathBuf]) -> Result<Settings, Problems> {
     read(files, &Env::of_process()).settings
 }
@@ -172,17 +188,19 @@ pub fn read(files: &[PathBuf], env: &Env) -> Reading {
     let (files, table) = match merged(files, env) {
         Ok(merged) => merged,
         Err(problems) => {
-            return Reading { settings: Err(problems), effective: Effective::default(), tree: Tree::default() };
+            let (unreadable, effective, tree) = Default::default();
+            return Reading { settings: Err(problems), unreadable, effective, tree };
         }
     };
     let tree = Tree { files: files.clone(), table: table.clone() };
     let (settings, effective) = section::root(&report, Some(files), table, settings);
+    let unreadable = report.all_unreadable();
     let (problems, warnings) = report.into_parts();
     let settings = match settings {
         Some(settings) if problems.is_empty() => Ok(Settings { warnings, ..settings }),
         _ => Err(Problems(problems)),
     };
-    Reading { settings, effective, tree }
+    Reading { settings, unreadable, effective, tree }
 }
 
 /// Reads `[inbox]` only: browsing needs no secret, and works where the daemon's are not readable.

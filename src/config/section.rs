@@ -22,20 +22,20 @@ pub(super) struct Report<'a> {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
     files: RefCell<Vec<SinkFile>>,
+    /// Of the table that is being read.
+    unreadable: RefCell<Vec<Problem>>,
+    /// Of all tables.
+    all_unreadable: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(env: &'a Env) -> Self {
-        Self { env, problems: RefCell::default(), warnings: RefCell::default(), files: RefCell::default() }
+        let (problems, warnings, files, unreadable, all_unreadable) = Default::default();
+        Self { env, problems, warnings, files, unreadable, all_unreadable }
     }
 
     pub(super) fn problem(&self, origin: Option<&str>, key: &str, wrong: Wrong) {
-        self.problems.borrow_mut().push(Problem {
-            origin: origin.map(str::to_owned),
-            key: key.to_owned(),
-            message: wrong.message,
-            hint: wrong.hint,
-        });
+        self.problems.borrow_mut().push(problem(origin, key, wrong));
     }
 
     pub(super) fn warn(&self, warning: String) {
@@ -52,9 +52,24 @@ impl<'a> Report<'a> {
         self.files.take()
     }
 
+    /// The files of a sink that could not be read since this was called.
+    pub(super) fn take_unreadable(&self) -> Vec<Problem> {
+        self.unreadable.take()
+    }
+
+    /// Those of every sink, right or not.
+    pub(super) fn all_unreadable(&self) -> Vec<Problem> {
+        self.all_unreadable.borrow().clone()
+    }
+
     pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<String>) {
         (self.problems.into_inner(), self.warnings.into_inner())
     }
+}
+
+fn problem(origin: Option<&str>, key: &str, wrong: Wrong) -> Problem {
+    let Wrong { message, hint } = wrong;
+    Problem { origin: origin.map(str::to_owned), key: key.to_owned(), message, hint }
 }
 
 /// A table, the path that leads to it, and what has been read from it.
@@ -105,10 +120,22 @@ impl<'r> Section<'r> {
 
     /// Reports a problem with a key that has been read, in this table (`listen`) or below (`quarantine.max_bytes`).
     pub(super) fn wrong(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let origin = self.origin_of(key);
+        self.report.problem(origin.as_deref(), &self.path(key), Wrong::new(message, hint));
+    }
+
+    /// Notes that a file of a sink, whose key has been read, cannot be used: the sink cannot be built, and all else can.
+    pub(super) fn note_unreadable(&self, key: &str, wrong: Wrong) {
+        let unreadable = problem(self.origin_of(key).as_deref(), &self.path(key), wrong);
+        self.report.all_unreadable.borrow_mut().push(unreadable.clone());
+        self.report.unreadable.borrow_mut().push(unreadable);
+    }
+
+    /// Where a key that has been read is written, or else its table.
+    fn origin_of(&self, key: &str) -> Option<String> {
         let values = self.shown.values();
         let shown = values.iter().find(|(path, shown)| path == key && shown.origin != DEFAULT);
-        let shown = shown.map(|(_, shown)| shown.origin.as_str());
-        self.report.problem(shown.or(self.origin.as_deref()), &self.path(key), Wrong::new(message, hint));
+        shown.map(|(_, shown)| shown.origin.clone()).or_else(|| self.origin.clone())
     }
 
     pub(super) fn take(&mut self, key: &'static str) -> Option<(Value, String)> {

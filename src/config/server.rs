@@ -75,12 +75,18 @@ pub(super) fn warn_of_open_file(s: &Section<'_>, key: &str, file: &Path) {
 }
 
 /// The path of a file that can be opened.
-pub(super) fn readable(text: &str) -> Result<PathBuf, Wrong> {
+fn readable(text: &str) -> Result<PathBuf, Wrong> {
     let path = parse::path(text)?;
+    open(&path)?;
+    Ok(path)
+}
+
+/// Whether a path leads to a file that can be opened.
+pub(super) fn open(path: &Path) -> Result<(), Wrong> {
     let hint = "put the file there, readable for the daemon's user (a relative path starts in its working directory)";
-    let is_file = std::fs::File::open(&path).and_then(|file| file.metadata()).map(|meta| meta.is_file());
+    let is_file = std::fs::File::open(path).and_then(|file| file.metadata()).map(|meta| meta.is_file());
     match is_file {
-        Ok(true) => Ok(path),
+        Ok(true) => Ok(()),
         Ok(false) => Err(Wrong::new(format!("{} is not a file", path.display()), hint)),
         Err(error) => Err(Wrong::new(format!("{} cannot be read: {error}", path.display()), hint)),
     }

@@ -86,6 +86,7 @@ fn kind(s: &mut Section<'_>) -> Option<Kind> {
 fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> {
     // What other tables have noted is none of this sink's.
     s.report.take_files();
+    s.report.take_unreadable();
     let name = name(s, names);
     let kind = kind(s);
     let route = route(s);
@@ -108,7 +109,8 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
         rate: rate?.map(Rate::new),
         retry: retry?,
     };
-    Some(SinkSettings { consumer, sink: sink?, format: format?, files: s.report.take_files(), facts: s.facts() })
+    let (files, unreadable) = (s.report.take_files(), s.report.take_unreadable());
+    Some(SinkSettings { consumer, sink: sink?, format: format?, files, unreadable, facts: s.facts() })
 }
 
 fn route(s: &mut Section<'_>) -> Option<Route> {
@@ -289,7 +291,10 @@ fn tls(s: &mut Section<'_>, plain: Option<[&str; 2]>) -> sink::Tls {
             );
             return None;
         }
-        let file = s.text(key, None, server::readable)?;
+        let file = s.text(key, None, parse::path)?;
+        if let Err(wrong) = server::open(&file) {
+            s.note_unreadable(key, wrong);
+        }
         s.report.note_file(&file, None);
         Some(file)
     };

@@ -55,12 +55,12 @@ impl Case {
 
     #[track_caller]
     fn good(&self, layers: &[&str]) -> Settings {
-        self.read(layers).settings.unwrap_or_else(|problems| panic!("{problems}"))
+        self.read(layers).strict().unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     #[track_caller]
     fn bad(&self, layers: &[&str]) -> Vec<Problem> {
-        self.read(layers).settings.expect_err("it is not right").0
+        self.read(layers).strict().expect_err("it is not right").0
     }
 
     /// The one problem of [`GOOD`] and something more.

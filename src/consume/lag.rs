@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus::IntGauge;
 
-use crate::model::Seq;
+use crate::metrics::Metrics;
+use crate::model::{Seq, SinkName};
 
 /// A consumer's cursor, to be measured from outside: the gauge tells the truth even while the consumer is busy, stuck,
 /// or has not looked at the log yet.
@@ -18,6 +19,11 @@ pub struct Lag {
 impl Lag {
     pub(super) fn new(cursor: Seq, gauge: IntGauge) -> Self {
         Self { cursor: Arc::new(AtomicI64::new(cursor.get())), gauge }
+    }
+
+    /// Of a sink whose consumer does not run, with its cursor.
+    pub fn idle(cursor: Seq, metrics: &Metrics, sink: &SinkName) -> Self {
+        Self::new(cursor, metrics.sink_lag_events.with_label_values(&[sink.as_str()]))
     }
 
     /// Moves the cursor.

@@ -27,6 +27,10 @@ pub enum Task {
         from: SinkName,
         /// The name that it gets.
         to: SinkName,
+        /// The sink that has that name gets the other one. Both are paused: until the configuration has followed, its names
+        /// mean the wrong ones.
+        #[serde(default)]
+        swap: bool,
     },
     /// Try dead letters again: they are parked, due at once.
     Retry {

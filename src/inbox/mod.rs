@@ -10,6 +10,7 @@ pub(crate) mod memory;
 mod progress;
 mod quarantine;
 pub mod sqlite;
+mod unconfigured;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,11 +28,12 @@ pub use job::{
 };
 pub use progress::{
     Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
-    Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, SinkState, Standing,
+    Discarded, PairState, Parked, Progress, Registered, Registration, SinkHealth, SinkRecord, SinkState, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
+pub use unconfigured::{Successor, Unconfigured, unconfigured};
 
-use crate::model::{JobId, Seq};
+use crate::model::{JobId, Seq, SinkName, Start};
 
 /// The checked settings of the inbox.
 #[derive(Clone, Debug)]
@@ -95,6 +97,17 @@ pub trait Inbox: Send + Sync {
     /// The given events without their bodies, in order; those that do not exist are left out. A hundred thousand take well
     /// under a second.
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable>;
+
+    /// Settles which consumer each sink of a configuration has, in one transaction; the answer is in the order of `sinks`.
+    /// A name means the sink that has it, or else the one that had it before it was renamed, unless that one's present name
+    /// is in the configuration too; a name that means none gets a consumer of its own, with its cursor before `start`.
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable>;
+
+    /// Whether there is a sink that has this name, or had it before it was renamed.
+    async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable>;
+
+    /// Notes why a sink cannot be built or opened, with the time at which that was first noted; `None` = it is.
+    async fn note_built(&self, consumer: ConsumerId, failure: Option<String>) -> Result<(), Unavailable>;
 
     /// A consumer as it was last recorded, made when it is new. `route` is stored as the revision that decides from
     /// the cursor on.

@@ -43,6 +43,15 @@ pub enum Registration {
     },
 }
 
+/// A sink's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its consumer.
+    pub id: ConsumerId,
+    /// Every event up to here is final or parked.
+    pub cursor: Seq,
+}
+
 /// One attempt, to be recorded.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -401,10 +410,12 @@ pub struct SinkRecord {
 }
 
 impl SinkRecord {
-    /// Whether the configuration means this sink by a name, among the sinks of one inbox.
-    pub fn is_meant_by(&self, name: &SinkName, among: &[Self]) -> bool {
+    /// Whether a configuration with these names means this sink by one of them, among the sinks of one inbox: by its name,
+    /// or else by the one that it had before, while the configuration has not followed and no other sink has that one.
+    pub fn is_meant_by(&self, name: &SinkName, wanted: &[SinkName], among: &[Self]) -> bool {
         let is_taken = || among.iter().any(|other| other.name == *name);
-        self.name == *name || self.former_name.as_ref() == Some(name) && !is_taken()
+        let has_followed = || wanted.contains(&self.name);
+        self.name == *name || self.former_name.as_ref() == Some(name) && !is_taken() && !has_followed()
     }
 
     /// What it is doing.

@@ -1,8 +1,8 @@
 //! The executor over a real inbox and a sink that does as it is told.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,8 +14,8 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
-    Advance, Appended, Config, ConsumerState, EventFilter, EventOutline, NewEvent, Progress, QuarantineFilter,
-    QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
+    Advance, Appended, Config, ConsumerId, ConsumerState, EventFilter, EventOutline, NewEvent, Progress,
+    QuarantineFilter, QuarantineLimits, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
@@ -90,6 +90,18 @@ impl Inbox for Meddled {
             return Err(Unavailable::Storage("too many open files".to_owned()));
         }
         self.inbox.consumer(who, route).await
+    }
+
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
+        self.inbox.register_sinks(sinks).await
+    }
+
+    async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable> {
+        self.inbox.has_sink(name).await
+    }
+
+    async fn note_built(&self, consumer: ConsumerId, failure: Option<String>) -> Result<(), Unavailable> {
+        self.inbox.note_built(consumer, failure).await
     }
 
     async fn record(&self, progress: Progress) -> Result<(), Unavailable> {
@@ -234,12 +246,7 @@ impl World {
     fn executor(&self) -> Executor {
         let clock = Arc::new(SystemClock);
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
-        let destination = |sink| Destination {
-            config: consumer_config(sink),
-            sink: self.sink.clone(),
-            live: None,
-            users: Users::default(),
-        };
+        let destination = |sink| Destination::new(consumer_config(sink), Some(self.sink.clone()));
         let sinks = Destinations::new(["bus", "new"].map(destination).into());
         Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None })
     }
@@ -414,6 +421,26 @@ async fn a_replay_that_cannot_begin_for_now_is_tried_again() {
         assert_eq!((world.job(job).state, world.got()), (JobState::Done, EVENTS));
     };
     world.run(watch).await;
+}
+
+/// A configuration may be wrong for a moment.
+#[tokio::test]
+async fn a_replay_whose_sink_is_not_configured_waits_for_it() {
+    let world = World::new(EVENTS).await;
+    let who = Registration::Sink { name: name("gone"), start: Start::Now };
+    world.inbox.consumer(who, "*".to_owned()).await.unwrap();
+    let job = world.submit(replay_of("gone", None)).await;
+    let executor = world.executor();
+    let sinks = executor.deps.sinks.clone();
+    let watch = async {
+        until("it waits", || world.job(job).message.contains("it waits: there is no sink 'gone'")).await;
+        assert_eq!((world.job(job).state, world.got()), (JobState::Queued, 0));
+        sinks.lock().await.push(Destination::new(consumer_config("gone"), Some(world.sink.clone())));
+        world.becomes(job, JobState::Done).await;
+        assert_eq!(world.got(), EVENTS);
+        world.stop.cancel();
+    };
+    tokio::join!(executor.run(world.stop.clone()), watch);
 }
 
 #[tokio::test]

@@ -8,9 +8,8 @@ mod sinks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -51,6 +50,8 @@ pub struct Executor {
     replays: HashMap<JobId, Running>,
     /// `None` for one that panicked.
     tasks: JoinSet<(JobId, Option<End>)>,
+    /// Replays that wait for their sink to be configured again.
+    waiting: HashSet<JobId>,
     /// How far each [`Task::Admit`] has come; from the start again after a restart, which does no harm.
     admitting: HashMap<JobId, i64>,
     /// When retention was last asked for.
@@ -80,6 +81,7 @@ impl Executor {
             deps,
             replays: HashMap::new(),
             tasks: JoinSet::new(),
+            waiting: HashSet::new(),
             admitting: HashMap::new(),
             pruned: None,
             troubles: Throttle::default(),
@@ -186,9 +188,10 @@ impl Executor {
                     return Ok(Rest::More);
                 }
                 let advance = self.inbox().advance(job.id).await?;
-                let live = sinks.iter().filter_map(|sink| sink.live.as_ref());
-                let consumers = live.chain(self.replays.values().map(|replay| &replay.consumer));
-                consumers.for_each(|consumer| advance.effects.iter().for_each(|effect| consumer.tell(effect)));
+                for effect in &advance.effects {
+                    sinks.iter().for_each(|sink| sink.tell(effect));
+                    self.replays.values().for_each(|replay| replay.consumer.tell(effect));
+                }
                 Ok(if advance.must_wait { Rest::Wait } else { Rest::More })
             }
         }
@@ -207,18 +210,18 @@ impl Executor {
         let sinks = self.deps.sinks.clone();
         let sinks = sinks.lock().await;
         let Some(destination) = sinks.iter().find(|destination| destination.config.name == *sink) else {
-            let message = format!(
-                "there is no sink '{sink}' in the configuration that is in use: where it has changed since, have the \
-                 daemon read it again (SIGHUP)"
-            );
-            self.end(job, JobState::Failed, message).await?;
-            return Ok(Rest::More);
+            drop(sinks);
+            return self.without_sink(job, sink).await;
         };
-        // While the sink is being exchanged: the next look finds the new one.
+        // While the sink is being exchanged, or is unavailable: the next look may find another one.
+        let Some(to) = destination.sink.clone() else { return Ok(Rest::Wait) };
         let Some(entered) = destination.users.enter() else { return Ok(Rest::Wait) };
-        let (config, to) = (destination.config.clone(), Arc::clone(&destination.sink));
+        let config = destination.config.clone();
         let (deps, token) = (self.deps.consume.clone(), stop.child_token());
-        self.inbox().update_job(job, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await?;
+        let message = self.waiting.remove(&job).then(String::new);
+        self.inbox()
+            .update_job(job, JobUpdate { state: Some(JobState::Running), message, ..JobUpdate::default() })
+            .await?;
         let consumer = match Consumer::replay(config, to, job, rate, deps).await {
             Err(Unavailable::Refused(why)) => {
                 self.end(job, JobState::Failed, why).await?;
@@ -233,12 +236,32 @@ impl Executor {
         Ok(Rest::Wait)
     }
 
+    /// A replay to a sink that the configuration does not have waits for it, as long as the sink has a place in the log: a
+    /// configuration may be wrong for a moment.
+    async fn without_sink(&mut self, job: JobId, sink: &SinkName) -> Result<Rest, Unavailable> {
+        let message = format!(
+            "there is no sink '{sink}' in the configuration that is in use: where it has changed since, have the daemon \
+             read it again (SIGHUP)"
+        );
+        if !self.inbox().has_sink(sink.clone()).await? {
+            self.end(job, JobState::Failed, message).await?;
+            return Ok(Rest::More);
+        }
+        if self.waiting.insert(job) {
+            tracing::warn!(job = job.get(), %sink, "a replay waits: its sink is not in the configuration");
+            let message = Some(format!("it waits: {message}"));
+            self.inbox().update_job(job, JobUpdate { message, ..JobUpdate::default() }).await?;
+        }
+        Ok(Rest::Wait)
+    }
+
     async fn cancel(&mut self, job: &Job, other: JobId) -> Result<Rest, Unavailable> {
         let is_open = self.inbox().open_jobs().await?.iter().any(|open| open.id == other);
         if is_open {
             let why = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
             self.end(other, JobState::Cancelled, format!("cancelled by {}{why}", job.who)).await?;
         }
+        self.waiting.remove(&other);
         if let Some(replay) = self.replays.get(&other) {
             replay.stop.cancel();
         }

@@ -3,25 +3,58 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::consume::{self, Consumer, End, Handle};
+use crate::inbox::{Change, ConsumerId, Effect};
+use crate::model::SinkName;
 use crate::sink::Sink;
 
 /// A configured sink.
 pub struct Destination {
     /// How it is fed.
     pub config: consume::Config,
-    /// What it is; a replay shares it with the live consumer.
-    pub sink: Arc<dyn Sink>,
-    /// Its consumer, where that is running.
+    /// What it is; a replay shares it with the live consumer. `None` while it cannot be built, and while it is exchanged.
+    pub sink: Option<Arc<dyn Sink>>,
+    /// The number of its own consumer in the inbox, running or not; `None` where a command carries out a job.
+    pub consumer: Option<ConsumerId>,
+    /// Its own consumer, where that is running.
     pub live: Option<Handle>,
     /// Every consumer that delivers to it, the live one and replays.
     pub users: Users,
+    /// Notified when a sink that is unavailable is to be tried at once.
+    pub retry_now: Arc<Notify>,
+}
+
+impl Destination {
+    /// A sink without a consumer of its own.
+    pub fn new(config: consume::Config, sink: Option<Arc<dyn Sink>>) -> Self {
+        let (users, retry_now) = (Users::default(), Arc::default());
+        Self { config, sink, consumer: None, live: None, users, retry_now }
+    }
+
+    /// Passes an effect on when it is about the sink's own consumer. One that does not run reads from the inbox what has
+    /// changed; only [`Change::TryNow`] has to reach it.
+    pub fn tell(&self, effect: &Effect) {
+        match &self.live {
+            Some(consumer) => consumer.tell(effect),
+            None if self.consumer == Some(effect.consumer) && effect.change == Change::TryNow => {
+                self.retry_now.notify_one();
+            }
+            None => {}
+        }
+    }
+
+    /// Has a running consumer try at once, and an unavailable sink be built at once.
+    pub fn try_now(&self) {
+        if let Some(consumer) = self.consumer {
+            self.tell(&Effect { consumer, change: Change::TryNow });
+        }
+    }
 }
 
 /// The configured sinks. Clones are one.
@@ -38,6 +71,13 @@ impl Destinations {
     /// and so does who opens a consumer and puts it in here: each consumer has then read the change, or is told of it.
     pub async fn lock(&self) -> MutexGuard<'_, Vec<Destination>> {
         self.0.lock().await
+    }
+
+    /// [`Destination::try_now`] for the sink that the configuration has under this name. False when it has none.
+    pub async fn try_now(&self, name: &SinkName) -> bool {
+        let sinks = self.lock().await;
+        let found = sinks.iter().find(|sink| sink.config.name == *name);
+        found.inspect(|sink| sink.try_now()).is_some()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -94,12 +95,7 @@ async fn a_replay_that_panics_has_failed() {
     let deps = Deps {
         consume: consume::Deps { inbox: Arc::clone(&inbox), clock, metrics },
         keys: HashMap::new(),
-        sinks: Destinations::new(vec![Destination {
-            config: feed,
-            sink: Arc::new(Breaking(broken)),
-            live: None,
-            users: Users::default(),
-        }]),
+        sinks: Destinations::new(vec![Destination::new(feed, Some(Arc::new(Breaking(broken))))]),
         retention: None,
     };
     let work = Executor::new(deps).run_one(job, CancellationToken::new());

@@ -85,11 +85,12 @@ impl<'a> Line<'a> {
 /// The inbox's sinks and the configuration's, by name. Without a configuration nothing is known to be new or removed.
 pub fn lines<'a>(records: &'a [SinkRecord], configured: Option<&[Configured<'a>]>) -> Vec<Line<'a>> {
     let sinks = configured.unwrap_or_default();
-    let is_known = |sink: &&Configured<'_>| records.iter().any(|record| record.is_meant_by(sink.name, records));
+    let names: Vec<SinkName> = sinks.iter().map(|sink| sink.name.clone()).collect();
+    let is_known = |sink: &&Configured<'_>| records.iter().any(|record| record.is_meant_by(sink.name, &names, records));
     let new = sinks.iter().filter(|sink| !is_known(sink));
     let mut lines: BTreeMap<&str, Line<'a>> = new.map(|sink| (sink.name.as_str(), Line::new_sink(*sink))).collect();
     for record in records {
-        let sink = sinks.iter().find(|sink| record.is_meant_by(sink.name, records));
+        let sink = sinks.iter().find(|sink| record.is_meant_by(sink.name, &names, records));
         let line = Line::known(record, sink, configured.is_some() && sink.is_none());
         lines.insert(record.name.as_str(), line);
     }

@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::sinks::{Sink, sinks};
 use crate::admin::SourceFacts;
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{SecretUse, SecretUses, SinkRecord};
+use crate::inbox::{SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
 use crate::records::Time;
 
 /// Minutes that the chart shows.
@@ -43,9 +43,39 @@ pub(super) struct Overview<'a> {
     /// Null where a proxy terminates TLS.
     certificate: Option<Certificate>,
     sinks: Vec<Sink<'a>>,
+    /// Sinks that the configuration does not have, and that something waits for.
+    removed_with_events: Vec<Removed<'a>>,
     /// Dead letters of all sinks that nobody has decided about.
     dead_letters: u64,
     sources: Vec<Source>,
+}
+
+/// A sink that the configuration does not have: removed, or renamed in the configuration only.
+#[derive(Serialize, ToSchema)]
+struct Removed<'a> {
+    name: &'a str,
+    /// Events that it has not got: after its cursor, and parked.
+    undelivered: u64,
+    dead_letters: u64,
+    /// Configured sinks that came after it: one of them may be its new name.
+    perhaps_renamed_to: Vec<&'a str>,
+    /// The same in a sentence.
+    finding: String,
+    /// What to do about it, with the command.
+    advice: String,
+}
+
+impl<'a> Removed<'a> {
+    fn of(found: &Unconfigured<'a>) -> Self {
+        Self {
+            name: found.record.name.as_str(),
+            undelivered: found.record.undelivered(),
+            dead_letters: found.record.dead_letters,
+            perhaps_renamed_to: found.successors.iter().map(|successor| successor.name.as_str()).collect(),
+            finding: found.finding(),
+            advice: found.advice(),
+        }
+    }
 }
 
 /// How full the quarantine is.
@@ -130,6 +160,7 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
     let counts = api.readers.read(move |reader| Counts::read(reader, now)).await?;
     let (deps, metrics) = (&api.deps, &api.deps.metrics);
     let (reasons, configured) = (deps.status.reasons_not_ready(), deps.status.sinks());
+    let names: Vec<_> = configured.iter().map(|sink| sink.consumer.name.clone()).collect();
     let size = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
     let certificate = |not_after: Timestamp| Certificate {
         not_after: Time(not_after),
@@ -154,6 +185,7 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         },
         certificate: deps.status.certificate().map(certificate),
         sinks: sinks(&configured, &counts.sinks, now),
+        removed_with_events: unconfigured(&counts.sinks, &names).iter().map(Removed::of).collect(),
         dead_letters: counts.sinks.iter().map(|sink| sink.dead_letters).sum(),
         sources: known(&deps.status.sources(), &counts.uses),
     }))

@@ -115,7 +115,9 @@ struct Target {
 
 async fn target(api: &Api, asked: PlanRequest) -> Result<Target, Refusal> {
     let PlanRequest { sink, filter, from_seq, to_seq } = asked;
-    let known = api.deps.status.sinks().into_iter().find(|known| known.consumer.name.as_str() == sink.0);
+    let configured = api.deps.status.sinks();
+    let names: Vec<_> = configured.iter().map(|known| known.consumer.name.clone()).collect();
+    let known = configured.into_iter().find(|known| known.consumer.name.as_str() == sink.0);
     let sink = known.ok_or_else(|| Refusal::absent("the configuration has no such sink: see /api/sinks"))?;
     let bad = |message: String| Refusal::bad("invalid_body", message);
     let seq = |number: Option<i64>| match number.map(|number| Seq::new(number).filter(|_| number > 0)) {
@@ -128,7 +130,7 @@ async fn target(api: &Api, asked: PlanRequest) -> Result<Target, Refusal> {
     api.inbox()?;
     let (records, head) =
         api.readers.read(|reader| Ok::<_, crate::inbox::sqlite::ReadError>((reader.sinks()?, reader.head()?))).await?;
-    let record = records.iter().find(|record| record.is_meant_by(&sink.consumer.name, &records));
+    let record = records.iter().find(|record| record.is_meant_by(&sink.consumer.name, &names, &records));
     let is_new = || Refusal::conflict("no_past", "the sink is new: there is nothing before its first event");
     let end = UpperEnd::new(to, head, record.ok_or_else(is_new)?.cursor);
     let selection = Selection { filter, first: from.unwrap_or(Seq::ZERO.next()), last: end.seq };

@@ -48,10 +48,13 @@ struct SinkConfig<'a> {
 pub(super) fn sinks<'a>(known: &'a [SinkFacts], records: &'a [SinkRecord], now: Timestamp) -> Vec<Sink<'a>> {
     let configured: Vec<_> =
         known.iter().map(|sink| Configured { name: &sink.consumer.name, kind: sink.kind }).collect();
+    let names: Vec<_> = known.iter().map(|sink| sink.consumer.name.clone()).collect();
     let with_facts = |line: Line<'a>| {
         let record = records.iter().find(|record| record.name.as_str() == line.name);
         let config = known.iter().find(|sink| {
-            record.map_or(sink.consumer.name.as_str() == line.name, |r| r.is_meant_by(&sink.consumer.name, records))
+            record.map_or(sink.consumer.name.as_str() == line.name, |r| {
+                r.is_meant_by(&sink.consumer.name, &names, records)
+            })
         });
         let age = |at: Timestamp| u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0);
         let config = config.map(|sink| SinkConfig {

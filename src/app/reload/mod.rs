@@ -187,7 +187,7 @@ impl Reloader {
         }
         let (files, tls, now) = (self.reload.files.clone(), self.tls.clone(), self.clock.now());
         let fresh = match blocking(move || Fresh::read(&files, tls.as_ref(), now)).await {
-            Some(Ok(fresh)) => Some(fresh.with_sinks().await),
+            Some(Ok(fresh)) => Some(self.build_changed(fresh).await),
             other => other,
         };
         match fresh {
@@ -202,6 +202,24 @@ impl Reloader {
         if is_ready {
             notify(&[NotifyState::Ready]);
         }
+    }
+
+    /// What the files of each sink held when they were last taken, or refused.
+    fn held(&self) -> BTreeMap<SinkName, Look> {
+        self.parts.iter().filter_map(Part::of_sink).map(|(name, look)| (name.clone(), look.clone())).collect()
+    }
+
+    /// Itself, when every sink that is new or has changed can be made. The others are as good as they were.
+    async fn build_changed(&self, fresh: Fresh) -> Result<Fresh, Vec<String>> {
+        let (mut problems, held) = (Vec::new(), self.held());
+        for sink in fresh.sinks.iter().filter(|sink| self.sinks.unchanged(sink, &held).is_none()) {
+            let (settings, _) = sink;
+            match settings.unreadable.as_slice() {
+                [] => problems.extend(consumers::build(settings).await.err().map(|error| chain(&error))),
+                unreadable => problems.extend(unreadable.iter().map(ToString::to_string)),
+            }
+        }
+        if problems.is_empty() { Ok(fresh) } else { Err(problems) }
     }
 
     async fn take(&mut self, fresh: Fresh) {
@@ -223,8 +241,7 @@ impl Reloader {
             own.ingest.tls = fresh.settings.ingest.tls;
             seen = Some(look);
         }
-        let held: BTreeMap<SinkName, Look> =
-            self.parts.iter().filter_map(Part::of_sink).map(|(name, look)| (name.clone(), look.clone())).collect();
+        let held = self.held();
         self.reload.tree = fresh.tree;
         self.watch_parts(seen, fresh.sinks.clone());
         let now = self.clock.now();
@@ -285,15 +302,6 @@ impl Fresh {
         };
         let sinks = looked_at(&settings.sinks);
         Ok(Self { settings, effective: reading.effective, tree: reading.tree, tls, sinks })
-    }
-
-    /// Itself, when every sink can be made.
-    async fn with_sinks(self) -> Result<Self, Vec<String>> {
-        let mut problems = Vec::new();
-        for sink in &self.settings.sinks {
-            problems.extend(consumers::build(sink).await.err().map(|error| chain(&error)));
-        }
-        if problems.is_empty() { Ok(self) } else { Err(problems) }
     }
 }
 

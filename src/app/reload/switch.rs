@@ -21,18 +21,24 @@ impl SinkSwitch {
     /// Asks for these sinks. Which of them are new or have changed is told by their keys, and by what their files held when
     /// they were last taken.
     pub(super) fn ask_for(&self, sinks: Vec<(SinkSettings, Look)>, held: &BTreeMap<SinkName, Look>) {
-        let (before, version) = {
+        let (version, reloads) = {
             let wanted = self.wanted.borrow();
-            (wanted.sinks.clone(), wanted.version + 1)
+            (wanted.version + 1, wanted.reloads + 1)
         };
-        let same = |(settings, look): &(SinkSettings, Look)| {
-            let name = &settings.consumer.name;
-            let (old, of) = before.iter().find(|(old, _)| old.consumer.name == *name)?;
-            (old.facts == settings.facts && held.get(name) == Some(look)).then_some(*of)
-        };
-        let versions: Vec<u64> = sinks.iter().map(|sink| same(sink).unwrap_or(version)).collect();
+        let versions: Vec<u64> = sinks.iter().map(|sink| self.unchanged(sink, held).unwrap_or(version)).collect();
         let sinks = sinks.into_iter().map(|(settings, _)| settings).zip(versions).collect();
-        self.wanted.send_replace(Wanted { version, sinks });
+        self.wanted.send_replace(Wanted { version, reloads, sinks });
+    }
+
+    /// The version of a sink that is wanted already just as it is here, with files that hold what they held.
+    pub(super) fn unchanged(
+        &self,
+        (settings, look): &(SinkSettings, Look),
+        held: &BTreeMap<SinkName, Look>,
+    ) -> Option<u64> {
+        let (name, wanted) = (&settings.consumer.name, self.wanted.borrow());
+        let (old, version) = wanted.sinks.iter().find(|(old, _)| old.consumer.name == *name)?;
+        (old.facts == settings.facts && held.get(name) == Some(look)).then_some(*version)
     }
 
     /// Asks for one sink anew, because its files have changed.

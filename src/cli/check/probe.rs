@@ -16,6 +16,7 @@ use super::Finding;
 use super::remedy::{doubt, remedy};
 use crate::config::{Settings, SinkSettings};
 use crate::inbox::sqlite::Reader;
+use crate::model::SinkName;
 use crate::{inbox, ingest, sink};
 
 /// A broker that does not answer within this is as good as down.
@@ -25,6 +26,7 @@ const LITTLE_SPACE: u64 = 1 << 30;
 
 pub(super) fn probe(settings: &Settings, view: &View) -> anyhow::Result<Vec<Finding>> {
     let mut findings = inbox_findings(&settings.inbox);
+    findings.extend(name_findings(settings));
     let lock = settings.inbox.path.with_extension("lock");
     let has_daemon = lock.exists() && daemon_runs(&settings.inbox.path);
     let admin = settings.admin.as_ref().map(|admin| ("admin.listen", admin.listen));
@@ -66,6 +68,18 @@ fn inbox_findings(config: &inbox::Config) -> Vec<Finding> {
     };
     let hint = if is_there { "" } else { hint };
     [Some(Finding::probed("inbox.url", result, hint)), space(nearest)].into_iter().flatten().collect()
+}
+
+/// Sinks of the inbox that the configuration does not have, though something waits for them. What cannot be read is told
+/// of already.
+fn name_findings(settings: &Settings) -> Vec<Finding> {
+    let records = Reader::open(&settings.inbox).and_then(|reader| reader.sinks()).unwrap_or_default();
+    let names: Vec<SinkName> = settings.sinks.iter().map(|sink| sink.consumer.name.clone()).collect();
+    let found = inbox::unconfigured(&records, &names);
+    found
+        .iter()
+        .map(|found| Finding::of("warning", &format!("sink {}", found.record.name), found.finding(), found.advice()))
+        .collect()
 }
 
 /// The nearest directory on the way to a file that is there already.

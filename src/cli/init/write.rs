@@ -94,7 +94,7 @@ pub(super) fn write(plan: &Plan) -> Result<Made, Refused> {
     _ = std::fs::remove_file(&draft);
     let text = render::configuration(plan, is_stand_in);
     make(&draft, &text, 0o644).with_context(|| format!("cannot write {}", draft.display()))?;
-    let settings = read(std::slice::from_ref(&draft), &Env::default()).settings.map_err(Refused::Unfit)?;
+    let settings = read(std::slice::from_ref(&draft), &Env::default()).strict().map_err(Refused::Unfit)?;
     put(&draft, &plan.dir.join("relay.toml"), plan.force).context("cannot write relay.toml")?;
     undo.files.retain(|file| *file == draft);
     undo.directories.clear();

@@ -92,7 +92,8 @@ pub(super) fn tell_paused(sink: &SinkRecord) {
 /// `None` where the sink has no cursor yet.
 fn upper_end(reader: &Reader, sink: &SinkOutline, asked: Option<Seq>) -> anyhow::Result<Option<UpperEnd>> {
     let records = reader.sinks()?;
-    let record = records.iter().find(|record| record.is_meant_by(&sink.name, &records));
+    let wanted = std::slice::from_ref(&sink.name);
+    let record = records.iter().find(|record| record.is_meant_by(&sink.name, wanted, &records));
     if let Some(record) = record {
         tell_paused(record);
     }

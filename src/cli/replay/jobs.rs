@@ -249,7 +249,8 @@ pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<Exit> {
     let Some(job) = open_job(&inbox, args.id)? else { return Ok(Exit::Finding) };
     if let Some(replay) = Replay::of(&job) {
         let sinks = crate::cli::events::open_inbox(&inbox)?.sinks()?;
-        sinks.iter().filter(|sink| sink.is_meant_by(replay.sink, &sinks)).for_each(tell_paused);
+        let wanted = std::slice::from_ref(replay.sink);
+        sinks.iter().filter(|sink| sink.is_meant_by(replay.sink, wanted, &sinks)).for_each(tell_paused);
     }
     errand::run(&args.config, &inbox, Ask::GoOn(job.id))
 }

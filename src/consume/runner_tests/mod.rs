@@ -16,8 +16,8 @@ use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
 use crate::clock::SystemClock;
 use crate::inbox::{
     Advance, Appended, Change, ConsumerId, ConsumerState, Effect, EventFilter, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth,
-    Slice, Standing, StoredEvent, Unavailable,
+    NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection,
+    SinkHealth, Slice, Standing, StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
@@ -177,6 +177,18 @@ impl Inbox for Sick {
     async fn consumer(&self, who: Registration, _: String) -> Result<ConsumerState, Unavailable> {
         self.registered.lock().unwrap().push(who);
         Ok(self.state.lock().unwrap().clone())
+    }
+
+    async fn register_sinks(&self, _: Vec<(SinkName, StartAt)>) -> Result<Vec<Registered>, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn has_sink(&self, _: SinkName) -> Result<bool, Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_built(&self, _: ConsumerId, _: Option<String>) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed)
     }
 
     async fn record(&self, progress: Progress) -> Result<(), Unavailable> {

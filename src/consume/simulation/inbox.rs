@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use super::stage::{Stage, Who};
 use crate::inbox::{
-    Advance, Appended, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
-use crate::model::{JobId, Seq};
+use crate::model::{JobId, Seq, SinkName, Start};
 
 /// See the module. What consumers do not call goes straight through.
 pub(super) struct Unsteady {
@@ -68,6 +68,18 @@ impl Inbox for Unsteady {
         self.stage.registered(self.who, &state);
         self.stage.step(format!("{} is registered", self.who)).await;
         Ok(state)
+    }
+
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
+        self.stage.memory.register_sinks(sinks).await
+    }
+
+    async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable> {
+        self.stage.memory.has_sink(name).await
+    }
+
+    async fn note_built(&self, consumer: ConsumerId, failure: Option<String>) -> Result<(), Unavailable> {
+        self.stage.memory.note_built(consumer, failure).await
     }
 
     async fn record(&self, progress: Progress) -> Result<(), Unavailable> {

@@ -13,6 +13,10 @@ fn late(name: &str) -> Registration {
     Registration::Sink { name: sink(name), start: Start::Now }
 }
 
+fn rename(from: &str, to: &str) -> Task {
+    Task::Rename { from: sink(from), to: sink(to), swap: false }
+}
+
 pub(in crate::inbox) async fn a_consumer_is_read_back_as_it_was_recorded(inbox: &dyn Inbox) {
     fill(inbox, 6).await;
     let state = register(inbox, "bus").await;
@@ -70,7 +74,6 @@ pub(in crate::inbox) async fn a_renamed_sink_keeps_its_place(inbox: &dyn Inbox) 
     fill(inbox, 3).await;
     let old = register(inbox, "old").await;
     inbox.record(progress(old.id, 3)).await.unwrap();
-    let rename = |from: &str, to: &str| Task::Rename { from: sink(from), to: sink(to) };
     carry_out(inbox, rename("old", "new")).await;
     for name in ["old", "new"] {
         let state = register(inbox, name).await;
@@ -88,7 +91,6 @@ pub(in crate::inbox) async fn a_renamed_sink_keeps_its_place(inbox: &dyn Inbox) 
 pub(in crate::inbox) async fn a_name_that_may_be_asked_for_is_kept(inbox: &dyn Inbox) {
     fill(inbox, 3).await;
     let (old, other) = (register(inbox, "old").await.id, register(inbox, "other").await.id);
-    let rename = |from: &str, to: &str| Task::Rename { from: sink(from), to: sink(to) };
     carry_out(inbox, rename("old", "new")).await;
     // Nobody has been registered as 'new' yet: the configuration may still say 'old'.
     carry_out(inbox, rename("new", "newer")).await;

@@ -5,6 +5,7 @@
 pub(in crate::inbox) mod consumers;
 pub(in crate::inbox) mod jobs;
 pub(in crate::inbox) mod log;
+pub(in crate::inbox) mod names;
 
 /// Every test of the contract. Each is given to `$run`, which hands it an inbox.
 macro_rules! suite {
@@ -26,6 +27,13 @@ macro_rules! suite {
                 a_delivery_counts_once_however_often_it_is_recorded
                 a_replay_needs_a_sink_and_a_job
                 a_replay_that_was_cancelled_leaves_no_parked_events;
+            names:
+                a_name_means_the_sink_that_has_it_before_one_that_had_it
+                a_former_name_goes_when_the_configuration_has_followed
+                two_names_are_exchanged_and_both_sinks_are_paused
+                bodies_stay_for_a_new_sink_with_a_former_name
+                a_sink_is_known_by_either_name
+                names_mean_the_same_sinks_after_any_history;
             jobs:
                 a_job_waits_until_it_has_ended
                 a_paused_sink_stands_still_with_its_replays

@@ -112,7 +112,8 @@ impl State {
         match task {
             Task::Pause { sink } => self.pause(&sink, now),
             Task::Resume { sink } => self.resume(&sink, now),
-            Task::Rename { from, to } => self.rename(&from, &to),
+            Task::Rename { from, to, swap: false } => self.rename(&from, &to),
+            Task::Rename { from, to, swap: true } => self.swap(&from, &to, now),
             Task::Retry { letters } => self.retry(&letters, bounds, now),
             Task::Discard { letters } => self.discard(&letters, bounds),
             Task::Purge { requests } => {
@@ -163,10 +164,7 @@ impl State {
     fn rename(&mut self, from: &SinkName, to: &SinkName) -> Step {
         let refused = Step::ended(JobState::Failed, vec![]);
         let Some(id) = self.named(from) else { return refused };
-        let is_replayed = self
-            .open_jobs()
-            .iter()
-            .any(|job| matches!(&job.task, Task::Replay { sink, .. } if self.live(sink) == Some(id)));
+        let is_replayed = self.is_replayed(id);
         let is_taken = self.named(to).is_some() || self.live(to).is_some_and(|other| other != id);
         let Whose::Sink { name, former } = &mut self.row_mut(id).whose else { return refused };
         if is_replayed || is_taken || former.as_ref().is_some_and(|former| former != to) {
@@ -174,6 +172,32 @@ impl State {
         }
         (*name, *former) = (to.clone(), Some(from.clone()));
         Step::ended(JobState::Done, vec![])
+    }
+
+    fn swap(&mut self, one: &SinkName, other: &SinkName, now: Timestamp) -> Step {
+        let refused = || Step::ended(JobState::Failed, vec![]);
+        let (Some(first), Some(second)) = (self.named(one), self.named(other)) else { return refused() };
+        let is_followed = |id: &ConsumerId| {
+            let whose = self.row(*id).map(|row| &row.whose);
+            matches!(whose, Some(Whose::Sink { former: None, .. })) && !self.is_replayed(*id)
+        };
+        if ![first, second].iter().all(is_followed) {
+            return refused();
+        }
+        let mut effects = self.pause(one, now).effects;
+        effects.extend(self.pause(other, now).effects);
+        for (id, new_name) in [(first, other), (second, one)] {
+            if let Whose::Sink { name, .. } = &mut self.row_mut(id).whose {
+                name.clone_from(new_name);
+            }
+        }
+        Step::ended(JobState::Done, effects)
+    }
+
+    /// Whether a replay to this sink has not ended.
+    fn is_replayed(&self, id: ConsumerId) -> bool {
+        let is_of = |job: &Job| matches!(&job.task, Task::Replay { sink, .. } if self.live(sink) == Some(id));
+        self.open_jobs().iter().any(is_of)
     }
 
     /// The next open letters between two numbers, oldest first: each with its consumer, its event, and whether it is
@@ -244,7 +268,7 @@ impl State {
     }
 
     fn prune(&mut self, before: Timestamp, sinks: &[SinkName]) -> Step {
-        let cursor = |sink| self.live(sink).and_then(|id| self.row(id)).map_or(Seq::ZERO, |row| row.cursor);
+        let cursor = |sink| self.meant(sink, sinks).and_then(|id| self.row(id)).map_or(Seq::ZERO, |row| row.cursor);
         let upto = sinks.iter().map(cursor).min().unwrap_or_else(|| self.last());
         let is_old = |seq: &Seq| *seq <= upto && self.event(*seq).is_some_and(|event| event.received_at < before);
         let places = (1..=self.events.len()).map(place).take_while(is_old);

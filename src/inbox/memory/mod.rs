@@ -4,6 +4,7 @@
 
 mod filter;
 mod jobs;
+mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +15,9 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, ConsumerId, ConsumerState, DeadLetter, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth,
-    Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
+    Advance, AppendKind, Appended, Attempt, BuildFailure, ConsumerId, ConsumerState, DeadLetter, EventOutline, Inbox,
+    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered,
+    Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -72,6 +73,7 @@ pub(crate) struct Row {
     paused_since: Option<Timestamp>,
     standing: Standing,
     health: SinkHealth,
+    pub(crate) build_failure: Option<BuildFailure>,
 }
 
 /// A dead letter, or a discarded event.
@@ -94,6 +96,7 @@ impl Row {
             paused_since: None,
             standing: Standing::default(),
             health: SinkHealth::default(),
+            build_failure: None,
         }
     }
 
@@ -184,18 +187,6 @@ impl State {
         (1..).take(self.consumers.len()).map(ConsumerId::new)
     }
 
-    /// A sink's own consumer, by the name that it has.
-    fn named(&self, name: &SinkName) -> Option<ConsumerId> {
-        self.ids().zip(&self.consumers).find(|(_, row)| row.is_named(name)).map(|(id, _)| id)
-    }
-
-    /// A sink's own consumer, by the name that it has, or else had before it was renamed.
-    fn live(&self, name: &SinkName) -> Option<ConsumerId> {
-        let was_named = |row: &Row| matches!(&row.whose, Whose::Sink { former, .. } if former.as_ref() == Some(name));
-        let former = || self.ids().zip(&self.consumers).find(|(_, row)| was_named(row)).map(|(id, _)| id);
-        self.named(name).or_else(former)
-    }
-
     fn append(&mut self, event: NewEvent) -> Appended {
         let NewEvent { delivery, envelope, digest, id, received_at } = event;
         let alike = || self.events.iter().filter(|other| other.stored.source == *delivery.source());
@@ -253,22 +244,6 @@ impl State {
         let paused_since = self.row(paused_by).and_then(|row| row.paused_since);
         let row = self.row_mut(id);
         Ok(row.state(id, paused_since, now))
-    }
-
-    fn sink(&mut self, name: &SinkName, start: Start) -> ConsumerId {
-        if let Some(id) = self.named(name) {
-            self.row_mut(id).follow();
-            return id;
-        }
-        if let Some(id) = self.live(name) {
-            return id;
-        }
-        let first = match start {
-            Start::Earliest => 1,
-            Start::Now => self.events.len() + 1,
-            Start::At(time) => 1 + self.events.iter().take_while(|entry| entry.stored.received_at < time).count(),
-        };
-        self.add(Row::new(Whose::Sink { name: name.clone(), former: None }, place(first)))
     }
 
     /// The consumer of a replay, and that of its sink.
@@ -373,19 +348,6 @@ impl State {
     }
 }
 
-impl Row {
-    fn is_named(&self, wanted: &SinkName) -> bool {
-        matches!(&self.whose, Whose::Sink { name, .. } if name == wanted)
-    }
-
-    /// The configuration knows its name: nobody means it by its former one any more.
-    fn follow(&mut self) {
-        if let Whose::Sink { former, .. } = &mut self.whose {
-            *former = None;
-        }
-    }
-}
-
 #[async_trait]
 impl Inbox for Memory {
     async fn append(&self, event: NewEvent) -> Result<Appended, Unavailable> {
@@ -416,6 +378,19 @@ impl Inbox for Memory {
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
         let state = self.state();
         Ok(seqs.into_iter().filter_map(|seq| state.event(seq).map(EventOutline::from)).collect())
+    }
+
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
+        Ok(self.state().register_sinks(&sinks))
+    }
+
+    async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable> {
+        Ok(self.state().live(&name).is_some())
+    }
+
+    async fn note_built(&self, id: ConsumerId, failure: Option<String>) -> Result<(), Unavailable> {
+        self.state().note_built(id, failure, self.now());
+        Ok(())
     }
 
     async fn consumer(&self, who: Registration, _route: String) -> Result<ConsumerState, Unavailable> {

@@ -13,7 +13,8 @@ use super::reader::Direction;
 use super::reader::times::Times;
 use super::rows::{self, seq};
 use crate::inbox::{
-    ConsumerId, ConsumerState, Parked, Registration, Selection, SinkHealth, Standing, Task, from_micros, micros,
+    ConsumerId, ConsumerState, Parked, Registered, Registration, Selection, SinkHealth, Standing, Task, from_micros,
+    micros,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -133,29 +134,93 @@ pub(super) fn register(
 }
 
 fn sink(connection: &Connection, name: &SinkName, start: Start, now: Timestamp) -> Result<Consumer, Fault> {
-    if let Some((consumer, was_renamed)) = live(connection, name)? {
-        if was_renamed {
-            let renamed: String =
-                connection.query_row("SELECT name FROM sinks WHERE id = ?1", [consumer.id], |row| row.get(0))?;
-            tracing::warn!(
-                sink = %name, renamed,
-                "this sink has been renamed: change its name in the configuration too, or rename it back"
-            );
-        } else {
-            // The configuration has followed: nobody means this sink by its former name any more.
-            connection.execute(
-                "UPDATE sinks SET former_name = NULL WHERE id = ?1 AND former_name IS NOT NULL",
-                [consumer.id],
-            )?;
+    match live(connection, name)? {
+        Some((consumer, was_renamed)) => {
+            if !was_renamed {
+                follow(connection, consumer.id)?;
+            }
+            Ok(consumer)
         }
-        return Ok(consumer);
+        None => new(connection, name, start, now),
     }
+}
+
+/// The configuration uses the name that a sink has: nobody means the sink by its former name any more.
+fn follow(connection: &Connection, id: i64) -> rusqlite::Result<()> {
+    connection.execute("UPDATE sinks SET former_name = NULL WHERE id = ?1 AND former_name IS NOT NULL", [id]).map(drop)
+}
+
+fn new(connection: &Connection, name: &SinkName, start: Start, now: Timestamp) -> Result<Consumer, Fault> {
     let cursor = first_cursor(connection, start)?;
     connection.execute(
         "INSERT INTO sinks (name, cursor, first_seq, created_at) VALUES (?1, ?2, ?2 + 1, ?3)",
         params![name.as_str(), cursor, micros(now)],
     )?;
     named(connection, name)?.ok_or_else(|| rusqlite::Error::QueryReturnedNoRows.into())
+}
+
+/// See [`crate::inbox::Inbox::register_sinks`].
+pub(super) fn register_sinks(
+    connection: &Connection,
+    sinks: &[(SinkName, Start)],
+    now: Timestamp,
+) -> Result<Vec<Registered>, Fault> {
+    let wanted: Vec<SinkName> = sinks.iter().map(|(name, _)| name.clone()).collect();
+    // All names are looked up before any row changes: then no two of them can mean one sink.
+    let found = wanted.iter().map(|name| meant(connection, name, &wanted)).collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut places = Vec::with_capacity(sinks.len());
+    for ((name, start), found) in sinks.iter().zip(found) {
+        let consumer = match found {
+            Some((consumer, None)) => {
+                follow(connection, consumer.id)?;
+                consumer
+            }
+            Some((consumer, Some(renamed))) => {
+                tracing::warn!(
+                    sink = %name, renamed,
+                    "this sink has been renamed: change its name in the configuration too, or rename it back"
+                );
+                consumer
+            }
+            None => new(connection, name, *start, now)?,
+        };
+        places.push(Registered { id: ConsumerId::new(consumer.id), cursor: seq(consumer.cursor) });
+    }
+    Ok(places)
+}
+
+/// The sink that a configuration with these names means by one of them, and its present name where that is another one.
+pub(super) fn meant(
+    connection: &Connection,
+    name: &SinkName,
+    wanted: &[SinkName],
+) -> rusqlite::Result<Option<(Consumer, Option<String>)>> {
+    let Some((consumer, was_renamed)) = live(connection, name)? else { return Ok(None) };
+    if !was_renamed {
+        return Ok(Some((consumer, None)));
+    }
+    let present: String =
+        connection.query_row("SELECT name FROM sinks WHERE id = ?1", [consumer.id], |row| row.get(0))?;
+    // The configuration has followed: by the former name it means a new sink.
+    let has_followed = wanted.iter().any(|other| other.as_str() == present);
+    Ok((!has_followed).then_some((consumer, Some(present))))
+}
+
+/// See [`crate::inbox::Inbox::note_built`].
+pub(super) fn note_built(
+    connection: &Connection,
+    id: ConsumerId,
+    failure: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "UPDATE sinks SET build_error = ?2,
+                 build_failed_since = iif(?2 IS NULL, NULL, coalesce(build_failed_since, ?3))
+             WHERE id = ?1 AND build_error IS NOT ?2",
+            params![id.get(), failure, micros(now)],
+        )
+        .map(drop)
 }
 
 /// The consumer of a replay, paused while its sink is, and what it reads.

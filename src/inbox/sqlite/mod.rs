@@ -47,12 +47,13 @@ use self::errand::{Worked, errand};
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, Config, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob,
+    Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
+    Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{JobId, Seq};
+use crate::model::{JobId, Seq, SinkName, Start};
 
 /// Appends handed over and not yet taken by the writer: four full batches. Beyond, senders are told to come back.
 const MAX_WAITING: usize = 2048;
@@ -193,6 +194,25 @@ impl Inbox for SqliteInbox {
             outlines.extend(self.with_reader(move |reader| reader.outlines(&some)).await?);
         }
         Ok(outlines)
+    }
+
+    async fn register_sinks(&self, sinks: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
+        self.ask("the sinks of a configuration", move |connection, now| {
+            Ok((consumer::register_sinks(connection, &sinks, now)?, Vec::new()))
+        })
+        .await
+    }
+
+    async fn has_sink(&self, name: SinkName) -> Result<bool, Unavailable> {
+        self.with_reader(move |reader| reader.has_sink(&name)).await
+    }
+
+    async fn note_built(&self, id: ConsumerId, failure: Option<String>) -> Result<(), Unavailable> {
+        self.ask("whether a sink is built", move |connection, now| {
+            consumer::note_built(connection, id, failure.as_deref(), now)?;
+            Ok(((), Vec::new()))
+        })
+        .await
     }
 
     async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable> {

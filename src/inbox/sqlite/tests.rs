@@ -393,3 +393,24 @@ async fn an_id_that_is_a_number_hides_no_event() {
     assert_eq!([shown("1"), shown("2"), shown("3"), shown("a")], [vec![3, 1], vec![2], vec![4, 3], vec![1]]);
     inbox.close().await;
 }
+
+/// For lists, with the time at which it was first seen.
+#[tokio::test]
+async fn why_a_sink_is_not_built_is_read_with_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let id = register(&inbox, "bus").await.id;
+    let noted = async |failure: Option<&str>| {
+        inbox.note_built(id, failure.map(str::to_owned)).await.unwrap();
+        let record = Reader::open(&config).unwrap().sinks().unwrap().remove(0);
+        (record.state().as_str(), record.build_failure.map(|failure| (failure.error, failure.since)))
+    };
+    let (state, first) = noted(Some("no directory")).await;
+    let since = first.clone().unwrap().1;
+    assert_eq!((state, first), ("unavailable", Some(("no directory".to_owned(), since))));
+    assert_eq!(noted(Some("no disk")).await, ("unavailable", Some(("no disk".to_owned(), since))), "since the first");
+    assert_eq!(noted(None).await, ("running", None));
+    assert!(noted(Some("no disk")).await.1.is_some_and(|(_, again)| again > since), "it is another failure");
+    inbox.close().await;
+}

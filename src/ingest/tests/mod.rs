@@ -19,10 +19,10 @@ use tokio::sync::{Semaphore, watch};
 use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::{
-    Advance, AppendKind, Appended, ConsumerState, EventOutline, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, AppendKind, Appended, ConsumerId, ConsumerState, EventOutline, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
-use crate::model::{JobId, Seq};
+use crate::model::{JobId, Seq, SinkName, Start};
 use crate::verify::sign;
 
 const SECRET: &[u8] = b"a secret for tests";
@@ -90,6 +90,18 @@ impl Inbox for FakeInbox {
     }
 
     async fn consumer(&self, _: Registration, _: String) -> Result<ConsumerState, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn register_sinks(&self, _: Vec<(SinkName, Start)>) -> Result<Vec<Registered>, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn has_sink(&self, _: SinkName) -> Result<bool, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn note_built(&self, _: ConsumerId, _: Option<String>) -> Result<(), Unavailable> {
         unreachable!("ingest only writes")
     }
 

@@ -29,6 +29,8 @@ pub struct Builder {
     sinks: Vec<(String, String)>,
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The configuration, where it is not made of the rest.
+    whole: Option<String>,
     /// What a service manager passes on.
     socket: Option<Arc<OwnedFd>>,
     /// Parked events at the end are no failure.
@@ -51,6 +53,7 @@ impl Builder {
             sinks: Vec::new(),
             wrapper: Vec::new(),
             environment: Vec::new(),
+            whole: None,
             socket: None,
             parked_is_fine: false,
             errors_are_fine: false,
@@ -221,6 +224,12 @@ impl Builder {
         Process::spawn_with(&mut command, stdin)
     }
 
+    /// Its configuration, instead of the one that it would write.
+    pub fn configured_by(mut self, text: &str) -> Self {
+        self.whole = Some(text.to_owned());
+        self
+    }
+
     /// Writes the configuration; `spawn` does it too.
     pub fn write_config(&self) {
         let (dir, inbox) = (self.directory().display(), self.inbox());
@@ -241,7 +250,7 @@ impl Builder {
             inbox.display(),
             settings.sources
         );
-        std::fs::write(self.config_file(), toml).unwrap();
+        std::fs::write(self.config_file(), self.whole.as_ref().unwrap_or(&toml)).unwrap();
     }
 }
 

@@ -183,7 +183,8 @@ fn step(connection: &Connection, stored: &Stored, now: Timestamp) -> Result<Step
     match &stored.job.task {
         Task::Pause { sink } => sinks::pause(connection, sink, now),
         Task::Resume { sink } => sinks::resume(connection, sink, now),
-        Task::Rename { from, to } => sinks::rename(connection, from, to),
+        Task::Rename { from, to, swap: false } => sinks::rename(connection, from, to),
+        Task::Rename { from, to, swap: true } => sinks::swap(connection, from, to, now),
         Task::Retry { letters } => letters::retry(connection, stored, letters, now),
         Task::Discard { letters } => letters::discard(connection, stored, letters, now),
         Task::Purge { requests } => quarantine::purge(connection, stored, requests),

@@ -21,6 +21,8 @@ pub(in super::super) struct Prunable {
     replays: Vec<(i64, i64)>,
     /// The sink that has no place in the log yet, and so may need everything.
     unborn: Option<SinkName>,
+    /// Sinks that are not configured, with their cursors: they hold no body.
+    removed: Vec<(String, i64)>,
 }
 
 /// A body that was looked at.
@@ -58,10 +60,13 @@ impl Prunable {
         sinks: &[SinkName],
     ) -> rusqlite::Result<Self> {
         let mut upto = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
-        let mut unborn = None;
+        let (mut unborn, mut configured) = (None, Vec::new());
         for sink in sinks {
-            match consumer::live(connection, sink)? {
-                Some((found, _)) => upto = found.cursor.min(upto),
+            match consumer::meant(connection, sink, sinks)? {
+                Some((found, _)) => {
+                    configured.push(found.id);
+                    upto = found.cursor.min(upto);
+                }
                 None => (upto, unborn) = (0, Some(sink.clone())),
             }
         }
@@ -80,7 +85,8 @@ impl Prunable {
             });
         }
         let consumers = format!("{consumers:?}");
-        Ok(Self { before: micros(before), upto, consumers, replays, unborn })
+        let removed = removed(connection, &configured)?;
+        Ok(Self { before: micros(before), upto, consumers, replays, unborn, removed })
     }
 
     /// How many bodies from `low` on may go, and their bytes, without reading bodies: up to the end of a noted block, or
@@ -156,6 +162,15 @@ impl Prunable {
     }
 }
 
+/// The sinks other than these, with their cursors.
+fn removed(connection: &Connection, configured: &[i64]) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut rows = connection.prepare_cached(
+        "SELECT name, cursor FROM sinks WHERE job_id IS NULL AND forgotten_at IS NULL
+             AND id NOT IN (SELECT value FROM json_each(?1)) ORDER BY name",
+    )?;
+    rows.query_map([format!("{configured:?}")], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
 /// Whether a range holds a parked event or an open dead letter of one of these consumers.
 const HELD: &str = "SELECT
         EXISTS (SELECT 1 FROM json_each(?3) c CROSS JOIN parked p ON p.sink_id = c.value AND p.seq BETWEEN ?1 AND ?2)
@@ -193,10 +208,20 @@ pub(super) fn prune(
     }
     if page.is_last {
         let (done, bytes) = (stored.job.done + step.done, stored.bytes + step.bytes);
-        let message = match (done, prunable.unborn) {
+        let message = match (done, &prunable.unborn) {
             (0, Some(sink)) => format!("no body is dropped: sink '{sink}' has not begun, and may need them all"),
             (0, None) => "no body is dropped: none is old enough and needed no more".to_owned(),
-            (_, _) => format!("{}, {bytes} bytes", counted(done, "body is dropped", "bodies are dropped")),
+            (_, _) => {
+                let behind = prunable.removed.iter().filter(|(_, cursor)| *cursor < page.place);
+                let without = behind.map(|(name, cursor)| {
+                    format!(
+                        "; sink '{name}', which is not configured, has come to event {cursor}, and does not get what is \
+                         dropped after it"
+                    )
+                });
+                let dropped = counted(done, "body is dropped", "bodies are dropped");
+                format!("{dropped}, {bytes} bytes{}", without.collect::<String>())
+            }
         };
         step.end = Step::done(message).end;
     }

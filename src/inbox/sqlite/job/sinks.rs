@@ -33,6 +33,37 @@ pub(super) fn pause(connection: &Connection, sink: &SinkName, now: Timestamp) ->
     Ok(Step { effects, ..Step::done(format!("sink '{sink}' is paused")) })
 }
 
+/// Two sinks exchange their names. Until the configuration has followed, each name still stands at the other's destination,
+/// and nothing in the inbox could tell: so both are paused in the same transaction, until a person resumes them.
+pub(super) fn swap(connection: &Connection, one: &SinkName, other: &SinkName, now: Timestamp) -> Result<Step, Fault> {
+    let mut ids = Vec::new();
+    for name in [one, other] {
+        let Some(found) = consumer::named(connection, name)? else {
+            return Ok(Step::failed(unknown(connection, name)?));
+        };
+        if let Some(refused) = held(connection, found.id, name)? {
+            return Ok(refused);
+        }
+        if let Some(former) = former_name(connection, found.id)? {
+            return Ok(Step::failed(not_followed(name, &former)));
+        }
+        ids.push(found.id);
+    }
+    let mut step = Step::done(format!(
+        "sink '{one}' is '{other}' now, and '{other}' is '{one}'; both are paused: exchange the names in the configuration \
+         too, have the daemon read it again, then `ralio-relay sinks resume {one}` and `ralio-relay sinks resume {other}`"
+    ));
+    for name in [one, other] {
+        step.effects.extend(pause(connection, name, now)?.effects);
+    }
+    let set = |id: &i64, name: &str| connection.execute("UPDATE sinks SET name = ?2 WHERE id = ?1", params![id, name]);
+    // No sink can have this name; each name may be there only once.
+    set(&ids[0], &format!("swap:{}", ids[0]))?;
+    set(&ids[1], one.as_str())?;
+    set(&ids[0], other.as_str())?;
+    Ok(step)
+}
+
 pub(super) fn resume(connection: &Connection, sink: &SinkName, now: Timestamp) -> Result<Step, Fault> {
     let Some(found) = consumer::named(connection, sink)? else { return Ok(Step::failed(unknown(connection, sink)?)) };
     if found.paused_at.is_none() {
@@ -66,27 +97,22 @@ fn effects(connection: &Connection, consumer: &Consumer, change: &Change) -> rus
 pub(super) fn rename(connection: &Connection, from: &SinkName, to: &SinkName) -> Result<Step, Fault> {
     let Some(found) = consumer::named(connection, from)? else { return Ok(Step::failed(unknown(connection, from)?)) };
     if consumer::named(connection, to)?.is_some() {
-        return Ok(Step::failed(format!("there is a sink '{to}' already: choose another name")));
-    }
-    if let Some(replay) = open_replay(connection, found.id)? {
         return Ok(Step::failed(format!(
-            "replay {replay} to sink '{from}' has not ended: wait for its end, or `ralio-relay replay cancel {replay}`"
+            "there is a sink '{to}' already: choose another name; with --swap the two exchange their names"
         )));
     }
-    let former: Option<String> =
-        connection.query_row("SELECT former_name FROM sinks WHERE id = ?1", [found.id], |row| row.get(0))?;
-    if let Some(former) = former.filter(|former| former != to.as_str()) {
-        return Ok(Step::failed(format!(
-            "the configuration may still have sink '{from}' as '{former}': first start the daemon once with \
-             name = \"{from}\", or rename it back to '{former}'"
-        )));
+    if let Some(refused) = held(connection, found.id, from)? {
+        return Ok(refused);
+    }
+    if let Some(former) = former_name(connection, found.id)?.filter(|former| former != to.as_str()) {
+        return Ok(Step::failed(not_followed(from, &former)));
     }
     if let Some((other, _)) = consumer::live(connection, to)?
         && other.id != found.id
     {
         return Ok(Step::failed(format!(
             "the configuration may still mean another sink by '{to}', which was renamed: first start the daemon once \
-             with that one's new name, or choose another"
+             with that one's new name, or choose another; to have two sinks exchange their names, use --swap"
         )));
     }
     connection.execute(
@@ -94,6 +120,27 @@ pub(super) fn rename(connection: &Connection, from: &SinkName, to: &SinkName) ->
         params![found.id, to.as_str(), from.as_str()],
     )?;
     Ok(Step::done(format!("sink '{from}' is '{to}' now: change its name in the configuration too")))
+}
+
+fn former_name(connection: &Connection, id: i64) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT former_name FROM sinks WHERE id = ?1", [id], |row| row.get(0))
+}
+
+fn not_followed(name: &SinkName, former: &str) -> String {
+    format!(
+        "the configuration may still have sink '{name}' as '{former}': first start the daemon once with \
+         name = \"{name}\" (or have it read its configuration again), or rename it back to '{former}'"
+    )
+}
+
+/// Why a sink has to keep its name for now.
+fn held(connection: &Connection, id: i64, name: &SinkName) -> rusqlite::Result<Option<Step>> {
+    let refused = |replay| {
+        Step::failed(format!(
+            "replay {replay} to sink '{name}' has not ended: wait for its end, or `ralio-relay replay cancel {replay}`"
+        ))
+    };
+    Ok(open_replay(connection, id)?.map(refused))
 }
 
 /// A replay to this sink that has not ended. Its job holds the sink's name.

@@ -10,7 +10,7 @@ use super::super::query::PAGE;
 use super::super::rows::{Stored, seq};
 use super::{ReadError, Reader};
 use crate::inbox::{BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, SinkRecord, from_micros};
-use crate::model::JobId;
+use crate::model::{JobId, SinkName};
 
 /// Dead letters of one replay that are shown.
 const GIVEN_UP: usize = 1_000;
@@ -22,6 +22,11 @@ fn build_failure(row: &Row<'_>) -> rusqlite::Result<Option<BuildFailure>> {
 }
 
 impl Reader {
+    /// Whether there is a sink that has this name, or had it before it was renamed.
+    pub(in super::super) fn has_sink(&self, name: &SinkName) -> rusqlite::Result<bool> {
+        Ok(consumer::live(&self.connection, name)?.is_some())
+    }
+
     /// The sinks' consumers as recorded, by name.
     pub fn sinks(&self) -> Result<Vec<SinkRecord>, ReadError> {
         let mut rows = self.connection.prepare_cached(&format!(

@@ -159,7 +159,7 @@ impl World {
             Op::Rename(sink) => {
                 let from = self.sinks[sink].name.clone();
                 let to = if from == SINKS[sink] { format!("{from}-2") } else { SINKS[sink].to_owned() };
-                let task = Task::Rename { from: super::sink(&from), to: super::sink(&to) };
+                let task = Task::Rename { from: super::sink(&from), to: super::sink(&to), swap: false };
                 carry_out(&self.inbox, task).await;
                 self.sinks[sink].name = to;
             }
