@@ -27,7 +27,7 @@ pub use job::{
 };
 pub use progress::{
     Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
-    Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, SinkState, Standing,
+    Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::Selection;
-use crate::model::{EventId, EventType, JobId, Outcome, Seq, SinkName, Start};
+use crate::model::{EventId, EventType, JobId, Outcome, Seq, SinkName, SinkState, Start};
 
 /// A consumer's number in the inbox; it outlives renaming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,37 +161,6 @@ pub struct BuildFailure {
     pub error: String,
     /// When it was first seen.
     pub since: Timestamp,
-}
-
-/// What a sink is doing, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SinkState {
-    /// It delivers, or waits for events.
-    Running,
-    /// The last [`SinkHealth::FAILING_AFTER`] attempts failed.
-    Failing,
-    /// Its breaker is open: it is only probed.
-    Down,
-    /// A person has paused it.
-    Paused,
-    /// It could not be built from its configuration.
-    Unavailable,
-}
-
-impl SinkState {
-    /// Every state.
-    pub const ALL: [Self; 5] = [Self::Running, Self::Failing, Self::Down, Self::Paused, Self::Unavailable];
-
-    /// The word in JSON and in `sink_state{state}`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Failing => "failing",
-            Self::Down => "down",
-            Self::Paused => "paused",
-            Self::Unavailable => "unavailable",
-        }
-    }
 }
 
 /// What one consumer has done since it last recorded; written in one transaction.
