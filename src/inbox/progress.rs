@@ -248,6 +248,9 @@ pub struct AttemptRecord {
     pub outcome: AttemptState,
     /// Receipt, or reason of the failure.
     pub note: String,
+    /// What the far side answered to an attempt that failed, where it is kept: of the first attempt, of the latest one,
+    /// and of those at which it changed.
+    pub answer: Option<String>,
 }
 
 /// One dead letter as recorded.
@@ -271,6 +274,8 @@ pub struct DeadLetterRecord {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// What the far side answered last, where it did and that is kept.
+    pub answer: Option<String>,
 }
 
 /// What became of one event at one sink: every pair ends as exactly one of delivered, filtered, dead letter, discarded.
