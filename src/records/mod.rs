@@ -8,6 +8,8 @@ pub mod letter;
 pub mod quarantine;
 pub mod replay;
 pub mod sink;
+pub mod status;
+pub mod words;
 
 use std::io;
 
