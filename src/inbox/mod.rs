@@ -10,6 +10,7 @@ pub(crate) mod memory;
 mod progress;
 mod quarantine;
 pub mod sqlite;
+mod undelivered;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use progress::{
     Discarded, PairState, Parked, Progress, Registration, SinkHealth, SinkRecord, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
+pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
 use crate::model::{JobId, Seq};
 

@@ -31,8 +31,3 @@ pub(super) fn keep(connection: &Connection, sink_id: i64, seq: i64, n: u32, answ
 pub(super) fn drop_all(connection: &Connection, seq: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM answers WHERE seq = ?1")?.execute([seq]).map(drop)
 }
-
-/// The latest answer to the attempts of `sink_id` at `seq`, as a subquery: columns of the statement around it.
-pub(super) fn latest(sink_id: &str, seq: &str) -> String {
-    format!("(SELECT w.answer FROM answers w WHERE w.seq = {seq} AND w.sink_id = {sink_id} ORDER BY w.n DESC LIMIT 1)")
-}

@@ -3,7 +3,6 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::answers;
 use super::query::{Conditions, ENTITY_KEY};
 use super::rows::{Stored, seq};
 use crate::inbox::{DeadLetterRecord, LetterFilter, from_micros, micros};
@@ -23,20 +22,18 @@ pub(super) enum Order {
     Newest,
 }
 
-/// The columns of [`from_row`].
-pub(super) fn columns() -> String {
-    let answer = answers::latest("d.sink_id", "d.seq");
-    format!(
-        "d.id, coalesce(b.name, s.name), s.job_id, d.seq, e.event_id, e.type, d.attempts, d.reason, d.at, {answer},
-         d.sink_id"
-    )
-}
-
-/// What [`columns`] are read from. CROSS keeps SQLite from beginning with another table.
+/// The columns of [`from_row`], and what they are read from. CROSS keeps SQLite from beginning with another table.
+pub(super) const LETTER: &str = "d.id, coalesce(b.name, s.name), s.job_id, d.seq, e.event_id, e.type, d.attempts,
+    d.reason, d.at, d.sink_id,
+    (SELECT w.answer FROM answers w WHERE w.seq = d.seq AND w.sink_id = d.sink_id ORDER BY w.n DESC LIMIT 1)";
 pub(super) const LETTERS: &str = "dead_letters d CROSS JOIN sinks s ON s.id = d.sink_id
     CROSS JOIN events e ON e.seq = d.seq LEFT JOIN sinks b ON b.id = s.replay_of";
 
-/// Reads [`columns`].
+/// What the far side answered last.
+const ANSWER: &str =
+    "(SELECT w.answer FROM answers w WHERE w.seq = d.seq AND w.sink_id = d.sink_id ORDER BY w.n DESC LIMIT 1)";
+
+/// Reads [`LETTER`].
 pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
     Ok(DeadLetterRecord {
         id: row.get(0)?,
@@ -48,7 +45,7 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
         attempts: row.get(6)?,
         reason: row.get(7)?,
         at: from_micros(row.get(8)?),
-        answer: row.get(9)?,
+        answer: row.get(10)?,
     })
 }
 
@@ -65,7 +62,7 @@ pub(super) fn page(
     let bounds = [Value::from(above), Value::from(below)];
     let mut rows = connection.prepare_cached(&sql)?;
     let rows = rows.query_map(params_from_iter(bounds.iter().chain(&parameters)), |row| {
-        Ok(Letter { record: from_row(row)?, sink_id: row.get(10)?, matches: row.get(11)? })
+        Ok(Letter { record: from_row(row)?, sink_id: row.get(9)?, matches: row.get(11)? })
     })?;
     rows.collect()
 }
@@ -77,8 +74,7 @@ pub(super) fn page_sql(filter: &LetterFilter, order: Order, limit: usize) -> (St
     conditions.types("e.type", types);
     conditions.also("e.event_id = ?", event_id.clone());
     conditions.also(&format!("{ENTITY_KEY} = ?"), key.clone());
-    let answer = answers::latest("d.sink_id", "d.seq");
-    conditions.also(&format!("instr(d.reason || ': ' || coalesce({answer}, ''), ?) > 0"), reason.clone());
+    conditions.also(&format!("instr(d.reason || ': ' || coalesce({ANSWER}, ''), ?) > 0"), reason.clone());
     conditions.also("d.at >= ?", since.map(micros));
     conditions.also("d.at < ?", until.map(micros));
     let matches = conditions.sql();
@@ -87,9 +83,8 @@ pub(super) fn page_sql(filter: &LetterFilter, order: Order, limit: usize) -> (St
         Order::Oldest => "ASC",
         Order::Newest => "DESC",
     };
-    let columns = columns();
     let sql = format!(
-        "SELECT {columns}, s.job_id IS NULL AND {matches} FROM {LETTERS}
+        "SELECT {LETTER}, s.job_id IS NULL AND {matches} FROM {LETTERS}
          WHERE d.discarded_at IS NULL AND d.id > ?1 AND d.id < ?2 AND {wanted} ORDER BY d.id {order} LIMIT {limit}"
     );
     (sql, conditions.parameters().to_vec())

@@ -7,6 +7,8 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+pub use sink::words;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::Row;
 
 use super::super::consumer::{self, STATUS};
-use super::super::letters::{self, LETTERS, Order};
+use super::super::letters::{self, LETTER, LETTERS, Order};
 use super::super::query::PAGE;
 use super::super::rows::{Stored, seq};
 use super::{ReadError, Reader};
@@ -103,8 +103,7 @@ impl Reader {
     }
 
     fn letters(&self, condition: &str, parameter: i64) -> rusqlite::Result<Vec<DeadLetterRecord>> {
-        let columns = letters::columns();
-        let mut rows = self.connection.prepare_cached(&format!("SELECT {columns} FROM {LETTERS} WHERE {condition}"))?;
+        let mut rows = self.connection.prepare_cached(&format!("SELECT {LETTER} FROM {LETTERS} WHERE {condition}"))?;
         rows.query_map([parameter], letters::from_row)?.collect()
     }
 }
