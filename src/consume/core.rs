@@ -407,6 +407,11 @@ impl Core {
         self.lanes.flying()
     }
 
+    /// Whether a person has paused it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Whether the sink counts as down.
     pub(super) fn is_open(&self) -> bool {
         self.breaker.is_open()

@@ -21,7 +21,7 @@ use crate::inbox::{
     Change, ConsumerId, ConsumerState, Inbox, Parked, Progress, Registration, Selection, StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
-use crate::model::{JobId, Outcome, Reason, Seq};
+use crate::model::{JobId, Outcome, Reason, Seq, SinkState};
 use crate::route::Route;
 use crate::sink::Sink;
 use crate::throttle::Throttle;
@@ -480,6 +480,7 @@ impl Consumer {
         self.gauges.lag_seconds.set(age.max(0));
         self.gauges.parked.set(count(self.core.parked_on_disk() as u64));
         self.gauges.breaker_open.set(i64::from(self.core.is_open()));
+        self.gauges.says(SinkState::of(self.core.is_paused(), false, self.core.is_open(), false), false);
         // Last: who sees the cursor sees what was parked to move it.
         self.gauges.lag.reached(self.core.cursor());
     }

@@ -383,17 +383,9 @@ impl SinkRecord {
 
     /// What it is doing.
     pub fn state(&self) -> SinkState {
-        if self.paused_since.is_some() {
-            SinkState::Paused
-        } else if self.build_failure.is_some() {
-            SinkState::Unavailable
-        } else if self.standing.breaker_open_since.is_some() {
-            SinkState::Down
-        } else if self.health.is_failing() {
-            SinkState::Failing
-        } else {
-            SinkState::Running
-        }
+        let Self { paused_since, build_failure, standing, health, .. } = self;
+        let is_down = standing.breaker_open_since.is_some();
+        SinkState::of(paused_since.is_some(), build_failure.is_some(), is_down, health.is_failing())
     }
 
     /// Events that the sink has still to get: after the cursor, and parked.

@@ -89,6 +89,11 @@ impl Reason {
         &self.text
     }
 
+    /// Both in one line for lists: the reason and the beginning of the far side's answer. Stored and shown, never logged.
+    pub fn told(&self) -> String {
+        told(self.as_str(), self.answer())
+    }
+
     /// What the far side answered. Not for the log.
     pub fn answer(&self) -> Option<&str> {
         self.answer.as_deref()
@@ -164,7 +169,7 @@ impl Outcome {
     pub fn told(&self) -> String {
         match self {
             Self::Delivered { receipt } => told(receipt.as_str(), None),
-            Self::Transient { reason, .. } | Self::Permanent { reason } => told(reason.as_str(), reason.answer()),
+            Self::Transient { reason, .. } | Self::Permanent { reason } => reason.told(),
         }
     }
 

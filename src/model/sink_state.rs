@@ -19,6 +19,17 @@ impl SinkState {
     /// Every state.
     pub const ALL: [Self; 5] = [Self::Running, Self::Failing, Self::Down, Self::Paused, Self::Unavailable];
 
+    /// What these facts amount to.
+    pub fn of(is_paused: bool, is_unavailable: bool, is_down: bool, is_failing: bool) -> Self {
+        match (is_paused, is_unavailable, is_down, is_failing) {
+            (true, ..) => Self::Paused,
+            (false, true, ..) => Self::Unavailable,
+            (false, false, true, _) => Self::Down,
+            (false, false, false, true) => Self::Failing,
+            (false, false, false, false) => Self::Running,
+        }
+    }
+
     /// The word in JSON and in `sink_state{state}`.
     pub fn as_str(self) -> &'static str {
         match self {
