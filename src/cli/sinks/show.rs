@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -15,6 +16,7 @@ use crate::inbox::{SinkRecord, Undelivered};
 use crate::model::{EventType, SinkName};
 use crate::records::sink::{Configured, NEW, REMOVED, lines};
 use crate::records::sink_detail::{Detail, Settings};
+use crate::records::words::span;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,6 +132,14 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, sink: &Detail<'_>, found: &
     print_next(out, view, sink)
 }
 
+/// A span of time, to the fraction of a second where it is short.
+fn lasting(seconds: f64) -> String {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(long) if long >= Duration::from_secs(60) => span(i64::try_from(long.as_secs()).unwrap_or(i64::MAX)),
+        Ok(_) | Err(_) => format!("{seconds} s"),
+    }
+}
+
 fn print_settings<W: Write>(out: &mut Output<W>, view: &View, settings: &Settings) -> ControlFlow<()> {
     let Settings { target, events, filter, ordering, concurrency, timeout_seconds, rate, retry } = settings;
     let events = if events.is_empty() { "every type".to_owned() } else { events.join(" ") };
@@ -139,18 +149,18 @@ fn print_settings<W: Write>(out: &mut Output<W>, view: &View, settings: &Setting
         ("events", events),
         ("filter", filter.clone().unwrap_or_else(|| "-".to_owned())),
         ("ordering", (*ordering).to_owned()),
-        ("concurrency", format!("{concurrency}, timeout {timeout_seconds} s")),
+        ("concurrency", format!("{concurrency}, timeout {}", lasting(*timeout_seconds))),
         ("rate", rate.map_or_else(|| "off".to_owned(), |rate| format!("{rate}/s"))),
         (
             "retry",
             format!(
-                "from {} s to {} s, given up after {} s; down after {} failures in a row, then tried every {} s at most; at \
-                 most {} parked",
-                retry.initial_seconds,
-                retry.max_seconds,
-                retry.give_up_after_seconds,
+                "after {} to {}, given up after {}; down after {} failures in a row, then tried every {} at most; at most {} \
+                 parked",
+                lasting(retry.initial_seconds),
+                lasting(retry.max_seconds),
+                lasting(retry.give_up_after_seconds),
                 retry.breaker_after,
-                retry.probe_max_seconds,
+                lasting(retry.probe_max_seconds),
                 retry.max_parked
             ),
         ),
@@ -202,5 +212,5 @@ fn print_next<W: Write>(out: &mut Output<W>, view: &View, sink: &Detail<'_>) -> 
         return ControlFlow::Continue(());
     }
     out.line(view.title("Next"))?;
-    wanted.try_for_each(|(_, command, what)| out.line(format!("ralio-relay {command:<36}  {what}")))
+    wanted.try_for_each(|(_, command, what)| out.line(format!("ralio-relay {command:<44}  {what}")))
 }

@@ -92,13 +92,15 @@ pub fn words(line: &Line<'_>, now: Timestamp) -> String {
 
 fn running(line: &Line<'_>, now: Timestamp) -> String {
     if line.parked > 0 {
-        let waits = if line.parked == 1 { "waits" } else { "wait" };
-        let error = line.last_error.as_ref().map(|error| format!(" The last error: {error}.")).unwrap_or_default();
+        let wait = if line.parked == 1 { "waits" } else { "wait" };
+        let (events, because, next) = (many(line.parked, "event"), because(line), next(line, now));
+        let rest = match line.undelivered > line.parked {
+            true => waiting(line, now),
+            false => format!(" The oldest has waited for {}.", span(waits(line, now))),
+        };
         return format!(
-            "{} {waits} for another attempt, with what came later for the same orders. Others go on.{error}{}{}",
-            many(line.parked, "event"),
-            next(line, now),
-            waiting(line, now)
+            "{events} {wait} for another attempt{because}. What came later for the same orders waits, too; others go \
+             on.{next}{rest}"
         );
     }
     match (line.undelivered, line.dead_letters, line.delivered) {

@@ -238,6 +238,11 @@ fn a_sink_in_trouble_says_why_and_what_comes_next() {
         "A person paused it 30 s ago, and its replays with it. 3 events wait, the oldest for 25 s."
     );
     assert!(told("full").ends_with("Nothing more is read for it: 100 events are parked."), "{}", told("full"));
+    assert_eq!(
+        told("some fail"),
+        "2 events wait for another attempt. What came later for the same orders waits, too; others go on. The oldest has \
+         waited for 20 s."
+    );
     assert_eq!(told("never, dead"), "Nothing has been delivered to it. 2 dead letters wait for a person.");
     assert_eq!(told("nothing wanted"), "Nothing has been delivered to it yet, and nothing waits for it.");
     assert_eq!(told("good"), "Up to date.");
