@@ -4,7 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::model::Outcome;
+use crate::model::{Outcome, SinkState};
 
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
@@ -47,6 +47,10 @@ pub struct Metrics {
     pub dead_letters: IntGaugeVec,
     /// `breaker_open{sink}`: 1 while the sink counts as down, and is only probed.
     pub breaker_open: IntGaugeVec,
+    /// `sink_state{sink,state}`: 1 for the state that the sink is in, 0 for the others. See [`Metrics::set_sink_state`].
+    pub sink_state: IntGaugeVec,
+    /// `sink_reading_stopped{sink}`: 1 while nothing more is read for it, because `retry.max_parked` events are parked.
+    pub sink_reading_stopped: IntGaugeVec,
     /// `filter_errors_total{sink}`: events that the sink's filter could not decide on; they are delivered.
     pub filter_errors: IntCounterVec,
     /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
@@ -79,6 +83,12 @@ impl Metrics {
             sink_parked: gauges(&registry, "sink_parked", "Events set aside for a later attempt"),
             dead_letters: gauges(&registry, "dead_letters", "Events given up"),
             breaker_open: gauges(&registry, "breaker_open", "1 while the sink counts as down, and is only probed"),
+            sink_state: states(&registry, "sink_state", "1 for the state that the sink is in, 0 for the others"),
+            sink_reading_stopped: gauges(
+                &registry,
+                "sink_reading_stopped",
+                "1 while nothing more is read, because too many events are parked",
+            ),
             filter_errors: counters(
                 &registry,
                 "filter_errors_total",
@@ -96,14 +106,30 @@ impl Metrics {
         metrics
     }
 
+    /// Says which state a sink is in.
+    pub fn set_sink_state(&self, sink: &str, state: SinkState) {
+        for other in SinkState::ALL {
+            self.sink_state.with_label_values(&[sink, other.as_str()]).set(i64::from(other == state));
+        }
+    }
+
     /// Takes every series of a sink away: there is no such sink any more. What still counts for it is seen by nobody.
     pub fn forget_sink(&self, sink: &str) {
-        let gauges =
-            [&self.sink_lag_events, &self.sink_lag_seconds, &self.sink_parked, &self.dead_letters, &self.breaker_open];
+        let gauges = [
+            &self.sink_lag_events,
+            &self.sink_lag_seconds,
+            &self.sink_parked,
+            &self.dead_letters,
+            &self.breaker_open,
+            &self.sink_reading_stopped,
+        ];
         // An error is a series that never was.
         gauges.iter().for_each(|gauge| _ = gauge.remove_label_values(&[sink]));
         _ = self.sink_delivery_seconds.remove_label_values(&[sink]);
         _ = self.filter_errors.remove_label_values(&[sink]);
+        for state in SinkState::ALL {
+            _ = self.sink_state.remove_label_values(&[sink, state.as_str()]);
+        }
         for outcome in Outcome::LABELS {
             _ = self.sink_attempts.remove_label_values(&[sink, outcome]);
         }
@@ -147,6 +173,12 @@ fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
     metric
 }
 
+fn states(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(opts(name, help), &["sink", "state"]).expect("the name and labels are valid");
+    register(registry, metric.clone());
+    metric
+}
+
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
     let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
     let metric = Histogram::with_opts(opts).expect("the name is valid");
@@ -166,7 +198,7 @@ mod tests {
     use super::*;
 
     /// The public interface: dashboards and alerts rely on these names.
-    const NAMES: [(&str, &[&str]); 20] = [
+    const NAMES: [(&str, &[&str]); 22] = [
         ("requests_total", &["source", "outcome"]),
         ("ack_seconds", &["source"]),
         ("events_total", &["source", "category"]),
@@ -182,6 +214,8 @@ mod tests {
         ("sink_parked", &["sink"]),
         ("dead_letters", &["sink"]),
         ("breaker_open", &["sink"]),
+        ("sink_state", &["sink", "state"]),
+        ("sink_reading_stopped", &["sink"]),
         ("quarantine_entries", &[]),
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
@@ -200,8 +234,10 @@ mod tests {
         for histogram in [&metrics.ack_seconds, &metrics.sink_delivery_seconds] {
             histogram.with_label_values(&["a"]).observe(1.0);
         }
+        metrics.set_sink_state("a", SinkState::Down);
         let Metrics { sink_lag_events, sink_lag_seconds, sink_parked, dead_letters, breaker_open, .. } = &metrics;
-        for gauges in [sink_lag_events, sink_lag_seconds, sink_parked, dead_letters, breaker_open] {
+        let stopped = &metrics.sink_reading_stopped;
+        for gauges in [sink_lag_events, sink_lag_seconds, sink_parked, dead_letters, breaker_open, stopped] {
             gauges.with_label_values(&["a"]).set(1);
         }
         let text = metrics.render();

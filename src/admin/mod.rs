@@ -26,9 +26,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::consume;
 use crate::inbox::{self, BuildFailure, Inbox};
 use crate::metrics::Metrics;
 use crate::model::{SinkName, SourceName};
+use crate::records::sink_detail::{Retry, Settings};
 use crate::{consume, listener};
 use answer::{Admin, guard, handle};
 use api::Api;
@@ -132,6 +134,35 @@ pub struct SinkFacts {
     pub consumer: consume::Config,
     /// Its type as written, such as `amqp`.
     pub kind: &'static str,
+    /// Where events go, without secrets.
+    pub target: String,
+}
+
+impl SinkFacts {
+    /// What is shown of its configuration.
+    pub fn settings(&self) -> Settings {
+        let consume::Config { name: _, route, ordering, start: _, concurrency, timeout, rate, retry } = &self.consumer;
+        Settings {
+            target: self.target.clone(),
+            events: route.globs().map(str::to_owned).collect(),
+            filter: route.expression().map(str::to_owned),
+            ordering: match ordering {
+                consume::Ordering::Key => "key",
+                consume::Ordering::None => "none",
+            },
+            concurrency: *concurrency,
+            timeout_seconds: timeout.as_secs_f64(),
+            rate: rate.as_ref().map(consume::Rate::per_second),
+            retry: Retry {
+                initial_seconds: retry.initial.as_secs_f64(),
+                max_seconds: retry.max.as_secs_f64(),
+                give_up_after_seconds: retry.give_up_after.as_secs_f64(),
+                breaker_after: retry.breaker_after,
+                probe_max_seconds: retry.probe_max.as_secs_f64(),
+                max_parked: retry.max_parked,
+            },
+        }
+    }
 }
 
 /// What the listener works with.

@@ -153,7 +153,11 @@ impl Status for Readiness {
     }
 
     fn sinks(&self) -> Vec<SinkFacts> {
-        let facts = |sink: &SinkSettings| SinkFacts { consumer: sink.consumer.clone(), kind: sink.sink.kind() };
+        let facts = |sink: &SinkSettings| SinkFacts {
+            consumer: sink.consumer.clone(),
+            kind: sink.sink.kind(),
+            target: sink.sink.target(),
+        };
         self.sinks.borrow().sinks.iter().map(|(sink, _)| facts(sink)).collect()
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 /// Who listens everywhere is asked on loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -79,7 +79,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(address: SocketAddr) -> anyhow::Result<(u16, Vec<u8>)> {
+pub(super) async fn ask(address: SocketAddr) -> anyhow::Result<(u16, Vec<u8>)> {
     // No certificates: a container may have none, and nothing here needs one.
     let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).tls_certs_only([]);
     let mut answer = client.build()?.get(format!("http://{address}/readyz")).send().await?;
@@ -93,12 +93,12 @@ async fn ask(address: SocketAddr) -> anyhow::Result<(u16, Vec<u8>)> {
 }
 
 /// Somebody else may answer 200 to anything.
-fn is_ready(body: &[u8]) -> bool {
+pub(super) fn is_ready(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["ready"] == true)
 }
 
 /// What the daemon says, or that it is somebody else who answers.
-fn reasons(status: u16, body: &[u8]) -> String {
+pub(super) fn reasons(status: u16, body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let reasons = answer["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
     match reasons.collect::<Vec<_>>().join("; ") {

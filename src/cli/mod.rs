@@ -23,6 +23,7 @@ mod serve;
 mod sign;
 mod simulate;
 mod sinks;
+mod status;
 mod view;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub(crate) enum Exit {
     Misconfigured,
     /// 2: what was typed cannot be done so, and why has been printed.
     BadUsage,
+    /// 3: what it needs cannot be reached, and that has been printed.
+    Unreachable,
 }
 
 #[derive(Parser)]
@@ -53,10 +56,11 @@ pub(crate) enum Exit {
   ralio-relay serve --dev
   ralio-relay init
   ralio-relay check --config relay.toml --probe
+  ralio-relay status
   ralio-relay events list
   ralio-relay sinks list
 
-Exit code: 0 success, 1 a finding or a failure, 2 bad usage or configuration.")]
+Exit code: 0 success, 1 a finding or a failure, 2 bad usage or configuration, 3 what a command needs cannot be reached.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -73,6 +77,7 @@ enum Command {
     Sign(sign::Args),
     #[command(subcommand)]
     Events(events::Command),
+    Status(status::Args),
     #[command(subcommand)]
     Sinks(sinks::Command),
     #[command(subcommand)]
@@ -133,7 +138,7 @@ impl Format {
 }
 
 /// Runs the command that the process was started with. Exit code 0 on success, 1 on a finding or failure, 2 on bad
-/// usage or configuration.
+/// usage or configuration, 3 when what it needs cannot be reached.
 pub fn main() -> ExitCode {
     forbid_core_dumps();
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is installed once, here");
@@ -144,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Events(command) => events::run(command),
+        Command::Status(args) => status::run(&args),
         Command::Sinks(command) => sinks::run(command),
         Command::Deadletters(command) => deadletters::run(command),
         Command::Replay(args) => replay::run(args),
@@ -159,6 +165,7 @@ pub fn main() -> ExitCode {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Finding) => ExitCode::from(1),
         Ok(Exit::Misconfigured | Exit::BadUsage) => ExitCode::from(2),
+        Ok(Exit::Unreachable) => ExitCode::from(3),
         Err(error) => {
             eprintln!("error: {error:#}");
             let is_misconfigured = |cause: &(dyn std::error::Error + 'static)| {

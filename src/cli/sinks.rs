@@ -1,53 +1,33 @@
 //! `sinks`
 
+mod list;
+mod show;
+
 use clap::Subcommand;
 
 use super::errand::{self, new_job};
-use super::output::{Output, clean, hide, keep_whole, print_table};
-use super::view::{View, ViewArgs};
-use super::{ConfigArgs, Exit, Format};
+use super::output::clean;
+use super::{ConfigArgs, Exit};
 use crate::app::Ask;
-use crate::config::{load_inbox, load_outline, nearest};
+use crate::config::{load_inbox, nearest};
 use crate::inbox::Task;
 use crate::model::SinkName;
-use crate::records::sink::{Configured, Line, lines};
+
+pub(crate) use list::print_list;
 
 /// Sinks and their places in the log; pause, resume, rename
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
   ralio-relay sinks list
+  ralio-relay sinks show bus
   ralio-relay sinks pause bus --reason 'the broker is moved tonight'
   ralio-relay sinks resume bus")]
 pub(crate) enum Command {
-    List(ListArgs),
+    List(list::Args),
+    Show(show::Args),
     Pause(PauseArgs),
     Resume(ResumeArgs),
     Rename(RenameArgs),
-}
-
-const LIST_EXAMPLES: &str = "\
-Examples:
-  ralio-relay sinks list
-  ralio-relay sinks list --format json | jq -r 'select(.state != \"running\") | .name'
-
-States: running; paused (by a person); open (its breaker: too many failures in a row, it is probed until one succeeds); \
-new (gets its place in the log when the daemon starts); removed (a place in the log without a sink in the configuration).
-
-Exit code: 0 when there is any, 1 when there is none.";
-
-/// List them: state, cursor, events to go, parked, dead letters
-#[derive(clap::Args)]
-#[command(after_help = LIST_EXAMPLES)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
-
-    #[command(flatten)]
-    view: ViewArgs,
-
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
 }
 
 const PAUSE_EXAMPLES: &str = "\
@@ -124,7 +104,8 @@ pub(crate) struct RenameArgs {
 
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::List(args) => list(&args),
+        Command::List(args) => list::run(&args),
+        Command::Show(args) => show::run(&args),
         Command::Pause(args) => {
             let reason = args.reason.unwrap_or_default();
             change(&args.config, &args.name, Task::Pause { sink: args.name.clone() }, &reason)
@@ -132,69 +113,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Resume(args) => change(&args.config, &args.name, Task::Resume { sink: args.name.clone() }, ""),
         Command::Rename(args) => rename(args),
     }
-}
-
-fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let (inbox, configured) = match load_outline(&args.config.config) {
-        Ok(outline) => (outline.inbox, Some(outline.sinks)),
-        Err(problems) => {
-            let inbox = load_inbox(&args.config.config)?;
-            eprintln!("what the configuration says of its sinks cannot be used, so types are missing: {problems}");
-            (inbox, None)
-        }
-    };
-    let records = super::events::open_inbox(&inbox)?.sinks()?;
-    let outlines = configured
-        .as_deref()
-        .map(|sinks| sinks.iter().map(|sink| Configured { name: &sink.name, kind: sink.kind }).collect::<Vec<_>>());
-    let lines = lines(&records, outlines.as_deref());
-    if lines.is_empty() {
-        eprintln!("there is no sink, neither in the configuration nor in the inbox");
-        return Ok(Exit::Finding);
-    }
-    for record in &records {
-        let (name, former) = (&record.name, &record.former_name);
-        let sinks = configured.iter().flatten().map(|sink| &sink.name);
-        if let Some(former) = former.as_ref().filter(|former| sinks.clone().any(|sink| sink == *former))
-            && !sinks.clone().any(|sink| sink == name)
-        {
-            eprintln!("sink '{former}' was renamed: write name = \"{name}\" in the configuration");
-        }
-    }
-    let mut out = Output::stdout();
-    let _ = match args.format {
-        Format::Json => lines.iter().try_for_each(|line| out.json(line)),
-        Format::Table => print_table(&mut out, &shown(&args.view.view(), &lines)),
-    };
-    out.finish()?;
-    Ok(Exit::Success)
-}
-
-fn shown(view: &View, lines: &[Line<'_>]) -> comfy_table::Table {
-    let mut shown = view.table(&["NAME", "STATE", "CURSOR", "LAG", "PARKED", "DEAD", "DELIVERED", "SINCE", "TYPE"]);
-    keep_whole(&mut shown, 8);
-    match shown.width() {
-        Some(..90) => hide(&mut shown, &[6, 8]),
-        Some(90..100) => hide(&mut shown, &[6]),
-        Some(100..) | None => {}
-    }
-    let or_dash = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
-    for line in lines {
-        let since = line.since.map(|since| view.seconds(since.0));
-        let cells = [
-            line.name,
-            line.state,
-            &or_dash(line.cursor.map(|cursor| cursor.to_string())),
-            &or_dash(line.lag.map(|lag| lag.to_string())),
-            &line.parked.to_string(),
-            &line.dead_letters.to_string(),
-            &line.delivered.to_string(),
-            &or_dash(since),
-            line.r#type.unwrap_or("-"),
-        ];
-        shown.add_row(view.row(cells, Some(1)));
-    }
-    shown
 }
 
 /// Has the inbox do something to a sink that it knows.
@@ -241,16 +159,6 @@ fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::sink::tests::record;
-
-    #[test]
-    fn a_table_has_a_line_for_each() {
-        let names = ["bus", "new-one"].map(|name| SinkName::new(name).unwrap());
-        let configured = names.each_ref().map(|name| Configured { name, kind: "amqp" });
-        let text = shown(&View::plain(), &lines(&[record("bus")], Some(&configured))).to_string();
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("2026-01-31T10:00:00Z") && text.contains("new-one") && text.contains("DELIVERED"));
-    }
 
     #[test]
     fn a_name_that_is_not_known_gets_a_suggestion() {

@@ -55,8 +55,9 @@ impl Mood {
     fn of(state: &str) -> Option<Self> {
         match state {
             "delivered" | "OK" => Some(Self::Good),
-            "parked" | "paused" | "transient" | "WARNING" => Some(Self::Odd),
-            "dead letter" | "open" | "failed" | "permanent" | "FAILED" | "FAIL" | "PROBLEM" => Some(Self::Bad),
+            "parked" | "paused" | "transient" | "WARNING" | "look" => Some(Self::Odd),
+            "dead letter" | "down" | "failing" | "unavailable" | "failed" | "permanent" | "act" | "FAILED" | "FAIL"
+            | "PROBLEM" => Some(Self::Bad),
             _ => None,
         }
     }
@@ -198,15 +199,15 @@ mod tests {
         let shown = |colours| {
             let view = View::new(TimeZone::UTC, colours);
             let mut table = view.table(&["NAME", "STATE"]);
-            for state in ["delivered", "paused", "open", "running"] {
-                table.add_row(view.row(["open", state], Some(1)));
+            for state in ["delivered", "paused", "down", "running"] {
+                table.add_row(view.row(["down", state], Some(1)));
             }
             table.lines().collect::<Vec<_>>()
         };
         let lines = shown(true);
         assert!(lines[0].contains("\u{1b}[1m"), "{lines:?}");
-        assert!(lines[1].starts_with("open") && lines[1].contains("\u{1b}["), "{lines:?}");
-        assert!(lines[3].starts_with("open") && lines[3].contains("\u{1b}["), "{lines:?}");
+        assert!(lines[1].starts_with("down") && lines[1].contains("\u{1b}["), "{lines:?}");
+        assert!(lines[3].starts_with("down") && lines[3].contains("\u{1b}["), "{lines:?}");
         assert!(!lines[4].contains('\u{1b}'), "{lines:?}");
         assert!(shown(false).iter().all(|line| !line.contains('\u{1b}')));
     }

@@ -220,6 +220,22 @@ pub fn load_admin_address(files: &[PathBuf]) -> Result<Option<SocketAddr>, Probl
     part(files, &Env::of_process(), &["admin"], read)
 }
 
+/// Reads `server.tls.cert` only; `None` where a proxy terminates TLS.
+pub fn load_certificate(files: &[PathBuf]) -> Result<Option<PathBuf>, Problems> {
+    let read = |root: &mut Section<'_>| {
+        root.section("server", |s| {
+            let cert = s.section("tls", |s| {
+                let cert = s.text("cert", None, parse::path);
+                s.take_rest();
+                Some(cert)
+            });
+            s.take_rest();
+            cert
+        })
+    };
+    part(files, &Env::of_process(), &["server"], read)
+}
+
 /// Reads some tables only.
 fn part<R>(
     files: &[PathBuf],

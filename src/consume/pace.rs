@@ -18,6 +18,11 @@ impl Rate {
         Self(Arc::new(Mutex::new(Pace::new(per_second, Timestamp::MIN))))
     }
 
+    /// Attempts in a second.
+    pub fn per_second(&self) -> f64 {
+        self.pace().per_second
+    }
+
     /// Whether an attempt may go now.
     pub(super) fn allows(&self, now: Timestamp) -> bool {
         let mut pace = self.pace();

@@ -521,6 +521,7 @@ impl Consumer {
         self.gauges.lag_seconds.set(age.max(0));
         self.gauges.parked.set(count(self.core.parked_on_disk() as u64));
         self.gauges.breaker_open.set(i64::from(self.core.is_open()));
+        self.gauges.says(self.core.state(), self.core.is_full());
         // Last: who sees the cursor sees what was parked to move it.
         self.gauges.lag.reached(self.core.cursor());
     }

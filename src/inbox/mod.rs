@@ -11,6 +11,7 @@ mod progress;
 mod quarantine;
 pub mod sqlite;
 mod unconfigured;
+mod undelivered;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,10 +29,11 @@ pub use job::{
 };
 pub use progress::{
     Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
-    Discarded, PairState, Parked, Progress, Registered, Registration, SinkHealth, SinkRecord, SinkState, Standing,
+    Discarded, PairState, Parked, Progress, Registered, Registration, SinkHealth, SinkRecord, Standing,
 };
 pub use quarantine::{Quarantined, Refused};
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
+pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
 use crate::model::{JobId, Seq, SinkName, Start};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::Selection;
-use crate::model::{EventId, EventType, JobId, Outcome, Seq, SinkName, Start};
+use crate::model::{EventId, EventType, JobId, Outcome, Seq, SinkName, SinkState, Start};
 
 /// A consumer's number in the inbox; it outlives renaming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,37 +172,6 @@ pub struct BuildFailure {
     pub since: Timestamp,
 }
 
-/// What a sink is doing, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SinkState {
-    /// It delivers, or waits for events.
-    Running,
-    /// The last [`SinkHealth::FAILING_AFTER`] attempts failed.
-    Failing,
-    /// Its breaker is open: it is only probed.
-    Down,
-    /// A person has paused it.
-    Paused,
-    /// It could not be built from its configuration.
-    Unavailable,
-}
-
-impl SinkState {
-    /// Every state.
-    pub const ALL: [Self; 5] = [Self::Running, Self::Failing, Self::Down, Self::Paused, Self::Unavailable];
-
-    /// The word in JSON and in `sink_state{state}`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Failing => "failing",
-            Self::Down => "down",
-            Self::Paused => "paused",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// What one consumer has done since it last recorded; written in one transaction.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -288,6 +257,9 @@ pub struct AttemptRecord {
     pub outcome: AttemptState,
     /// Receipt, or reason of the failure.
     pub note: String,
+    /// What the far side answered to an attempt that failed, where it is kept: of the first attempt, of the latest one,
+    /// and of those at which it changed.
+    pub answer: Option<String>,
 }
 
 /// One dead letter as recorded.
@@ -311,6 +283,8 @@ pub struct DeadLetterRecord {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// What the far side answered last, where it did and that is kept.
+    pub answer: Option<String>,
 }
 
 /// What became of one event at one sink: every pair ends as exactly one of delivered, filtered, dead letter, discarded.
@@ -420,17 +394,9 @@ impl SinkRecord {
 
     /// What it is doing.
     pub fn state(&self) -> SinkState {
-        if self.paused_since.is_some() {
-            SinkState::Paused
-        } else if self.build_failure.is_some() {
-            SinkState::Unavailable
-        } else if self.standing.breaker_open_since.is_some() {
-            SinkState::Down
-        } else if self.health.is_failing() {
-            SinkState::Failing
-        } else {
-            SinkState::Running
-        }
+        let Self { paused_since, build_failure, standing, health, .. } = self;
+        let is_down = standing.breaker_open_since.is_some();
+        SinkState::of(paused_since.is_some(), build_failure.is_some(), is_down, health.is_failing())
     }
 
     /// Events that the sink has still to get: after the cursor, and parked.

@@ -7,13 +7,15 @@ mod event_type;
 mod ids;
 mod json;
 mod phase;
+mod sink_state;
 mod start;
 pub mod view;
 
-pub use attempt::{Outcome, Reason, Receipt};
+pub use attempt::{MAX_ANSWER_BYTES, Outcome, Reason, Receipt, told};
 pub use envelope::Envelope;
 pub use event::Outgoing;
 pub use event_type::{Category, EventType};
 pub use ids::{Digest, EntityKey, EventId, InvalidName, JobId, MAX_ID_BYTES, Seq, SinkName, SourceName};
 pub use phase::Phase;
+pub use sink_state::SinkState;
 pub use start::Start;

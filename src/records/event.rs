@@ -120,7 +120,11 @@ pub struct Attempt<'a> {
     #[schema(value_type = u64)]
     latency_ms: u128,
     outcome: &'static str,
+    /// Receipt, or reason of the failure.
     note: &'a str,
+    /// What the far side answered to an attempt that failed, up to 1 KiB. Kept of the first attempt, of the latest one,
+    /// and of those at which it changed, as long as the event's body is.
+    answer: Option<&'a str>,
 }
 
 /// What became of an event at one sink. Which fields are set hangs on the state; all are always there.
@@ -203,6 +207,7 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
             latency_ms: attempt.latency.as_millis(),
             outcome: attempt.outcome.as_str(),
             note: &attempt.note,
+            answer: attempt.answer.as_deref(),
         }
     }
 }
@@ -295,6 +300,7 @@ pub(crate) mod tests {
                 latency: Duration::from_millis(12),
                 outcome: AttemptState::Delivered,
                 note: "confirm 1".to_owned(),
+                answer: None,
             }],
             sinks: pairs(),
         }

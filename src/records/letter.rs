@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::event::{Attempt, Pair};
 use super::{Body, Time};
 use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, PairState};
-use crate::model::JobId;
+use crate::model::{JobId, told};
 
 /// One line of `deadletters list`.
 #[derive(Serialize, ToSchema)]
@@ -20,6 +20,8 @@ pub struct Letter<'a> {
     attempts: u32,
     last_error: &'a str,
     died_at: Time,
+    /// The beginning of what the far side answered last; null where it said nothing, or that is not kept.
+    answer: Option<String>,
 }
 
 impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
@@ -33,6 +35,7 @@ impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
             attempts: letter.attempts,
             last_error: &letter.reason,
             died_at: Time(letter.at),
+            answer: letter.answer.as_deref().map(|answer| told(answer, None)),
         }
     }
 }
@@ -48,6 +51,8 @@ pub struct Detail<'a> {
     r#type: &'a str,
     last_error: &'a str,
     died_at: Time,
+    /// What the far side answered last, up to 1 KiB; null where it said nothing, or that is not kept.
+    answer: Option<&'a str>,
     replay: Option<i64>,
     source: &'a str,
     key: &'a str,
@@ -61,7 +66,7 @@ pub struct Detail<'a> {
 impl<'a> Detail<'a> {
     /// A dead letter, with the event that it is about.
     pub fn new(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> Self {
-        let Letter { id, sink, seq, event_id, r#type, attempts: _, last_error, died_at } = letter.into();
+        let Letter { id, sink, seq, event_id, r#type, attempts: _, last_error, died_at, answer: _ } = letter.into();
         Self {
             id,
             sink,
@@ -70,6 +75,7 @@ impl<'a> Detail<'a> {
             r#type,
             last_error,
             died_at,
+            answer: letter.answer.as_deref(),
             replay: letter.replay.map(JobId::get),
             source: event.summary.source.as_str(),
             key: event.summary.key.as_str(),
@@ -110,14 +116,16 @@ pub(crate) mod tests {
             attempts: 3,
             reason: "HTTP 422 \u{1b}[2J".to_owned(),
             at: "2026-01-31T10:00:09Z".parse().unwrap(),
+            answer: Some("no \u{9b}amount".to_owned()),
         }
     }
 
     #[test]
     fn the_fields_of_a_list_are_the_documented_ones_in_order() {
-        let letter = DeadLetterRecord { reason: "HTTP 422".to_owned(), ..letter() };
+        let answer = Some("no amount".to_owned());
+        let letter = DeadLetterRecord { reason: "HTTP 422".to_owned(), answer, ..letter() };
         let line = serde_json::to_string(&Letter::from(&letter)).unwrap();
-        let expected = r#"{"id":9,"sink":"ledger","seq":7,"event_id":"evt-1","type":"payin.completed","attempts":3,"last_error":"HTTP 422","died_at":"2026-01-31T10:00:09.000000Z"}"#;
+        let expected = r#"{"id":9,"sink":"ledger","seq":7,"event_id":"evt-1","type":"payin.completed","attempts":3,"last_error":"HTTP 422","died_at":"2026-01-31T10:00:09.000000Z","answer":"no amount"}"#;
         assert_eq!(line, expected);
     }
 

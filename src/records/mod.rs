@@ -8,6 +8,9 @@ pub mod letter;
 pub mod quarantine;
 pub mod replay;
 pub mod sink;
+pub mod sink_detail;
+pub mod status;
+pub mod words;
 
 use std::io;
 

@@ -13,6 +13,9 @@ pub mod stdout;
 mod tls;
 
 use async_trait::async_trait;
+use reqwest::Url;
+#[cfg(feature = "amqp")]
+use secrecy::ExposeSecret as _;
 
 pub use tls::{ClientCertificate, Tls};
 
@@ -73,6 +76,31 @@ impl Config {
             Self::Exec(_) => "exec",
             Self::File(_) => "file",
             Self::Stdout => "stdout",
+        }
+    }
+
+    /// Where events go, for people: of a URL only scheme, host and port, because every other part may be a secret.
+    pub fn target(&self) -> String {
+        let bare = |url: &Url| {
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{}://{host}{port}", url.scheme())
+        };
+        match self {
+            #[cfg(feature = "amqp")]
+            Self::Amqp(config) => {
+                // It was a URL when the configuration was checked.
+                let url = Url::parse(config.url.expose_secret()).ok();
+                let url = url.as_ref().map(bare).unwrap_or_default();
+                match &config.queue {
+                    Some(queue) => format!("{url}, exchange {}, queue {queue}", config.exchange),
+                    None => format!("{url}, exchange {}", config.exchange),
+                }
+            }
+            Self::Http(config) => bare(&config.url),
+            Self::Exec(config) => config.command.join(" "),
+            Self::File(config) => config.path.display().to_string(),
+            Self::Stdout => "standard output".to_owned(),
         }
     }
 }

@@ -63,7 +63,7 @@ def test_pause_and_resume(browser):
         expect(card.locator(".chip")).to_contain_text("paused")
         assert send(payin("evt-while-paused", "order-while-paused")) == 200
         seq_of("evt-while-paused")
-        expect(card).to_contain_text("Paused by a person")
+        expect(card).to_contain_text("A person paused it")
         tab.go("#/")
         expect(page.locator("#main h1")).to_have_text("Events come in, but do not reach archive.")
         tab.go("#/sinks")

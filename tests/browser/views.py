@@ -1,5 +1,6 @@
 """Every view in light, in dark and on a phone: it shows something, fits, and axe finds nothing serious."""
 
+import datetime
 import json
 import pathlib
 
@@ -61,19 +62,64 @@ def test_the_overview_answers_first(browser):
         expect(page.get_by_role("row", name="ledger")).to_contain_text("running")
 
 
-def test_all_is_not_well_while_requests_are_refused(browser):
-    """They may be genuine, and the secret here stale."""
-    now = api("/overview")
-    sinks = [sink | {"state": "running", "lag": 0, "lag_seconds": 0} for sink in now["sinks"]]
-    well = now | {"ready": True, "dead_letters": 0, "sinks": sinks}
-    ask = """async (now) => {
-        const { verdict } = await import('/page/verdict.js');
-        const told = (entries) => verdict({ ...now, quarantine: { entries, max_entries: 100 } });
-        return [told(0), told(1)].map(({ level, sentence }) => [level, sentence]);
-    }"""
+def in_trouble(sink, now):
+    """The sink as it would be if its far side were down."""
+    ago = lambda seconds: (now - datetime.timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    error = 'HTTP 503: {"error":"the ledger is being moved"}'
+    return sink | {
+        "state": "down", "since": ago(90), "breaker_open_since": ago(90), "failing_since": ago(120), "failures": 17,
+        "last_error": error, "last_error_at": ago(5), "last_success_at": ago(300), "next_try": ago(-3600),
+        "undelivered": 1234, "parked": 12, "dead_letters": 3, "lag_seconds": 120,
+        "words": f"It has been down for 1 min 30 s: {error}. The next try is in 1 h.",
+    }
+
+
+def test_a_sink_in_trouble_says_why_since_when_and_what_comes_next(browser):
+    """Cards and overview: the far side's words, the next try, and links from the numbers to the lists."""
     with Tab(browser) as tab:
-        told = tab.sign_in().page.evaluate(ask, well)
-    assert told == [["ok", "Money is flowing."], ["warn", "Money is flowing, and something waits for a person."]], told
+        page = tab.page
+
+        def answer(route):
+            answer = route.fetch()
+            told = answer.json()
+            now = datetime.datetime.now(datetime.timezone.utc)
+            told["sinks"] = [in_trouble(sink, now) if sink["name"] == "ledger" else sink for sink in told["sinks"]]
+            if "verdict" in told:
+                told["verdict"] |= {"level": "bad", "sentence": "Events come in, but do not reach ledger."}
+            route.fulfill(response=answer, json=told)
+
+        page.route("**/api/sinks", answer)
+        page.route("**/api/overview", answer)
+        tab.sign_in("#/sinks")
+        card = page.get_by_role("region", name="Sink ledger")
+        expect(card.locator(".chip").first).to_contain_text("down")
+        expect(card).to_contain_text("It has been down for 1 min 30 s")
+        for fact in ["the ledger is being moved", "1,234", "Next try", "in 1 h", "Last success", "Last error", "/bin/sh"]:
+            expect(card).to_contain_text(fact)
+        expect(card.get_by_role("link", name="12", exact=True)).to_have_attribute("href", "#/parked?sink=ledger")
+        expect(card.get_by_role("link", name="3", exact=True)).to_have_attribute("href", "#/dead-letters?sink=ledger")
+        expect(card.locator(".error")).to_have_count(0)
+        expect(page.get_by_role("navigation").get_by_role("link", name="Sinks")).to_contain_text("1")
+        tab.shot("sink-in-trouble")
+        tab.go("#/")
+        expect(page.locator("#main h1")).to_have_text("Events come in, but do not reach ledger.")
+        row = page.get_by_role("row", name="ledger")
+        for fact in ["down", "ago", "1,234", "the ledger is being moved", "in 1 h"]:
+            expect(row).to_contain_text(fact)
+        expect(row.get_by_role("link", name="12", exact=True)).to_have_attribute("href", "#/parked?sink=ledger")
+        tab.shot("overview-in-trouble")
+    for scheme, width in [("dark", 1280), ("light", 390)]:
+        with Tab(browser, scheme, width, 844 if width < 600 else 800) as tab:
+            page = tab.page
+            page.route("**/api/sinks", answer)
+            page.route("**/api/overview", answer)
+            tab.sign_in()
+            for view in ["#/", "#/sinks"]:
+                tab.go(view)
+                expect(page.locator("#main")).to_contain_text("the ledger is being moved")
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, f"{view} is {wide} wide, the window {width}"
+                tab.shot(f"trouble-{'sinks' if 'sinks' in view else 'overview'}-{scheme}-{width}")
 
 
 def test_the_token_is_asked_for_and_never_in_the_address(browser):

@@ -74,7 +74,15 @@ async fn the_overview_says_how_the_relay_is_doing() {
     );
     let sink = &overview["sinks"][0];
     assert_eq!((&sink["name"], &sink["lag"], &sink["lag_seconds"]), (&json!("out"), &json!(0), &json!(0)));
-    assert_eq!(sink["config"], json!({"events": [], "filter": null, "ordering": "key"}));
+    let config = &sink["config"];
+    assert_eq!((&config["events"], &config["filter"], &config["ordering"]), (&json!([]), &json!(null), &json!("key")));
+    let target = relay.settings().sink_file("out");
+    assert_eq!((config["target"].as_str(), &config["concurrency"]), (target.to_str(), &json!(32)));
+    let shown = get(&relay, "/api/sinks/out").await;
+    for (name, value) in sink.as_object().unwrap().iter().filter(|(name, _)| *name != "lag_seconds") {
+        assert_eq!(shown[name], *value, "{name}");
+    }
+    assert_eq!((&shown["words"], &shown["undelivered_by_type"]), (&json!("Up to date."), &json!([])));
     let source = &overview["sources"][0];
     assert_eq!(
         (&source["name"], &source["path"], &source["events"]),

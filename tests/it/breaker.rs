@@ -35,7 +35,7 @@ async fn an_outage_costs_no_rows_and_ends_at_once() {
     relay.reaches(1500, "sink_attempts_total", &[("sink", "other"), ("outcome", "delivered")]).await;
 
     let state = sink(&relay, "app").await;
-    assert_eq!(state["state"], "open", "{state}");
+    assert_eq!(state["state"], "down", "{state}");
     let parked = state["parked"].as_u64().unwrap();
     assert!((5..=64).contains(&parked), "{parked} parked of 1,500 that wait");
     assert!(state["lag"].as_u64().unwrap() > 1000, "the cursor stands still: {state}");

@@ -353,7 +353,7 @@ async fn config_show_names_origins_and_no_secrets() {
     }
 }
 
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 32] = [
     "serve",
     "check",
     "simulate",
@@ -361,7 +361,9 @@ const COMMANDS: [&str; 30] = [
     "events list",
     "events show",
     "events tail",
+    "status",
     "sinks list",
+    "sinks show",
     "sinks pause",
     "sinks resume",
     "sinks rename",

@@ -35,6 +35,7 @@ mod readiness;
 mod receive;
 mod reload;
 mod reload_sinks;
+mod showing;
 mod sink_contract;
 mod small_commands;
 mod sockets;

@@ -91,13 +91,23 @@ async fn sinks_list_has_stable_fields_and_knows_the_new_and_the_removed() {
         "cursor",
         "dead_letters",
         "delivered",
+        "failing_since",
+        "failures",
         "lag",
+        "last_error",
+        "last_error_at",
+        "last_success_at",
         "name",
+        "next_try",
+        "oldest_waiting",
         "parked",
         "paused_since",
+        "reading_stopped",
+        "registered_at",
         "since",
         "state",
         "type",
+        "undelivered",
     ];
     assert!(sinks.iter().all(|sink| keys(sink) == expected), "{sinks:?}");
     let states: Vec<_> = sinks.iter().map(|sink| (text(sink, "name"), text(sink, "state"))).collect();
@@ -180,7 +190,7 @@ async fn dead_letters_are_listed_by_every_filter_and_shown() {
     let app = FakeHttp::answering([422]).await;
     let relay = with_dead_letters(&app).await;
     let all = letters(&relay, &[]).await;
-    let fields = ["attempts", "died_at", "event_id", "id", "last_error", "seq", "sink", "type"];
+    let fields = ["answer", "attempts", "died_at", "event_id", "id", "last_error", "seq", "sink", "type"];
     assert!(all.iter().all(|letter| keys(letter) == fields), "{all:?}");
     let died = text(&all[1], "died_at").to_owned();
     let cases: [(&[&str], &[&str]); 7] = [
@@ -456,8 +466,9 @@ async fn operating_needs_no_readable_secret() {
     let settings = relay.shutdown().await;
     fs::remove_file(settings.directory().join("secret-test-0")).unwrap();
     fs::remove_file(settings.directory().join("admin-token")).unwrap();
-    let deliveries: [&[&str]; 6] = [
+    let deliveries: [&[&str]; 7] = [
         &["sinks", "list"],
+        &["sinks", "show", "app"],
         &["deadletters", "list"],
         &["sinks", "pause", "app"],
         &["sinks", "resume", "app"],

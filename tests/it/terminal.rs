@@ -26,8 +26,12 @@ async fn times_are_local_in_utc_on_demand_and_json_is_always_utc() {
     relay.settled().await;
     let settings = relay.settings().clone();
     let shown = |args: &[&str], vars: &[(&str, &str)]| shown(&settings.config_file(), settings.directory(), args, vars);
-    let commands: [&[&str]; 4] =
-        [&["events", "list"], &["events", "show", "evt-1"], &["sinks", "list"], &["events", "tail", "--follow=false"]];
+    let commands: [&[&str]; 4] = [
+        &["events", "list"],
+        &["events", "show", "evt-1"],
+        &["sinks", "show", "out"],
+        &["events", "tail", "--follow=false"],
+    ];
     for command in commands {
         let local = shown(command, &[ZONE]);
         assert!(local.contains("+05:30"), "{command:?}: {local}");

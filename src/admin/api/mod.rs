@@ -146,6 +146,7 @@ fn places() -> Vec<Place> {
         Place::at("/api/events/{seq}/body").get(events::body),
         Place::at("/api/tail").get(tail::tail),
         Place::at("/api/sinks").get(sinks::list),
+        Place::at("/api/sinks/{name}").get(sinks::show),
         Place::at("/api/sinks/{name}/pause").post(sinks::pause),
         Place::at("/api/sinks/{name}/resume").post(sinks::resume),
         Place::at("/api/dead-letters").get(letters::list),

@@ -15,6 +15,7 @@ use crate::admin::SourceFacts;
 use crate::inbox::sqlite::{ReadError, Reader};
 use crate::inbox::{SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
 use crate::records::Time;
+use crate::records::status::{Daemon, Facts, Verdict, verdict};
 
 /// Minutes that the chart shows.
 const MINUTES: u32 = 60;
@@ -27,6 +28,8 @@ pub(super) struct Overview<'a> {
     now: Time,
     /// Whether deliveries are taken.
     ready: bool,
+    /// The first sentence of the page, and what it stands on.
+    verdict: Verdict,
     /// Why not.
     reasons: Vec<String>,
     /// The last event.
@@ -166,7 +169,24 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         not_after: Time(not_after),
         seconds_left: not_after.duration_since(now).as_secs(),
     };
+    let sinks = sinks(&configured, &counts.sinks, now);
+    let lines: Vec<_> = sinks.iter().map(|sink| sink.line().clone()).collect();
+    let quarantine = QuarantineSize {
+        entries: size(metrics.quarantine_entries.get()),
+        max_entries: deps.inbox.quarantine.max_entries,
+    };
+    let facts = Facts {
+        daemon: if reasons.is_empty() { Daemon::Ready } else { Daemon::NotReady(reasons.clone()) },
+        last_event_at: counts.last_event_at,
+        last_hour: counts.last_hour,
+        last_24h: counts.last_24h,
+        sinks: &lines,
+        quarantine: (quarantine.entries, quarantine.max_entries.into()),
+        certificate_ends: deps.status.certificate(),
+        now,
+    };
     Ok(HttpResponse::Ok().json(Overview {
+        verdict: verdict(&facts),
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("RALIO_RELAY_COMMIT"),
         now: Time(now),
@@ -179,12 +199,9 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         last_24h: counts.last_24h,
         inbox_bytes: size(metrics.inbox_bytes.get()),
         wal_bytes: size(metrics.wal_bytes.get()),
-        quarantine: QuarantineSize {
-            entries: size(metrics.quarantine_entries.get()),
-            max_entries: deps.inbox.quarantine.max_entries,
-        },
+        quarantine,
         certificate: deps.status.certificate().map(certificate),
-        sinks: sinks(&configured, &counts.sinks, now),
+        sinks,
         removed_with_events: unconfigured(&counts.sinks, &names).iter().map(Removed::of).collect(),
         dead_letters: counts.sinks.iter().map(|sink| sink.dead_letters).sum(),
         sources: known(&deps.status.sources(), &counts.uses),

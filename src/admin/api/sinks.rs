@@ -10,11 +10,13 @@ use super::input::{self, Query};
 use super::refusal::Refusal;
 use super::{Api, Says};
 use crate::admin::SinkFacts;
-use crate::consume::Ordering;
+use crate::inbox::sqlite::{ReadError, Reader};
 use crate::inbox::{SinkRecord, Task};
-use crate::model::SinkName;
+use crate::model::{EventType, SinkName};
 use crate::records::job;
 use crate::records::sink::{Configured, Line, lines};
+use crate::records::sink_detail::{Detail, Settings};
+use crate::records::status::words;
 
 /// The sinks.
 #[derive(Serialize, ToSchema)]
@@ -29,19 +31,17 @@ pub(super) struct Sink<'a> {
     line: Line<'a>,
     /// Age of the oldest event that waits; 0 where none does, null for a sink that is new.
     lag_seconds: Option<u64>,
+    /// What it is doing and why, in a sentence or two.
+    words: String,
     /// What the configuration says of it; null where it is not in there.
-    config: Option<SinkConfig<'a>>,
+    config: Option<Settings>,
 }
 
-/// What the configuration says of a sink, and is no secret.
-#[derive(Serialize, ToSchema)]
-struct SinkConfig<'a> {
-    /// Globs over the types that it wants; none means all.
-    events: Vec<&'a str>,
-    /// Its filter, where there is one.
-    filter: Option<&'a str>,
-    /// `key` or `none`.
-    ordering: &'static str,
+impl<'a> Sink<'a> {
+    /// As it is listed.
+    pub(super) fn line(&self) -> &Line<'a> {
+        &self.line
+    }
 }
 
 /// Each sink with what is known of it.
@@ -51,23 +51,59 @@ pub(super) fn sinks<'a>(known: &'a [SinkFacts], records: &'a [SinkRecord], now: 
     let names: Vec<_> = known.iter().map(|sink| sink.consumer.name.clone()).collect();
     let with_facts = |line: Line<'a>| {
         let record = records.iter().find(|record| record.name.as_str() == line.name);
-        let config = known.iter().find(|sink| {
-            record.map_or(sink.consumer.name.as_str() == line.name, |r| {
-                r.is_meant_by(&sink.consumer.name, &names, records)
-            })
-        });
+        let config = known.iter().find(|sink| is_meant(record, line.name, sink, &names, records));
         let age = |at: Timestamp| u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0);
-        let config = config.map(|sink| SinkConfig {
-            events: sink.consumer.route.globs().collect(),
-            filter: sink.consumer.route.expression(),
-            ordering: match sink.consumer.ordering {
-                Ordering::Key => "key",
-                Ordering::None => "none",
-            },
-        });
-        Sink { lag_seconds: record.map(|record| record.oldest_waiting.map_or(0, age)), line, config }
+        Sink {
+            lag_seconds: record.map(|record| record.oldest_waiting.map_or(0, age)),
+            words: words(&line, now),
+            line,
+            config: config.map(SinkFacts::settings),
+        }
     };
     lines(records, Some(&configured)).into_iter().map(with_facts).collect()
+}
+
+/// Whether a configured sink is the one with this record and name.
+fn is_meant(
+    record: Option<&SinkRecord>,
+    name: &str,
+    sink: &SinkFacts,
+    names: &[SinkName],
+    records: &[SinkRecord],
+) -> bool {
+    let configured = &sink.consumer.name;
+    record.map_or(configured.as_str() == name, |record| record.is_meant_by(configured, names, records))
+}
+
+/// One sink: how it is doing and why, what it has still to get, what the configuration says of it.
+#[utoipa::path(get, path = "/api/sinks/{name}", tag = "sinks", params(("name" = String, Path)),
+    responses((status = 200, body = Detail)))]
+pub(super) async fn show(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Refusal> {
+    Query::none(&request)?;
+    api.inbox()?;
+    let (known, name) = (api.deps.status.sinks(), name.into_inner());
+    let wanted = {
+        let (known, name) = (known.clone(), name.clone());
+        move |reader: &mut Reader| {
+            let records = reader.sinks()?;
+            let record = records.iter().find(|record| record.name.as_str() == name);
+            let names: Vec<_> = known.iter().map(|sink| sink.consumer.name.clone()).collect();
+            let facts = known.iter().find(|sink| is_meant(record, &name, sink, &names, &records));
+            let wants = |event_type: &EventType| facts.is_none_or(|sink| sink.consumer.route.wants(event_type));
+            let found = record.map(|record| reader.undelivered(record, &wants)).transpose()?.unwrap_or_default();
+            Ok::<_, ReadError>((found, facts.map(SinkFacts::settings), records))
+        }
+    };
+    let (found, config, records) = api.readers.read(wanted).await?;
+    let configured: Vec<_> =
+        known.iter().map(|sink| Configured { name: &sink.consumer.name, kind: sink.kind }).collect();
+    let line = lines(&records, Some(&configured)).into_iter().find(|line| line.name == name);
+    let line = line.ok_or_else(|| Refusal::absent("there is no such sink: see /api/sinks"))?;
+    Ok(HttpResponse::Ok().json(Detail::new(line, &found, config, api.now())))
 }
 
 /// Lists the sinks: state, cursor, events to go, parked, dead letters.

@@ -20,7 +20,7 @@ use super::{Api, events, jobs, letters, overview, quarantine, replays, sinks, ta
 #[openapi(
     info(title = "ralio-relay admin API"),
     paths(
-        get, overview::overview, overview::sources, events::list, events::show, events::body, tail::tail, sinks::list,
+        get, overview::overview, overview::sources, events::list, events::show, events::body, tail::tail, sinks::list, sinks::show,
         sinks::pause, sinks::resume, letters::list, letters::show, letters::retry, letters::discard, quarantine::list,
         quarantine::show, quarantine::admit, quarantine::purge, replays::list, replays::show, replays::plan,
         replays::begin, replays::cancel, jobs::list, jobs::show

@@ -142,6 +142,10 @@ function numbered({ n, replay }) {
   return replay ? link(`#/replays/${replay}`, `${n} of replay ${replay}`) : String(n);
 }
 
+function said({ note, answer }) {
+  return withoutForms(answer ? `${note}: ${answer}` : note) || '\u2013';
+}
+
 /** Attempts, for other views too. */
 export function attemptTable(attempts) {
   return table(
@@ -151,7 +155,7 @@ export function attemptTable(attempts) {
       ['At', (attempt) => time(attempt.at)],
       ['Outcome', (attempt) => state(attempt.outcome)],
       ['Took', (attempt) => latency(attempt.latency_ms), 'right'],
-      ['What the far side said', (attempt) => withoutForms(attempt.note) || '\u2013', 'wide'],
+      ['What the far side said', said, 'wide'],
     ],
     attempts,
   );

@@ -58,7 +58,9 @@ function minorDigits(currency) {
 const STATES = {
   running: ['running', 'ok'],
   paused: ['paused', 'warn'],
-  open: ['breaker open', 'bad'],
+  failing: ['failing', 'bad'],
+  down: ['down', 'bad'],
+  unavailable: ['unavailable', 'bad'],
   new: ['new', 'note'],
   removed: ['removed', 'note'],
   delivered: ['delivered', 'ok'],

@@ -65,11 +65,15 @@ function letters(list) {
       ['Sink', (letter) => letter.sink],
       ['Event', (letter) => eventLink(letter.seq, `#${letter.seq} ${letter.type}`)],
       ['Attempts', (letter) => String(letter.attempts), 'right'],
-      ['Why', (letter) => withoutForms(letter.last_error), 'wide'],
+      ['Why', why, 'wide'],
     ],
     list.rows,
     { key: (letter) => `letter-${letter.id}` },
   );
+}
+
+function why({ last_error: error, answer }) {
+  return withoutForms(answer ? `${error}: ${answer}` : error);
 }
 
 function retry({ body, words }) {
@@ -110,7 +114,7 @@ function page(letter) {
   const standing = letter.now ? state(letter.now.state) : chip('note', 'given up by a replay');
   return [
     heading(`Dead letter ${letter.id}`, open ? chip('bad', 'waits for a person') : standing),
-    h('p', { class: 'lead' }, withoutForms(letter.last_error)),
+    h('p', { class: 'lead' }, why(letter)),
     facts(
       ['Sink', link(`#/sinks?name=${encodeURIComponent(letter.sink)}`, letter.sink)],
       ['Event', [eventLink(letter.seq), ' ', letter.type]],

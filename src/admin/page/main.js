@@ -21,11 +21,14 @@ import { isUtc, localZone, setNow, setUtc, tick } from './time.js';
 const TICK = 5000;
 const SECONDS = 10;
 
+// States of a sink that somebody has to look at.
+const IN_TROUBLE = ['failing', 'down', 'unavailable'];
+
 // address: its name in the menu, what shows all of it, what shows one, and a number worth a look.
 const VIEWS = {
   '': ['Overview', overview],
   events: ['Events', events, event],
-  sinks: ['Sinks', sinks, null, (now) => now.sinks.filter((sink) => sink.state === 'open').length],
+  sinks: ['Sinks', sinks, null, (now) => now.sinks.filter((sink) => IN_TROUBLE.includes(sink.state)).length],
   'dead-letters': ['Dead letters', letters, letters, (now) => now.dead_letters],
   quarantine: ['Quarantine', quarantine, quarantine, (now) => now.quarantine.entries],
   replays: ['Replays', replays, replays],

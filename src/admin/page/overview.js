@@ -3,11 +3,12 @@
 import { get } from './api.js';
 import { h, svg, table } from './dom.js';
 import { bytes, count, many, span } from './format.js';
+import { withoutForms } from './mask.js';
 import { say } from './messages.js';
-import { chip, empty, heading, link, section, state } from './parts.js';
+import { chip, empty, link, section, state } from './parts.js';
 import { live } from './poll.js';
+import { inTrouble } from './sinks.js';
 import { absolute, age, setNow, time } from './time.js';
-import { summary, verdict } from './verdict.js';
 
 const SECONDS = 4;
 
@@ -25,7 +26,7 @@ export function show(main, { signal, onOverview }) {
       return overview;
     },
     (overview) => {
-      const told = verdict(overview);
+      const told = overview.verdict;
       if (last && last !== told.sentence) say(told.sentence);
       last = told.sentence;
       return page(overview, told);
@@ -39,7 +40,7 @@ function page(overview, told) {
       'div',
       { class: `verdict ${told.level}` },
       h('h1', { tabindex: '-1' }, told.sentence),
-      h('p', null, summary(overview)),
+      h('p', null, told.more),
       told.findings.length ? h('ul', { class: 'findings' }, told.findings.map(finding)) : null,
     ),
     figures(overview),
@@ -49,13 +50,13 @@ function page(overview, told) {
   ];
 }
 
-function finding({ level, text, todo, href, act }) {
-  const words = { bad: 'act', warn: 'look', note: 'note' };
+function finding({ level, text, todo, page: href }) {
+  const words = { bad: 'act', warn: 'look' };
   return h(
     'li',
     null,
     chip(level, words[level]),
-    h('div', null, h('strong', null, text), ' ', todo, href ? [' ', link(href, `${act}.`)] : null),
+    h('div', null, h('strong', null, withoutForms(text)), ' ', todo, href ? [' ', link(href, 'Look.')] : null),
   );
 }
 
@@ -156,9 +157,14 @@ function sinks(all) {
       ['Sink', (sink) => link(`#/sinks?name=${encodeURIComponent(sink.name)}`, sink.name)],
       ['Type', (sink) => sink.type ?? '\u2013'],
       ['State', (sink) => state(sink.state)],
-      ['To go', (sink) => count(sink.lag), 'right'],
+      ['Since', (sink) => time(sink.since, 'ago')],
+      ['Undelivered', (sink) => count(sink.undelivered), 'right'],
       ['Oldest waiting', (sink) => (sink.lag_seconds ? span(sink.lag_seconds) : '\u2013'), 'right'],
-      ['Parked', (sink) => count(sink.parked), 'right'],
+      [
+        'Parked',
+        (sink) => (sink.parked ? link(`#/parked?sink=${encodeURIComponent(sink.name)}`, count(sink.parked)) : '0'),
+        'right',
+      ],
       [
         'Dead letters',
         (sink) =>
@@ -168,6 +174,8 @@ function sinks(all) {
         'right',
       ],
       ['Delivered', (sink) => count(sink.delivered), 'right'],
+      ['Next try', (sink) => time(sink.next_try, 'ago')],
+      ['Last error', (sink) => (inTrouble(sink) ? withoutForms(sink.last_error) : '\u2013'), 'wide'],
     ],
     all,
     { key: (sink) => sink.name },

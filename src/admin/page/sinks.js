@@ -4,9 +4,10 @@ import { get } from './api.js';
 import { ask } from './dialog.js';
 import { facts, h } from './dom.js';
 import { count, many, span } from './format.js';
+import { withoutForms } from './mask.js';
 import { button, empty, heading, link, state } from './parts.js';
 import { live } from './poll.js';
-import { age, time } from './time.js';
+import { time } from './time.js';
 
 const SECONDS = 4;
 
@@ -44,11 +45,12 @@ function card(sink, chosen) {
       h('span', { class: 'push' }),
       actions(sink),
     ),
-    h('p', null, words(sink)),
+    h('p', null, withoutForms(sink.words)),
+    trouble(sink),
     facts(
-      ['To go', count(sink.lag)],
+      ['Undelivered', count(sink.undelivered)],
       ['Oldest waiting', sink.lag_seconds ? span(sink.lag_seconds) : 'none'],
-      ['Parked', count(sink.parked)],
+      ['Parked', sink.parked ? link(`#/parked?sink=${encodeURIComponent(sink.name)}`, count(sink.parked)) : '0'],
       [
         'Dead letters',
         sink.dead_letters
@@ -56,33 +58,39 @@ function card(sink, chosen) {
           : '0',
       ],
       ['Delivered', count(sink.delivered)],
+      ['Last success', lastSuccess(sink)],
+      ['Last error', sink.last_error_at && time(sink.last_error_at)],
+      ['Next try', sink.next_try && time(sink.next_try)],
       ['Cursor', sink.cursor === null ? 'none yet' : `#${sink.cursor}`],
     ),
     wants(sink),
   );
 }
 
-function words(sink) {
-  if (sink.state === 'open')
-    return `Its breaker opened ${span(age(sink.breaker_open_since))} ago: too many failures in a row. One event at a time is tried until one is taken; then it goes on by itself. Mend the far side.`;
-  if (sink.state === 'paused')
-    return 'Paused by a person, replays too. Events wait in the inbox; Ralio notices nothing.';
-  if (sink.state === 'new') return 'It gets its place in the log when the relay has started with it.';
-  if (sink.state === 'removed')
-    return 'It has a place in the log, and is no longer in the configuration. Its dead letters can still be decided.';
-  if (sink.parked)
-    return `${many(sink.parked, 'event')} failed and ${sink.parked === 1 ? 'waits' : 'wait'} for the next attempt, with what came later for the same order. Others go on.`;
-  return sink.lag ? `Working through ${many(sink.lag, 'event')}.` : 'Up to date.';
+/** Whether its last error is about something that still waits. */
+export function inTrouble(sink) {
+  return Boolean(sink.last_error) && (sink.failures > 0 || sink.parked > 0 || sink.state === 'unavailable');
+}
+
+/** What its words do not say already. */
+function trouble(sink) {
+  if (!inTrouble(sink) || sink.words.includes(sink.last_error)) return null;
+  return h('p', { class: 'error' }, withoutForms(sink.last_error));
+}
+
+function lastSuccess(sink) {
+  if (sink.last_success_at) return time(sink.last_success_at);
+  return sink.delivered ? 'not recorded' : 'none yet';
 }
 
 function wants(sink) {
-  const { events, filter, ordering } = sink.config ?? sink;
-  if (!events) return null;
+  if (!sink.config) return null;
+  const { events, filter, ordering, target } = sink.config;
   const types = events.length ? events.join(', ') : 'every type';
   return h(
     'p',
     { class: 'dim' },
-    `Wants ${types === '*' ? 'every type' : types}`,
+    `Delivers to ${target}; wants ${types === '*' ? 'every type' : types}`,
     filter ? [', where ', h('code', null, filter)] : null,
     `; ${ordering === 'none' ? 'in any order' : 'in order for each key'}.`,
   );
@@ -127,6 +135,6 @@ function resume(sink) {
     reason: 'wanted',
     path: `/sinks/${encodeURIComponent(sink.name)}/resume`,
     body: {},
-    text: `It goes on where it stood still: ${many(sink.lag ?? 0, 'event')} to go.`,
+    text: `It goes on where it stood still: ${many(sink.undelivered, 'event')} to go.`,
   });
 }

@@ -4,10 +4,16 @@ use crate::sink;
 
 /// How what went wrong is told of, by the libraries and the far sides, and what is behind it. The first that fits counts.
 const COMMON: [(&[&str], &str); 10] = [
-    (&["lookup address", "dns error"], "the host's name is not known here: a typing error, or this machine's DNS"),
-    (&["Connection refused"], "nothing listens there: is it started, and are host and port right?"),
     (
-        &["No route to host", "unreachable"],
+        &["lookup address", "name is not known"],
+        "the host's name is not known here: a typing error, or this machine's DNS",
+    ),
+    (
+        &["Connection refused", "connection refused"],
+        "nothing listens there: is it started, and are host and port right?",
+    ),
+    (
+        &["o route to host", "unreachable"],
         "there is no way to that host from here: check it, and this machine's network",
     ),
     (
@@ -136,13 +142,14 @@ mod tests {
         let tls = sink::Tls { ca: None, client: None };
         let app = sink::Config::Http(http::Config { url, headers, signing_secret, allow_private: true, tls });
         for (message, words) in [
-            ("dns error: failed to lookup address information", "DNS"),
-            ("tcp connect error: Connection refused (os error 111)", "nothing listens"),
+            ("cannot connect to h:80: the host's name is not known: name or service not known", "DNS"),
+            ("cannot connect to 127.0.0.1:1: connection refused", "nothing listens"),
+            ("cannot connect to 192.0.2.1:80: no route to host", "no way to that host"),
             ("no answer within 10 s", "firewall"),
             ("TLS: invalid peer certificate: UnknownIssuer", "`ca`"),
             ("TLS: certificate not valid for name \"h\"; certificate is only valid for DnsName(\"g\")", "another name"),
             ("TLS: certificate not valid yet: verification time 1 (UNIX)", "clock"),
-            ("client error (SendRequest): connection closed before message completed", "https://"),
+            ("no answer from h:443: connection closed before message completed", "https://"),
             ("HTTP 301: redirects are not followed", "curl -I"),
             ("HTTP 503", "is down"),
             ("something else", "is the endpoint up"),

@@ -5,6 +5,7 @@ use comfy_table::{Row, Table};
 use crate::cli::output::{hide, keep_whole};
 use crate::cli::view::View;
 use crate::inbox::DeadLetterRecord;
+use crate::model::told;
 
 /// A table of dead letters; see [`letter_row`].
 pub(crate) fn letter_table(view: &View) -> Table {
@@ -26,7 +27,7 @@ pub(crate) fn letter_row(view: &View, letter: &DeadLetterRecord) -> Row {
         &letter.seq.to_string(),
         letter.event_type.as_str(),
         &letter.attempts.to_string(),
-        &letter.reason,
+        &told(&letter.reason, letter.answer.as_deref()),
         letter.event_id.as_str(),
     ];
     let mut row = view.row(cells, None);

@@ -90,6 +90,7 @@ fn print<W: Write>(
         ("sink", letter.sink.to_string()),
         ("died", view.exactly(letter.at)),
         ("reason", letter.reason.clone()),
+        ("answer", letter.answer.clone().unwrap_or_else(|| "-".to_owned())),
         ("attempts", letter.attempts.to_string()),
         ("now", standing),
         ("seq", letter.seq.to_string()),

@@ -7,10 +7,13 @@ use comfy_table::{Row, Table};
 
 use crate::cli::filter::Filters;
 use crate::cli::output::{self, Output, Search, keep_whole, print_table};
+use crate::cli::sinks::unknown;
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
+use crate::config::{load_inbox, load_outline};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
+use crate::model::{EventType, SinkName};
 
 use crate::records::event::write_json;
 
@@ -20,8 +23,12 @@ Examples:
   ralio-relay events list --type 'payin.*' --since 24h
   ralio-relay events list --key 6f1c-order-42 --oldest-first
   ralio-relay events list --category kyc --format json | jq -r .id
+  ralio-relay events list --sink bus --undelivered
 
-Exit code: 0 when there is any, 1 when there is none.";
+With --undelivered: what the sink has still to get, first the parked events, then those after its cursor, each oldest first. \
+Types that the sink does not want are left out; its filter is not asked.
+
+Exit code: 0 when there is any, 1 when there is none (with --undelivered: 0, too).";
 
 /// List events, newest first
 #[derive(clap::Args)]
@@ -38,6 +45,14 @@ pub(crate) struct Args {
     #[arg(long, visible_alias = "reverse")]
     oldest_first: bool,
 
+    /// Only what this sink has still to get
+    #[arg(long, value_name = "NAME", requires = "undelivered", value_parser = SinkName::new)]
+    sink: Option<SinkName>,
+
+    /// Parked at the sink, or after its cursor
+    #[arg(long, requires = "sink")]
+    undelivered: bool,
+
     #[command(flatten)]
     view: ViewArgs,
 
@@ -50,6 +65,9 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    if let Some(sink) = args.sink.clone() {
+        return list_undelivered(args, &sink);
+    }
     let mut reader = super::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let direction = if args.oldest_first { Direction::Forward } else { Direction::Backward };
@@ -76,9 +94,50 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         eprintln!("no event matches");
         return Ok(Exit::Finding);
     }
-    if more && args.limit.is_none() {
+    tell_of_more(more && args.limit.is_none(), limit);
+    Ok(Exit::Success)
+}
+
+fn tell_of_more(more: bool, limit: u64) {
+    if more {
         eprintln!("there are more: these are the first {limit}; see --limit and the filters");
     }
+}
+
+/// What a sink has still to get.
+fn list_undelivered(args: Args, sink: &SinkName) -> anyhow::Result<Exit> {
+    // The inbox alone will do: without the sink's route, nothing is left out.
+    let (inbox, sinks) = match load_outline(&args.config.config) {
+        Ok(outline) => (outline.inbox, outline.sinks),
+        Err(_) => (load_inbox(&args.config.config)?, Vec::new()),
+    };
+    let mut reader = super::open_inbox(&inbox)?;
+    let records = reader.sinks()?;
+    let names = records.iter().map(|record| record.name.as_str());
+    let Some(record) = records.iter().find(|record| record.name == *sink) else {
+        let complaint = unknown(sink, names).unwrap_or_default();
+        eprintln!("error: {complaint}");
+        return Ok(Exit::Finding);
+    };
+    let wanted: Vec<_> = sinks.iter().map(|sink| sink.name.clone()).collect();
+    let route = sinks.iter().find(|sink| record.is_meant_by(&sink.name, &wanted, &records)).map(|sink| &sink.route);
+    let wants = |event_type: &EventType| route.is_none_or(|route| route.wants(event_type));
+    let limit = args.format.limit(args.limit);
+    let mut rows = Rows::new(Output::stdout(), args.view.view(), args.format);
+    let (mut left, mut more) = (limit, false);
+    reader.each_undelivered(record, &wants, &args.filters.into_filter(), &mut |event| {
+        if left == 0 {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        left -= 1;
+        rows.push(event)
+    })?;
+    rows.finish()?;
+    if left == limit {
+        eprintln!("there is nothing that sink '{sink}' has still to get");
+    }
+    tell_of_more(more && args.limit.is_none(), limit);
     Ok(Exit::Success)
 }
 

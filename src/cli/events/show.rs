@@ -1,5 +1,6 @@
 //! `events show`
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -166,6 +167,14 @@ pub(crate) fn state(view: &View, pair: &PairState) -> (Option<Timestamp>, String
     }
 }
 
+/// The receipt, or the reason and what the far side answered, where that is kept.
+fn note(attempt: &AttemptRecord) -> Cow<'_, str> {
+    match &attempt.answer {
+        Some(answer) => format!("{}: {answer}", attempt.note).into(),
+        None => attempt.note.as_str().into(),
+    }
+}
+
 /// A table of attempts, those of replays with the number of theirs.
 pub(crate) fn print_attempts<W: Write>(
     out: &mut Output<W>,
@@ -185,7 +194,7 @@ pub(crate) fn print_attempts<W: Write>(
             &view.exactly(attempt.at),
             &format!("{} ms", attempt.latency.as_millis()),
             attempt.outcome.as_str(),
-            &attempt.note,
+            &note(attempt),
         ];
         shown.add_row(view.row(cells, Some(5)));
     }

@@ -135,7 +135,7 @@ impl Core {
         let health = &mut self.health;
         health.failures = health.failures.saturating_add(1);
         health.failing_since.get_or_insert(now);
-        health.last_error = Some(failure.reason.as_str().to_owned());
+        health.last_error = Some(failure.reason.told());
         health.last_error_at = Some(now);
         let asked = failure.retry_after.map(|asked| later(now, asked.min(self.config.retry.max)));
         self.asked_until = self.asked_until.max(asked);

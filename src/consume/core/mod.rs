@@ -18,7 +18,7 @@ use super::still::Still;
 use super::{Config, Ordering, later};
 use crate::inbox::StoredEvent;
 use crate::inbox::{ConsumerState, DeadLetter, Discarded, EventOutline, Parked, Progress, SinkHealth, Standing};
-use crate::model::{EntityKey, EventType, Reason, Seq, SourceName};
+use crate::model::{EntityKey, EventType, Reason, Seq, SinkState, SourceName};
 
 /// Bytes of the bodies of events that are read and not yet tried.
 const MAX_READY_BYTES: usize = 16 << 20;
@@ -201,7 +201,7 @@ impl Core {
     }
 
     /// Whether so much is parked that reading stops.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.lanes.parked() >= self.config.retry.max_parked
     }
 
@@ -412,14 +412,9 @@ impl Core {
         self.breaker.is_open()
     }
 
-    /// How the sink has answered lately.
-    pub(super) fn health(&self) -> &SinkHealth {
-        &self.health
-    }
-
-    /// Whether a person has paused it.
-    pub(super) fn is_paused(&self) -> bool {
-        self.paused
+    /// What the sink is doing.
+    pub(super) fn state(&self) -> SinkState {
+        SinkState::of(self.paused, false, self.is_open(), self.health.is_failing())
     }
 
     /// Whether everything up to `last` is final; not necessarily recorded.

@@ -24,9 +24,14 @@ pub(super) enum Order {
 
 /// The columns of [`from_row`], and what they are read from. CROSS keeps SQLite from beginning with another table.
 pub(super) const LETTER: &str = "d.id, coalesce(b.name, s.name), s.job_id, d.seq, e.event_id, e.type, d.attempts,
-    d.reason, d.at, d.sink_id";
+    d.reason, d.at, d.sink_id,
+    (SELECT w.answer FROM answers w WHERE w.seq = d.seq AND w.sink_id = d.sink_id ORDER BY w.n DESC LIMIT 1)";
 pub(super) const LETTERS: &str = "dead_letters d CROSS JOIN sinks s ON s.id = d.sink_id
     CROSS JOIN events e ON e.seq = d.seq LEFT JOIN sinks b ON b.id = s.replay_of";
+
+/// What the far side answered last.
+const ANSWER: &str =
+    "(SELECT w.answer FROM answers w WHERE w.seq = d.seq AND w.sink_id = d.sink_id ORDER BY w.n DESC LIMIT 1)";
 
 /// Reads [`LETTER`].
 pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
@@ -40,6 +45,7 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
         attempts: row.get(6)?,
         reason: row.get(7)?,
         at: from_micros(row.get(8)?),
+        answer: row.get(10)?,
     })
 }
 
@@ -56,7 +62,7 @@ pub(super) fn page(
     let bounds = [Value::from(above), Value::from(below)];
     let mut rows = connection.prepare_cached(&sql)?;
     let rows = rows.query_map(params_from_iter(bounds.iter().chain(&parameters)), |row| {
-        Ok(Letter { record: from_row(row)?, sink_id: row.get(9)?, matches: row.get(10)? })
+        Ok(Letter { record: from_row(row)?, sink_id: row.get(9)?, matches: row.get(11)? })
     })?;
     rows.collect()
 }
@@ -68,7 +74,7 @@ pub(super) fn page_sql(filter: &LetterFilter, order: Order, limit: usize) -> (St
     conditions.types("e.type", types);
     conditions.also("e.event_id = ?", event_id.clone());
     conditions.also(&format!("{ENTITY_KEY} = ?"), key.clone());
-    conditions.also("instr(d.reason, ?) > 0", reason.clone());
+    conditions.also(&format!("instr(d.reason || ': ' || coalesce({ANSWER}, ''), ?) > 0"), reason.clone());
     conditions.also("d.at >= ?", since.map(micros));
     conditions.also("d.at < ?", until.map(micros));
     let matches = conditions.sql();

@@ -1,6 +1,7 @@
 //! The inbox in one SQLite file: a writer thread (`writer`), readers of their own, and an index for exact
 //! deduplication that is kept off the acknowledging commit (`index`).
 
+mod answers;
 mod append;
 mod backup;
 mod checkpoint;

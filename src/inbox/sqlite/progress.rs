@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::answers;
 use super::fault::Fault;
 use super::rows::{DELIVERED, duration_micros, outcome_code};
 use crate::inbox::{Attempt, AttemptState, DeadLetter, Discarded, Parked, Progress, SinkHealth, Standing, micros};
@@ -82,10 +83,10 @@ fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) 
         connection.prepare_cached("SELECT 1 FROM attempts WHERE sink_id = ?1 AND seq = ?2 AND outcome = ?3")?;
     let mut first_deliveries = 0;
     for attempt in attempts {
-        let (state, note) = match &attempt.outcome {
-            Outcome::Delivered { receipt } => (AttemptState::Delivered, receipt.as_str()),
-            Outcome::Transient { reason, .. } => (AttemptState::Transient, reason.as_str()),
-            Outcome::Permanent { reason } => (AttemptState::Permanent, reason.as_str()),
+        let (state, note, answer) = match &attempt.outcome {
+            Outcome::Delivered { receipt } => (AttemptState::Delivered, receipt.as_str(), None),
+            Outcome::Transient { reason, .. } => (AttemptState::Transient, reason.as_str(), reason.answer()),
+            Outcome::Permanent { reason } => (AttemptState::Permanent, reason.as_str(), reason.answer()),
         };
         let (seq, at, latency) = (attempt.seq.get(), micros(attempt.at), duration_micros(attempt.latency));
         let row = params![sink_id, seq, attempt.n, at, latency, outcome_code(state), note];
@@ -97,6 +98,9 @@ fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) 
             replace.execute(row)?;
             is_first
         };
+        if let Some(answer) = answer {
+            answers::keep(connection, sink_id, seq, attempt.n, answer)?;
+        }
         first_deliveries += u64::from(is_first && state == AttemptState::Delivered);
     }
     Ok(first_deliveries)

@@ -1,5 +1,6 @@
 //! The inbox against real files.
 
+mod answers;
 mod backup;
 mod bounds;
 mod contract;

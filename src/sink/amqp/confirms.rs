@@ -1,6 +1,6 @@
 //! Which message a confirm is about.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::task::{Context, Poll};
 
 use jiff::Timestamp;
@@ -44,8 +44,8 @@ pub(super) struct Confirms {
     confirms: Pending<lapin::Result<Confirmation>>,
     /// How often an event is in flight: twice, when it was given up while the broker blocked, and came again.
     copies: HashMap<Seq, u32>,
-    /// Came back, and not settled yet.
-    returned: HashSet<Seq>,
+    /// Came back, with the broker's reason, and not settled yet.
+    returned: HashMap<Seq, String>,
 }
 
 struct InFlight {
@@ -72,7 +72,7 @@ impl Confirms {
             in_flight: HashMap::new(),
             confirms: Pending::new(),
             copies: HashMap::new(),
-            returned: HashSet::new(),
+            returned: HashMap::new(),
         }
     }
 
@@ -120,21 +120,25 @@ impl Confirms {
         for Settled { confirmation, .. } in &settled {
             if let Ok(Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back))) = confirmation {
                 let seq = message::seq(&back.delivery.properties);
-                self.returned.insert(seq.ok_or("the broker returned a message that is not ours")?);
+                let seq = seq.ok_or("the broker returned a message that is not ours")?;
+                self.returned.insert(seq, format!("{} {}", back.reply_code, back.reply_text));
             }
         }
         let mut delivered = 0;
         let mut lost = None;
         for Settled { number, message, confirmation } in settled {
             let outcome = match confirmation {
-                Ok(Confirmation::Ack(_)) if self.returned.contains(&message.seq) => {
-                    let (exchange, key) = (&self.exchange, &message.routing_key);
-                    Outcome::transient(format!("no queue is bound to exchange '{exchange}' for routing key '{key}'"))
-                }
-                Ok(Confirmation::Ack(_)) => {
-                    delivered += 1;
-                    Outcome::delivered(format!("confirm {number} on channel of {:.3}", self.opened))
-                }
+                Ok(Confirmation::Ack(_)) => match self.returned.get(&message.seq) {
+                    Some(words) => {
+                        let (exchange, key) = (&self.exchange, &message.routing_key);
+                        let why = format!("no queue is bound to exchange '{exchange}' for routing key '{key}'");
+                        Outcome::transient(why).with_answer(words)
+                    }
+                    None => {
+                        delivered += 1;
+                        Outcome::delivered(format!("confirm {number} on channel of {:.3}", self.opened))
+                    }
+                },
                 Ok(Confirmation::Nack(_)) => Outcome::transient("the broker refused the message (basic.nack)"),
                 Ok(Confirmation::NotRequested) => Outcome::transient("the channel does not confirm"),
                 Err(error) => {
@@ -150,7 +154,7 @@ impl Confirms {
             let _ = message.reply.send(outcome);
             self.forget(message.seq);
         }
-        self.returned.retain(|seq| self.copies.contains_key(seq));
+        self.returned.retain(|seq, _| self.copies.contains_key(seq));
         lost.map_or(Ok(delivered), Err)
     }
 

@@ -24,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 pub enum Answer {
     /// This status with these headers.
     Status(u16, Vec<(&'static str, String)>),
+    /// This status with this body.
+    Saying(u16, String),
     /// None, for as long as the client waits.
     Hang,
 }
@@ -202,7 +204,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         if script.len() > 1 { script.pop_front().unwrap() } else { script[0].clone() }
     };
     let status = match &answer {
-        Answer::Status(status, _) => Some(*status),
+        Answer::Status(status, _) | Answer::Saying(status, _) => Some(*status),
         Answer::Hang => None,
     };
     let path = head.uri.path().to_owned();
@@ -216,6 +218,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             }
             Ok(response.body(Full::default()).unwrap())
         }
+        Answer::Saying(status, body) => Ok(Response::builder().status(status).body(Full::from(body)).unwrap()),
         Answer::Hang => {
             let never: Infallible = std::future::pending().await;
             match never {}

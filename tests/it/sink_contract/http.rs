@@ -145,3 +145,28 @@ async fn a_retry_is_accepted_once() {
     assert_eq!(endpoint.server.accepted_bodies(), ["{}"]);
     assert!(endpoint.server.requests().iter().all(|request| request.path == "/hook"));
 }
+
+/// What a far side answers to an event that it does not take is kept beside the reason: the first KiB, in a text that
+/// steers no terminal, and the connection is used again.
+#[tokio::test]
+async fn the_words_of_a_refusal_go_along() {
+    let endpoint = Endpoint::<false>::answering(200).await;
+    let sink = endpoint.sink().await;
+    let missing = r#"{"error":"field amount is missing"}"#;
+    let answers = [
+        Answer::Saying(422, missing.to_owned()),
+        Answer::Saying(503, format!("\u{1b}[2J{}", "é".repeat(20_000))),
+        Answer::Saying(500, String::new()),
+        Answer::Saying(200, "thank you".to_owned()),
+    ];
+    endpoint.server.answer(answers);
+    let refused = deliver(&*sink, &event(1, b"{}")).await;
+    assert_eq!(refused, Outcome::permanent("HTTP 422").with_answer(missing));
+    assert_eq!(refused.told(), format!("HTTP 422: {missing}"));
+    let Outcome::Transient { reason, .. } = deliver(&*sink, &event(1, b"{}")).await else { panic!() };
+    let words = reason.answer().unwrap();
+    assert!(words.starts_with("[2Jé") && (1000..=1024).contains(&words.len()), "{words}");
+    assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::transient("HTTP 500"));
+    assert_eq!(deliver(&*sink, &event(1, b"{}")).await, Outcome::delivered("HTTP 200"));
+    assert_eq!(endpoint.server.connections(), 1);
+}

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
+use super::super::answers;
 use super::super::consumer;
 use super::super::fault::Fault;
 use super::super::reader::times::Block;
@@ -203,6 +204,7 @@ pub(super) fn prune(
     let mut step = Step { place: page.place, ..Step::default() };
     for body in page.bodies.iter().filter(|body| body.may_go) {
         connection.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?.execute([body.seq])?;
+        answers::drop_all(connection, body.seq)?;
         step.done += 1;
         step.bytes += body.bytes;
     }

@@ -69,9 +69,10 @@ impl Reader {
 
 /// A lookup for each consumer: CROSS keeps SQLite from walking over the whole ledger instead.
 pub(in super::super) const ATTEMPTS: &str =
-    "SELECT coalesce(b.name, s.name), s.job_id, a.n, a.at, a.latency_us, a.outcome, a.note
+    "SELECT coalesce(b.name, s.name), s.job_id, a.n, a.at, a.latency_us, a.outcome, a.note, w.answer
     FROM sinks s LEFT JOIN sinks b ON b.id = s.replay_of
-    CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1 ORDER BY 1, s.job_id, a.n";
+    CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1
+    LEFT JOIN answers w ON w.seq = a.seq AND w.sink_id = a.sink_id AND w.n = a.n ORDER BY 1, s.job_id, a.n";
 
 fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRecord>> {
     let mut rows = connection.prepare_cached(ATTEMPTS)?;
@@ -84,6 +85,7 @@ fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRe
             latency: Duration::from_micros(row.get(4)?),
             outcome: row.get::<_, Stored<_>>(5)?.0,
             note: row.get(6)?,
+            answer: row.get(7)?,
         })
     })?;
     rows.collect()

@@ -9,6 +9,7 @@ mod log;
 mod quarantine;
 mod secrets;
 pub(super) mod times;
+mod undelivered;
 
 use std::collections::BTreeMap;
 use std::path::Path;

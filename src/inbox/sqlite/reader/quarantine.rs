@@ -12,6 +12,12 @@ use crate::inbox::{QuarantineFilter, Quarantined, from_micros};
 use crate::verify::Rejection;
 
 impl Reader {
+    /// How many requests there are.
+    pub fn quarantine_entries(&self) -> Result<u64, ReadError> {
+        let mut count = self.connection.prepare_cached("SELECT count(*) FROM quarantine")?;
+        Ok(count.query_row([], |row| row.get(0))?)
+    }
+
     /// Walks over the quarantine, newest first, all of it or what has smaller numbers than `below`; bodies not loaded.
     pub fn each_quarantined(
         &mut self,

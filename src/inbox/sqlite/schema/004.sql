@@ -14,3 +14,12 @@ ALTER TABLE sinks ADD COLUMN forgotten_at INTEGER;
 
 -- Failures of a parked event between which others were delivered: it is at fault itself, not the sink.
 ALTER TABLE parked ADD COLUMN own_failures INTEGER NOT NULL DEFAULT 0;
+
+-- What far sides answered to attempts that failed, see answers.rs. By event: they go with its body.
+CREATE TABLE answers (
+    seq     INTEGER NOT NULL,
+    sink_id INTEGER NOT NULL,
+    n       INTEGER NOT NULL,           -- the attempt
+    answer  TEXT NOT NULL,
+    PRIMARY KEY (seq, sink_id, n)
+) STRICT, WITHOUT ROWID;

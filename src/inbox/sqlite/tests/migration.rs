@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::super::{Desk, ReadError};
 use super::*;
-use crate::inbox::{LetterFilter, PairState, SinkState, Task};
+use crate::inbox::{LetterFilter, PairState, Task};
+use crate::model::SinkState;
 
 /// As the first version left it: one row in every table.
 fn version_1(config: &Config) {

@@ -1,0 +1,314 @@
+//! How the relay is doing, in one sentence and the findings behind it: made once, for the page and for the terminal.
+//!
+//! The sentence must be true. "Money is flowing." is said only when the daemon takes deliveries, events come in, and
+//! every sink gets what is meant for it.
+
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub use sink::words;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::sink::{Line, NEW, REMOVED};
+use super::words::{grouped, list, many, span};
+use crate::model::SinkState;
+
+/// From when on a sink that runs is behind.
+const BEHIND_SECONDS: i64 = 300;
+/// From when on the end of the certificate is told.
+const CERTIFICATE_SECONDS: i64 = 14 * 86_400;
+/// With fewer events a day, an hour without any says nothing.
+const USUAL_A_DAY: u64 = 48;
+
+/// What is known of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// It takes deliveries.
+    Ready,
+    /// It runs, and takes none, for these reasons.
+    NotReady(Vec<String>),
+    /// Nobody answers where it should be.
+    Away,
+    /// It has no admin listener that could be asked.
+    Unknown,
+}
+
+/// What is known, for the sentence.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Of the daemon.
+    pub daemon: Daemon,
+    /// When the last event came in.
+    pub last_event_at: Option<Timestamp>,
+    /// Events in the last hour.
+    pub last_hour: u64,
+    /// Events in the last 24 hours.
+    pub last_24h: u64,
+    /// Every sink, configured or not.
+    pub sinks: &'a [Line<'a>],
+    /// Requests in quarantine, and how many there may be.
+    pub quarantine: (u64, u64),
+    /// When the certificate in use ends; `None` where a proxy terminates TLS, or where it is not known.
+    pub certificate_ends: Option<Timestamp>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// How serious something is; the worse ones come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Somebody has to act.
+    Bad,
+    /// Somebody has to look.
+    Warn,
+    /// All is well.
+    Ok,
+}
+
+/// The overview's first sentence, and what it stands on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Verdict)]
+pub struct Verdict {
+    /// Of the sentence. `bad`: somebody has to act; `warn`: somebody has to look; `ok`: all is well.
+    pub level: Level,
+    /// How it is doing.
+    pub sentence: String,
+    /// How much is still to be delivered.
+    pub more: String,
+    /// What needs a person, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that needs a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Finding {
+    /// `bad` or `warn`.
+    pub level: Level,
+    /// What it is.
+    pub text: String,
+    /// What to do.
+    pub todo: String,
+    /// Where the page shows it, such as `#/sinks?name=bus`.
+    pub page: Option<String>,
+    /// The command that shows it.
+    pub command: Option<String>,
+}
+
+impl Finding {
+    fn new(level: Level, text: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { level, text: text.into(), todo: todo.into(), page: None, command: None }
+    }
+
+    fn seen(self, page: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { page: Some(page.into()), command: Some(command.into()), ..self }
+    }
+}
+
+/// Puts it into words.
+pub fn verdict(facts: &Facts<'_>) -> Verdict {
+    let first = [daemon(facts), silence(facts)];
+    let last = [no_sink(facts), dead_letters(facts), quarantine(facts), certificate(facts)];
+    let sinks = facts.sinks.iter().map(|line| sink::finding(line, facts));
+    let mut findings: Vec<Finding> = first.into_iter().chain(sinks).chain(last).flatten().collect();
+    findings.sort_by_key(|finding| finding.level);
+    let (level, sentence) = sentence(facts, !findings.is_empty());
+    Verdict { level, sentence, more: more(facts), findings }
+}
+
+/// The first that holds.
+fn sentence(facts: &Facts<'_>, is_something_found: bool) -> (Level, String) {
+    let (bad, warn) = (|text: String| (Level::Bad, text), |text: String| (Level::Warn, text));
+    if let Some(sentence) = not_taking(facts) {
+        return bad(sentence);
+    }
+    let configured: Vec<&Line<'_>> = facts.sinks.iter().filter(|line| line.state != REMOVED).collect();
+    let names = |lines: &[&Line<'_>]| list(&lines.iter().map(|line| line.name).collect::<Vec<_>>());
+    let those = |is_meant: fn(&Line<'_>) -> bool| -> Vec<&Line<'_>> {
+        configured.iter().copied().filter(|line| is_meant(line)).collect()
+    };
+    let stuck = those(sink::is_stuck);
+    if facts.last_event_at.is_none() {
+        return match &stuck[..] {
+            [] => warn("Ready, but no event has arrived yet.".to_owned()),
+            stuck => bad(format!("No event has arrived yet, and none would reach {}.", names(stuck))),
+        };
+    }
+    if configured.is_empty() {
+        return warn("Events come in, and go nowhere: no sink is configured.".to_owned());
+    }
+    if !stuck.is_empty() {
+        let is_wanted = stuck.iter().all(|line| line.state == SinkState::Paused.as_str());
+        let text = format!("Events come in, but do not reach {}.", names(&stuck));
+        return if is_wanted { warn(text) } else { bad(text) };
+    }
+    let without = those(|line| line.delivered == 0 && (line.undelivered > 0 || line.dead_letters > 0));
+    if !without.is_empty() {
+        return warn(format!("Events come in, but none has reached {} yet.", names(&without)));
+    }
+    if configured.iter().all(|line| line.delivered == 0) {
+        return warn("Events come in, but no sink has been given one yet.".to_owned());
+    }
+    if let Some(silent) = silent(facts) {
+        return warn(format!("Nothing has arrived for {}.", span(silent)));
+    }
+    let paused = those(|line| line.state == SinkState::Paused.as_str());
+    if !paused.is_empty() {
+        return warn(format!("Events come in, and {} {} paused.", names(&paused), are(&paused)));
+    }
+    let behind: Vec<&Line<'_>> =
+        configured.iter().copied().filter(|line| sink::waits(line, facts.now) > BEHIND_SECONDS).collect();
+    if !behind.is_empty() {
+        return warn(format!("Money is flowing, but {} {} behind.", names(&behind), are(&behind)));
+    }
+    match is_something_found {
+        true => warn("Money is flowing, and something waits for a person.".to_owned()),
+        false => (Level::Ok, "Money is flowing.".to_owned()),
+    }
+}
+
+fn are(lines: &[&Line<'_>]) -> &'static str {
+    if lines.len() == 1 { "is" } else { "are" }
+}
+
+/// Why no delivery is taken, or why that is not known.
+fn not_taking(facts: &Facts<'_>) -> Option<String> {
+    let text = match &facts.daemon {
+        Daemon::NotReady(_) => "Money is not flowing: the relay takes no deliveries.",
+        Daemon::Away => "Money is not flowing: the daemon does not answer.",
+        Daemon::Unknown => "Whether the daemon takes deliveries is not known: it has no admin listener to ask.",
+        Daemon::Ready if certificate_left(facts).is_some_and(|left| left <= 0) => {
+            "Money is not flowing: the TLS certificate has expired."
+        }
+        Daemon::Ready => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// What stands below the sentence: how much is still to be delivered.
+fn more(facts: &Facts<'_>) -> String {
+    let sinks = || facts.sinks.iter().filter(|line| line.state != REMOVED);
+    if facts.last_event_at.is_none() {
+        return match facts.daemon {
+            Daemon::Ready => "The relay is ready to receive.".to_owned(),
+            Daemon::NotReady(_) | Daemon::Away | Daemon::Unknown => String::new(),
+        };
+    }
+    if sinks().all(|line| line.state == NEW) {
+        return "Every event is stored.".to_owned();
+    }
+    let undelivered: u64 = sinks().map(|line| line.undelivered).sum();
+    let parked: u64 = sinks().map(|line| line.parked).sum();
+    let noun = if undelivered == 1 { "delivery" } else { "deliveries" };
+    match (undelivered, parked) {
+        (0, _) if sinks().any(|line| line.dead_letters > 0) => {
+            "Every sink has got every event that is meant for it, but for the dead letters.".to_owned()
+        }
+        (0, _) => "Every sink has got every event that is meant for it.".to_owned(),
+        (_, 0) => format!("{} {noun} to go.", grouped(undelivered)),
+        (_, 1) => format!("{} {noun} to go; 1 of them waits for another attempt.", grouped(undelivered)),
+        (_, _) => {
+            format!("{} {noun} to go; {} of them wait for another attempt.", grouped(undelivered), grouped(parked))
+        }
+    }
+}
+
+fn daemon(facts: &Facts<'_>) -> Option<Finding> {
+    let (level, text, todo) = match &facts.daemon {
+        Daemon::Ready => return None,
+        Daemon::NotReady(reasons) => {
+            let reasons = if reasons.is_empty() { "no reason given".to_owned() } else { reasons.join("; ") };
+            let todo = "Ralio gets 503 and sends again, so nothing is lost yet. Look into the log (journalctl -u \
+                        ralio-relay) for level ERROR.";
+            (Level::Bad, format!("Not ready: {reasons}."), todo)
+        }
+        Daemon::Away => {
+            let todo = "Ralio gets no answer and sends again, for a time. Start it: systemctl start ralio-relay.";
+            (Level::Bad, "The daemon does not answer on its admin listener.".to_owned(), todo)
+        }
+        Daemon::Unknown => {
+            let todo = "Give admin.listen an address, such as \"127.0.0.1:8081\".";
+            (Level::Warn, "The daemon could not be asked: it has no admin listener.".to_owned(), todo)
+        }
+    };
+    Some(Finding::new(level, text, todo))
+}
+
+/// For how long nothing has arrived, where that is odd.
+fn silent(facts: &Facts<'_>) -> Option<i64> {
+    let last = facts.last_event_at?;
+    let is_usual = facts.last_hour > 0 || facts.last_24h > 0 && facts.last_24h < USUAL_A_DAY;
+    (!is_usual).then(|| facts.now.duration_since(last).as_secs())
+}
+
+fn silence(facts: &Facts<'_>) -> Option<Finding> {
+    if facts.daemon != Daemon::Ready {
+        return None;
+    }
+    let events = |finding: Finding| finding.seen("#/events", "ralio-relay events list");
+    if facts.last_event_at.is_none() {
+        let todo = "Register the endpoint in the Ralio portal, under the path of a source; or try it with ralio-relay \
+                    simulate.";
+        return Some(Finding::new(Level::Warn, "No event has ever arrived.", todo));
+    }
+    silent(facts)?;
+    let text = match facts.last_24h {
+        0 => "No event in the last 24 hours.".to_owned(),
+        day => format!("No event in the last hour, while the last day had {}.", grouped(day)),
+    };
+    let todo = "Perhaps nothing was to be told. Else: is the endpoint still registered in the Ralio portal, and \
+                reachable from the internet?";
+    Some(events(Finding::new(Level::Warn, text, todo)))
+}
+
+fn no_sink(facts: &Facts<'_>) -> Option<Finding> {
+    if facts.sinks.iter().any(|line| line.state != REMOVED) {
+        return None;
+    }
+    let todo = "Add a [[sinks]] table to the configuration, and have it read again: systemctl reload ralio-relay.";
+    Some(Finding::new(Level::Warn, "No sink is configured: events are stored, and go nowhere.", todo))
+}
+
+fn dead_letters(facts: &Facts<'_>) -> Option<Finding> {
+    let dead: u64 = facts.sinks.iter().map(|line| line.dead_letters).sum();
+    if dead == 0 {
+        return None;
+    }
+    let text = format!("{} {} for a person.", many(dead, "dead letter"), if dead == 1 { "waits" } else { "wait" });
+    let todo = "Each was refused for good, or failed for too long. Mend the cause and retry, or discard with a reason.";
+    Some(Finding::new(Level::Bad, text, todo).seen("#/dead-letters", "ralio-relay deadletters list"))
+}
+
+/// Genuine ones may be among them, and then money is not flowing: only a person can tell.
+fn quarantine(facts: &Facts<'_>) -> Option<Finding> {
+    let (entries, most) = facts.quarantine;
+    if entries == 0 {
+        return None;
+    }
+    let is_nearly_full = most > 0 && entries > most - most / 5;
+    let of = if is_nearly_full { format!(", of at most {}", grouped(most)) } else { String::new() };
+    let (whose, level) =
+        (if entries == 1 { "its" } else { "their" }, if is_nearly_full { Level::Bad } else { Level::Warn });
+    let text = format!("{} refused for {whose} signature{of}.", many(entries, "request"));
+    let todo = "An attack or a scanner, or genuine ones while a secret here was stale. With the right secret in place, \
+                admit them: what is genuine gets in.";
+    Some(Finding::new(level, text, todo).seen("#/quarantine", "ralio-relay quarantine list"))
+}
+
+fn certificate_left(facts: &Facts<'_>) -> Option<i64> {
+    Some(facts.certificate_ends?.duration_since(facts.now).as_secs())
+}
+
+fn certificate(facts: &Facts<'_>) -> Option<Finding> {
+    let left = certificate_left(facts).filter(|left| *left <= CERTIFICATE_SECONDS)?;
+    let (level, text) = match left {
+        ..=0 => (Level::Bad, "The TLS certificate has expired: Ralio cannot deliver.".to_owned()),
+        1.. => (Level::Warn, format!("The TLS certificate expires in {}.", span(left))),
+    };
+    let todo = "Replace the files that server.tls names: they are read again without a restart.";
+    Some(Finding::new(level, text, todo))
+}
