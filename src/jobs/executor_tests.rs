@@ -100,7 +100,7 @@ impl Inbox for Meddled {
         self.inbox.open_jobs().await
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         if self.refuses.load(SeqCst) {
             return Err(Unavailable::Storage("no".to_owned()));
         }
@@ -108,7 +108,7 @@ impl Inbox for Meddled {
             tokio::task::yield_now().await;
             return Ok(Advance::default());
         }
-        self.inbox.advance(job).await
+        self.inbox.advance(job, sinks).await
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {
@@ -232,7 +232,7 @@ impl World {
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
         let destination = |sink| Destination::new(consumer_config(sink), Some(self.sink.clone()));
         let sinks = Destinations::new(["bus", "new"].map(destination).into());
-        Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None })
+        Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None, configured: None })
     }
 
     /// Runs the executor for as long as something is watched.

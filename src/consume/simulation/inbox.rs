@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::stage::{Stage, Who};
 use crate::inbox::{
-    Advance, Appended, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, Quarantined,
-    Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, ConfiguredSink, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq};
 
@@ -115,8 +115,8 @@ impl Inbox for Unsteady {
         self.stage.memory.open_jobs().await
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
-        self.stage.memory.advance(job).await
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        self.stage.memory.advance(job, sinks).await
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {

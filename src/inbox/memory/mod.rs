@@ -4,6 +4,7 @@
 
 mod filter;
 mod jobs;
+mod sweeps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +15,9 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, ConsumerId, ConsumerState, DeadLetter, Inbox, Job, JobUpdate, NewEvent,
-    NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, SinkHealth, Slice,
-    Standing, StoredEvent, Task, Unavailable, from_micros, micros,
+    Advance, AppendKind, Appended, Attempt, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter, Inbox, Job,
+    JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection,
+    SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -56,8 +57,17 @@ struct Entry {
 
 /// Whose consumer it is.
 enum Whose {
-    Sink { name: SinkName, former: Option<SinkName> },
-    Replay { job: JobId, of: ConsumerId, selection: Box<Selection> },
+    Sink {
+        name: SinkName,
+        former: Option<SinkName>,
+    },
+    Replay {
+        job: JobId,
+        of: ConsumerId,
+        selection: Box<Selection>,
+    },
+    /// A person has ended the sink.
+    Forgotten,
 }
 
 /// A consumer.
@@ -106,7 +116,7 @@ impl Row {
     /// Where a replay ends.
     pub(crate) fn last(&self) -> Option<Seq> {
         match &self.whose {
-            Whose::Sink { .. } => None,
+            Whose::Sink { .. } | Whose::Forgotten => None,
             Whose::Replay { selection, .. } => Some(selection.last),
         }
     }
@@ -132,7 +142,7 @@ impl Row {
             health: self.health.clone(),
             paused: paused_since.is_some(),
             selection: match &self.whose {
-                Whose::Sink { .. } => None,
+                Whose::Sink { .. } | Whose::Forgotten => None,
                 Whose::Replay { selection, .. } => Some(Selection::clone(selection)),
             },
         }
@@ -309,7 +319,7 @@ impl State {
             return Err(Unavailable::Refused(format!("there is no consumer {}", consumer.get())));
         };
         let job = match &row.whose {
-            Whose::Sink { .. } => None,
+            Whose::Sink { .. } | Whose::Forgotten => None,
             Whose::Replay { job, .. } => Some(*job),
         };
         let has_ended = job.and_then(|job| self.job(job)).is_some_and(|stored| stored.job.state.has_ended());
@@ -321,6 +331,8 @@ impl State {
             row.attempts.insert((attempt.seq, attempt.n), attempt);
         }
         if !has_ended {
+            let is_decided = |seq: &Seq| row.letters.get(seq).is_some_and(|letter| letter.is_decided);
+            let park: Vec<_> = park.into_iter().filter(|event| !is_decided(&event.seq)).collect();
             row.parked.extend(park.into_iter().map(|event| (event.seq, event)));
         }
         unpark.iter().for_each(|seq| _ = row.parked.remove(seq));
@@ -429,8 +441,8 @@ impl Inbox for Memory {
         Ok(self.state().open_jobs())
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
-        self.state().advance(job, self.now())
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        self.state().advance(job, sinks, self.now())
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {

@@ -13,6 +13,7 @@ mod job;
 mod letters;
 mod lock;
 mod open;
+mod parked;
 mod progress;
 mod quarantine;
 mod query;
@@ -47,8 +48,8 @@ use self::errand::{Worked, errand};
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
-    Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, Config, ConfiguredSink, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -215,8 +216,9 @@ impl Inbox for SqliteInbox {
         .await
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
-        self.ask("a job's next portion", move |connection, now| job::advance(connection, job, now)).await
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        let sinks = sinks.to_vec();
+        self.ask("a job's next portion", move |connection, now| job::advance(connection, job, &sinks, now)).await
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {

@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, watch};
 use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::{
-    Advance, AppendKind, Appended, ConsumerState, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
-    Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, AppendKind, Appended, ConfiguredSink, ConsumerState, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq};
 use crate::verify::sign;
@@ -101,7 +101,7 @@ impl Inbox for FakeInbox {
         unreachable!("ingest only writes")
     }
 
-    async fn advance(&self, _: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, _: JobId, _: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         unreachable!("ingest only writes")
     }
 

@@ -50,7 +50,7 @@ async fn what_the_first_version_stored_is_still_there() {
     let sinks = reader.sinks().unwrap();
     assert_eq!((sinks[0].name.as_str(), sinks[0].delivered, sinks[0].state()), ("bus", 1, SinkState::Running));
     assert_eq!(reader.dead_letter(5).unwrap().unwrap().reason, "conflict");
-    let state_of = |reader: &mut Reader, id: &str| reader.event(id).unwrap().pop().unwrap().sinks.pop().unwrap().1;
+    let state_of = |reader: &mut Reader, id: &str| reader.event(id).unwrap().pop().unwrap().sinks.pop().unwrap().state;
     assert!(matches!(state_of(&mut reader, "a"), PairState::Delivered { receipt, .. } if receipt == "confirm"));
     assert!(matches!(state_of(&mut reader, "b"), PairState::DeadLetter { id: 5, .. }));
     let filtered =
