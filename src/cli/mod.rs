@@ -16,6 +16,7 @@ mod health;
 mod init;
 mod man;
 mod output;
+mod parked;
 mod prune;
 mod quarantine;
 mod replay;
@@ -45,6 +46,8 @@ pub(crate) enum Exit {
     Misconfigured,
     /// 2: what was typed cannot be done so, and why has been printed.
     BadUsage,
+    /// 3: what it needs cannot be reached, such as a daemon, and that has been printed.
+    Unreachable,
 }
 
 #[derive(Parser)]
@@ -56,7 +59,8 @@ pub(crate) enum Exit {
   ralio-relay events list
   ralio-relay sinks list
 
-Exit code: 0 success, 1 a finding or a failure, 2 bad usage or configuration.")]
+Exit code: 0 success, 1 a finding or a failure, 2 bad usage or configuration, 3 when what it needs \
+cannot be reached.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -75,6 +79,8 @@ enum Command {
     Events(events::Command),
     #[command(subcommand)]
     Sinks(sinks::Command),
+    #[command(subcommand)]
+    Parked(parked::Command),
     #[command(subcommand)]
     Deadletters(deadletters::Command),
     Replay(replay::Args),
@@ -145,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Sign(args) => sign::run(args),
         Command::Events(command) => events::run(command),
         Command::Sinks(command) => sinks::run(command),
+        Command::Parked(command) => parked::run(command),
         Command::Deadletters(command) => deadletters::run(command),
         Command::Replay(args) => replay::run(args),
         Command::Quarantine(command) => quarantine::run(command),
@@ -159,6 +166,7 @@ pub fn main() -> ExitCode {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Finding) => ExitCode::from(1),
         Ok(Exit::Misconfigured | Exit::BadUsage) => ExitCode::from(2),
+        Ok(Exit::Unreachable) => ExitCode::from(3),
         Err(error) => {
             eprintln!("error: {error:#}");
             let is_misconfigured = |cause: &(dyn std::error::Error + 'static)| {

@@ -1,5 +1,8 @@
 //! `sinks`
 
+mod forget;
+mod try_now;
+
 use clap::Subcommand;
 
 use super::errand::{self, new_job};
@@ -12,17 +15,20 @@ use crate::inbox::Task;
 use crate::model::SinkName;
 use crate::records::sink::{Configured, Line, lines};
 
-/// Sinks and their places in the log; pause, resume, rename
+/// Sinks and their places in the log; pause, resume, try, rename, forget
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
   ralio-relay sinks list
   ralio-relay sinks pause bus --reason 'the broker is moved tonight'
-  ralio-relay sinks resume bus")]
+  ralio-relay sinks resume bus
+  ralio-relay sinks try ledger")]
 pub(crate) enum Command {
     List(ListArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
+    Try(try_now::Args),
     Rename(RenameArgs),
+    Forget(forget::Args),
 }
 
 const LIST_EXAMPLES: &str = "\
@@ -76,7 +82,8 @@ pub(crate) struct PauseArgs {
 
 /// Go on delivering to a paused sink, from where it stood still
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  ralio-relay sinks resume bus")]
+#[command(after_help = "Example:\n  ralio-relay sinks resume bus
+  ralio-relay sinks try ledger")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -118,7 +125,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
             change(&args.config, &args.name, Task::Pause { sink: args.name.clone() }, &reason)
         }
         Command::Resume(args) => change(&args.config, &args.name, Task::Resume { sink: args.name.clone() }, ""),
+        Command::Try(args) => try_now::run(&args),
         Command::Rename(args) => rename(args),
+        Command::Forget(args) => forget::run(args),
     }
 }
 
