@@ -27,6 +27,8 @@ mod monitoring;
 mod observe;
 mod operate;
 mod operate_handover;
+mod operate_parked;
+mod operate_removed;
 mod operate_replay;
 mod page;
 mod probe;

@@ -48,7 +48,7 @@ function card(sink, chosen) {
     facts(
       ['To go', count(sink.lag)],
       ['Oldest waiting', sink.lag_seconds ? span(sink.lag_seconds) : 'none'],
-      ['Parked', count(sink.parked)],
+      ['Parked', sink.parked ? link(`#/parked?sink=${encodeURIComponent(sink.name)}`, count(sink.parked)) : '0'],
       [
         'Dead letters',
         sink.dead_letters
@@ -102,8 +102,20 @@ function actions(sink) {
     'span',
     { class: 'actions' },
     button('Pause', () => pause(sink)),
+    button('Try now', () => tryNow(sink)),
     replay,
   );
+}
+
+function tryNow(sink) {
+  ask({
+    title: `Try ${sink.name} now?`,
+    verb: 'Try',
+    reason: 'wanted',
+    path: `/sinks/${encodeURIComponent(sink.name)}/try`,
+    body: {},
+    text: 'What waits for it is delivered now, whatever the next attempt was due for.',
+  });
 }
 
 function pause(sink) {
