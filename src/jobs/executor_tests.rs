@@ -12,10 +12,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::inbox::contract::{letter, progress};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
-    Advance, Appended, Config, ConsumerState, EventFilter, NewEvent, Progress, QuarantineFilter, QuarantineLimits,
-    Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
+    Advance, Appended, Config, ConsumerState, EventFilter, LetterFilter, NewEvent, Progress, QuarantineFilter,
+    QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
@@ -427,6 +428,52 @@ async fn replays_beyond_the_limit_wait_for_their_turn() {
         for job in replays {
             world.becomes(job, JobState::Done).await;
         }
+    };
+    world.run(watch).await;
+}
+
+/// Four that are paused take the places of no other sink's.
+#[tokio::test]
+async fn replays_that_stand_still_hold_up_no_other_sinks() {
+    let world = World::new(2 * EVENTS).await;
+    let who = Registration::Sink { name: name("new"), start: Start::Now };
+    world.inbox.consumer(who, "*".to_owned()).await.unwrap();
+    world.submit(pause()).await;
+    let mut standing = Vec::new();
+    for _ in 0..=MAX_REPLAYS {
+        standing.push(world.submit(replay()).await);
+    }
+    let other = world.submit(replay_of("new", None)).await;
+    let watch = async {
+        let done = world.becomes(other, JobState::Done).await;
+        assert_eq!((done.done, world.got()), (EVENTS as u64, EVENTS));
+        assert!(standing.iter().all(|job| !world.job(*job).state.has_ended()));
+    };
+    world.run(watch).await;
+}
+
+/// The executor knows what is configured, and what each sink may have parked.
+#[tokio::test]
+async fn letters_are_retried_for_configured_sinks_only() {
+    let world = World::new(0).await;
+    for sink in ["bus", "removed"] {
+        let who = Registration::Sink { name: name(sink), start: Start::Earliest };
+        let id = world.inbox.consumer(who, "*".to_owned()).await.unwrap().id;
+        world.inbox.record(Progress { dead: vec![letter(1, "no")], ..progress(id, 1) }).await.unwrap();
+    }
+    let retry = world.submit(Task::Retry { letters: LetterFilter::default() }).await;
+    let forget = |sink| Task::Forget { sink: name(sink) };
+    let watch = async {
+        let done = world.becomes(retry, JobState::Done).await;
+        assert_eq!((done.done, done.failed), (1, 1), "{}", done.message);
+        let refused = world.submit(forget("bus")).await;
+        world.becomes(refused, JobState::Failed).await;
+        let forgotten = world.submit(forget("removed")).await;
+        assert_eq!(
+            world.becomes(forgotten, JobState::Done).await.done,
+            EVENTS as u64,
+            "the letter, and all that came later"
+        );
     };
     world.run(watch).await;
 }

@@ -141,7 +141,7 @@ pub(in crate::inbox) async fn register(inbox: &dyn Inbox, name: &str) -> Consume
 }
 
 /// Nothing but a cursor.
-pub(in crate::inbox) fn progress(consumer: ConsumerId, cursor: i64) -> Progress {
+pub(crate) fn progress(consumer: ConsumerId, cursor: i64) -> Progress {
     Progress {
         consumer,
         cursor: seq(cursor),
@@ -171,7 +171,7 @@ pub(in crate::inbox) fn parked(at: i64, attempts: u32) -> Parked {
     }
 }
 
-pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {
+pub(crate) fn letter(at: i64, reason: &str) -> DeadLetter {
     DeadLetter { seq: seq(at), attempts: 1, reason: reason.to_owned(), at: now() }
 }
 

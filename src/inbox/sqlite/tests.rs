@@ -7,6 +7,7 @@ mod desk;
 mod jobs;
 mod migration;
 mod states;
+mod sweeps;
 mod times;
 
 use std::ops::ControlFlow;

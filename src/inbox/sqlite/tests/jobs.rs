@@ -6,12 +6,12 @@ use super::*;
 use crate::inbox::{Job, JobState, JobUpdate, LetterFilter, QuarantineFilter, Task};
 use crate::model::JobId;
 
-fn stored(config: &Config, id: JobId) -> Job {
+pub(super) fn stored(config: &Config, id: JobId) -> Job {
     Reader::open(config).unwrap().job(id).unwrap().unwrap()
 }
 
 /// How a task ended, and what it says.
-async fn told(inbox: &SqliteInbox, config: &Config, task: Task) -> (JobState, String) {
+pub(super) async fn told(inbox: &SqliteInbox, config: &Config, task: Task) -> (JobState, String) {
     let (id, _) = carry_out(inbox, task).await;
     let job = stored(config, id);
     assert!(job.ended_at.is_some());

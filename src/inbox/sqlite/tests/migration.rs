@@ -68,6 +68,29 @@ async fn what_the_first_version_stored_is_still_there() {
     inbox.close().await;
 }
 
+/// As the third version left it: a dead letter of a sink, and one of a replay to it.
+#[tokio::test]
+async fn letters_of_replays_are_told_apart_when_the_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    version_1(&config);
+    let raw = Connection::open(&config.path).unwrap();
+    raw.execute_batch(include_str!("../schema/002.sql")).unwrap();
+    raw.execute_batch(include_str!("../schema/003.sql")).unwrap();
+    raw.execute_batch(
+        "PRAGMA user_version = 3;
+        INSERT INTO sinks (id, name, cursor, first_seq, created_at, replay_of, job_id)
+            VALUES (4, 'replay:9', 4, 1, 500000, 3, 9);
+        INSERT INTO dead_letters (id, sink_id, seq, attempts, reason, at) VALUES (6, 4, 3, 1, 'no', 2100000);",
+    )
+    .unwrap();
+    drop(raw);
+    let inbox = open(&config);
+    let (letters, _) = Reader::open(&config).unwrap().dead_letters_below(&LetterFilter::default(), None).unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [5]);
+    inbox.close().await;
+}
+
 #[tokio::test]
 async fn what_a_newer_version_has_written_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
