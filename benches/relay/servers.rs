@@ -11,8 +11,8 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter,
-    Quarantined, Refused, Registration, Selection, Slice, Unavailable,
+    Advance, AppendKind, Appended, ConfiguredSink, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
+    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -175,7 +175,7 @@ impl Inbox for Null {
         Ok(Vec::new())
     }
 
-    async fn advance(&self, _: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, _: JobId, _: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         Err(Unavailable::Closed)
     }
 

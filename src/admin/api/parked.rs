@@ -10,7 +10,7 @@ use super::letters::chosen;
 use super::reading::Budget;
 use super::refusal::Refusal;
 use super::{Api, Says};
-use crate::inbox::sqlite::{ReadError, Reader};
+use crate::inbox::sqlite::{ParkedPlace, ReadError, Reader};
 use crate::inbox::{ConsumerId, ParkedFilter, ParkedRecord, Task};
 use crate::model::{Seq, SinkName};
 use crate::records::job;
@@ -67,10 +67,8 @@ impl ParkedQuery {
     }
 }
 
-/// Where a list goes on: after an event of a consumer. As text, both numbers with a dot between.
-type Place = (ConsumerId, Seq);
-
-fn place(cursor: &str) -> Result<Place, Refusal> {
+/// A cursor: both numbers of a place, with a dot between.
+fn place(cursor: &str) -> Result<ParkedPlace, Refusal> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number > 0);
     let parsed = cursor.split_once('.').and_then(|(consumer, seq)| Some((number(consumer)?, number(seq)?)));
     let (consumer, seq) = parsed.ok_or_else(invalid_cursor)?;
@@ -101,9 +99,9 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
 fn walk(
     reader: &Reader,
     filter: &ParkedFilter,
-    mut after: Option<Place>,
+    mut after: Option<ParkedPlace>,
     limit: usize,
-) -> Result<(Vec<ParkedRecord>, Option<Place>), ReadError> {
+) -> Result<(Vec<ParkedRecord>, Option<ParkedPlace>), ReadError> {
     let (mut events, budget) = (Vec::new(), Budget::page());
     loop {
         let (mut found, next) = reader.parked_after(filter, after)?;

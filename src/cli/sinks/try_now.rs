@@ -1,7 +1,9 @@
 //! `sinks try`
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::time::sleep;
 
 use crate::app::Ask;
 use crate::cli::errand::{self, daemon_runs, new_job};
@@ -64,7 +66,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if exit != Exit::Success {
         return Ok(exit);
     }
-    let result = watch(&reader, name, &before)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().context("cannot start")?;
+    let result = runtime.block_on(watch(&reader, name, &before))?;
     let (text, exit) = said(name, &result);
     if exit == Exit::Success {
         let mut out = Output::stdout();
@@ -92,7 +95,7 @@ enum TryResult {
     Unknown,
 }
 
-fn watch(reader: &Reader, name: &SinkName, before: &SinkRecord) -> anyhow::Result<TryResult> {
+async fn watch(reader: &Reader, name: &SinkName, before: &SinkRecord) -> anyhow::Result<TryResult> {
     let until = Instant::now() + WAIT;
     let mut failed: Option<Instant> = None;
     loop {
@@ -110,7 +113,7 @@ fn watch(reader: &Reader, name: &SinkName, before: &SinkRecord) -> anyhow::Resul
             let failure = now.and_then(|now| now.build_failure);
             return Ok(failure.map_or(TryResult::Unknown, |failure| TryResult::Unavailable(failure.error)));
         }
-        sleep(LOOK);
+        sleep(LOOK).await;
     }
 }
 

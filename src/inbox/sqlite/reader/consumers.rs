@@ -18,6 +18,9 @@ use crate::model::{JobId, Seq};
 /// Dead letters of one replay that are shown.
 const GIVEN_UP: usize = 1_000;
 
+/// A parked event's place in a list: its consumer, and its own place in the log.
+pub type ParkedPlace = (ConsumerId, Seq);
+
 /// `build_error` and `build_failed_since`, as [`Reader::sinks`] selects them.
 fn build_failure(row: &Row<'_>) -> rusqlite::Result<Option<BuildFailure>> {
     let (error, since): (Option<String>, Option<i64>) = (row.get(5)?, row.get(6)?);
@@ -111,8 +114,8 @@ impl Reader {
     pub fn parked_after(
         &self,
         filter: &ParkedFilter,
-        after: Option<(ConsumerId, Seq)>,
-    ) -> Result<(Vec<ParkedRecord>, Option<(ConsumerId, Seq)>), ReadError> {
+        after: Option<ParkedPlace>,
+    ) -> Result<(Vec<ParkedRecord>, Option<ParkedPlace>), ReadError> {
         let (from, mut place) = after.map_or((0, 0), |(consumer, seq)| (consumer.get(), seq.get()));
         let mut rows = self.connection.prepare_cached(
             "SELECT id, name FROM sinks WHERE id >= ?1 AND job_id IS NULL AND forgotten_at IS NULL ORDER BY id",
