@@ -7,6 +7,7 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod api;
+mod api_parked;
 mod api_tail;
 mod archive;
 mod backup;
