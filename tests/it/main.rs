@@ -27,6 +27,7 @@ mod init;
 mod monitoring;
 mod observe;
 mod operate;
+mod operate_beside;
 mod operate_handover;
 mod operate_parked;
 mod operate_removed;
