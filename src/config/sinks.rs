@@ -6,7 +6,7 @@ use super::parse::{self, Wrong};
 use super::section::Section;
 use super::server;
 use super::{SinkOutline, SinkSettings};
-use crate::consume::{self, Ordering, Retry};
+use crate::consume::{self, Ordering, Rate, Retry};
 use crate::model::{EventType, SinkName};
 #[cfg(feature = "filters")]
 use crate::route::Filter;
@@ -110,7 +110,7 @@ fn sink(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkSettings> 
         start: start?,
         concurrency: concurrency? as usize,
         timeout: timeout?,
-        rate: rate?,
+        rate: rate?.map(Rate::new),
         retry: retry?,
     };
     Some(SinkSettings { consumer, sink: sink?, format: format?, files: s.report.take_files(), facts: s.facts() })

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::inbox::{Parked, StoredEvent};
-use crate::model::Seq;
+use super::faults::Faults;
+use crate::inbox::{EventOutline, Parked, StoredEvent};
+use crate::model::{EventType, Seq};
 
 /// Events that must be handed over one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub(super) enum LaneKey {
 pub(super) enum State {
     /// Read, in memory, not yet tried.
     Ready(Box<StoredEvent>),
+    /// Read, not yet tried, and its body let go of: it is read again first.
+    Unloaded,
     Flying,
     Parked,
 }
@@ -31,6 +34,9 @@ pub(super) enum State {
 pub(super) struct Item {
     pub state: State,
     pub lane: LaneKey,
+    pub event_type: EventType,
+    /// Bytes of its body.
+    pub size: usize,
     pub received_at: Timestamp,
     pub attempts: u32,
     pub first_attempt: Option<Timestamp>,
@@ -39,60 +45,50 @@ pub(super) struct Item {
     pub next_attempt: Timestamp,
     /// Whether the inbox has it as parked, or will with the next record.
     pub parked: bool,
-    pub refusals: Refusals,
+    pub faults: Faults,
 }
 
 impl Item {
-    /// One that was just read.
-    pub(super) fn read(event: StoredEvent, lane: LaneKey, now: Timestamp) -> Self {
+    /// One that was just read. With `keep`, its body stays in memory until it is tried.
+    pub(super) fn read(event: StoredEvent, lane: LaneKey, keep: bool, now: Timestamp) -> Self {
         Self {
             lane,
+            event_type: event.event_type.clone(),
+            size: event.body.as_ref().map_or(0, bytes::Bytes::len),
             received_at: event.received_at,
-            state: State::Ready(Box::new(event)),
+            state: if keep { State::Ready(Box::new(event)) } else { State::Unloaded },
             attempts: 0,
             first_attempt: None,
             still: Duration::ZERO,
             next_attempt: now,
             parked: false,
-            refusals: Refusals::default(),
+            faults: Faults::default(),
         }
     }
 
     /// One that is parked in the inbox.
-    pub(super) fn parked(record: &Parked, lane: LaneKey, received_at: Timestamp) -> Self {
+    pub(super) fn parked(record: &Parked, lane: LaneKey, outline: &EventOutline) -> Self {
         Self {
             state: State::Parked,
             lane,
-            received_at,
+            event_type: outline.event_type.clone(),
+            size: outline.size,
+            received_at: outline.received_at,
             attempts: record.attempts,
             first_attempt: record.first_attempt,
             still: record.still,
             next_attempt: record.next_attempt,
             parked: true,
-            refusals: Refusals::default(),
+            faults: Faults::recorded(record),
         }
     }
 
     pub(super) fn is_flying(&self) -> bool {
         matches!(self.state, State::Flying)
     }
-}
 
-/// How often in a row an event was refused for good, with deliveries of others in between.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refusals {
-    /// The number of the consumer's successes at the last one.
-    last_at: Option<u64>,
-    count: u32,
-}
-
-impl Refusals {
-    /// One more. Refusals without a success in between may have the sink for their cause, and count as one.
-    pub(super) fn count(&mut self, successes: u64) -> u32 {
-        if self.last_at.replace(successes) != Some(successes) {
-            self.count += 1;
-        }
-        self.count
+    pub(super) fn is_untried(&self) -> bool {
+        self.attempts == 0
     }
 }
 
@@ -112,11 +108,14 @@ pub(super) struct Lanes {
     lanes: HashMap<LaneKey, Lane>,
     /// Heads of lanes that can be delivered now.
     ready: BTreeSet<Seq>,
+    /// How many of them are of each type.
+    ready_types: HashMap<EventType, usize>,
     /// Heads of lanes that are parked, by the time of their next attempt.
     timers: BTreeSet<(Timestamp, Seq)>,
     /// Events that hold the cursor back: neither final nor parked.
     open: BTreeSet<Seq>,
     flying: usize,
+    flying_bytes: usize,
     parked: usize,
     ready_bytes: usize,
 }
@@ -136,6 +135,11 @@ impl Lanes {
         self.items.is_empty()
     }
 
+    /// Events that are neither final nor unread.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// The event that came into the log first.
     pub(super) fn oldest(&self) -> Option<&Item> {
         self.items.values().next()
@@ -143,6 +147,11 @@ impl Lanes {
 
     pub(super) fn flying(&self) -> usize {
         self.flying
+    }
+
+    /// Bytes of the bodies of what is in flight.
+    pub(super) fn flying_bytes(&self) -> usize {
+        self.flying_bytes
     }
 
     pub(super) fn parked(&self) -> usize {
@@ -163,6 +172,38 @@ impl Lanes {
         self.ready.first().copied()
     }
 
+    /// Heads of lanes that were not tried yet and need not wait, by their places.
+    pub(super) fn ready(&self) -> impl Iterator<Item = Seq> {
+        self.ready.iter().copied()
+    }
+
+    /// The types of these.
+    pub(super) fn ready_types(&self) -> impl Iterator<Item = &EventType> {
+        self.ready_types.keys()
+    }
+
+    /// Whether there is the next event of a lane that is not in flight.
+    pub(super) fn any_can_go(&self) -> bool {
+        !self.ready.is_empty() || !self.timers.is_empty()
+    }
+
+    /// Whether an event is the next of its lane, and not in flight.
+    pub(super) fn can_go(&self, seq: Seq) -> bool {
+        let head = self.items.get(&seq).filter(|item| !item.is_flying());
+        head.and_then(|item| self.lanes.get(&item.lane)).is_some_and(|lane| lane.raised == Some(seq))
+    }
+
+    /// One of the events that can go, by `chance` from 0 to 1; each is as likely as any other.
+    pub(super) fn draw(&self, chance: f64) -> Option<Seq> {
+        let all = self.ready.len() + self.timers.len();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between zero and a length")]
+        let place = ((all as f64 * chance) as usize).min(all.checked_sub(1)?);
+        match place.checked_sub(self.ready.len()) {
+            None => self.ready.iter().nth(place).copied(),
+            Some(place) => self.timers.iter().nth(place).map(|(_, seq)| *seq),
+        }
+    }
+
     /// Heads of lanes that are parked, by the time of their next attempt.
     pub(super) fn timers(&self) -> impl Iterator<Item = (Timestamp, Seq)> {
         self.timers.iter().copied()
@@ -177,8 +218,11 @@ impl Lanes {
     pub(super) fn insert(&mut self, seq: Seq, item: Item) {
         match &item.state {
             State::Ready(event) => self.ready_bytes += body_bytes(event),
-            State::Flying => self.flying += 1,
-            State::Parked => {}
+            State::Flying => {
+                self.flying += 1;
+                self.flying_bytes += item.size;
+            }
+            State::Unloaded | State::Parked => {}
         }
         if item.parked {
             self.parked += 1;
@@ -196,7 +240,7 @@ impl Lanes {
     /// The head of a lane takes off. Returns its body, where that is in memory.
     pub(super) fn fly(&mut self, seq: Seq) -> Option<Box<StoredEvent>> {
         let at = self.items[&seq].next_attempt;
-        self.ready.remove(&seq);
+        self.not_ready(seq);
         self.timers.remove(&(at, seq));
         self.change(seq, State::Flying)
     }
@@ -212,11 +256,12 @@ impl Lanes {
             self.open.remove(&seq);
             self.lanes.get_mut(&item.lane).expect("an item has a lane").open -= 1;
         }
-        let (attempts, first_attempt, still) = (item.attempts, item.first_attempt, item.still);
+        let (attempts, first_attempt, still, own_failures) =
+            (item.attempts, item.first_attempt, item.still, item.faults.own());
         let lane = item.lane.clone();
         self.lower(&lane, seq);
         self.raise(&lane);
-        Parked { seq, attempts, first_attempt, still, next_attempt, own_failures: 0 }
+        Parked { seq, attempts, first_attempt, still, next_attempt, own_failures }
     }
 
     /// The events of its lane after this one that hold the cursor.
@@ -256,6 +301,20 @@ impl Lanes {
         }
     }
 
+    /// These parked events need not wait any more.
+    pub(super) fn are_due(&mut self, seqs: &[Seq], now: Timestamp) {
+        for seq in seqs {
+            let Some(item) = self.items.get_mut(seq).filter(|item| matches!(item.state, State::Parked)) else {
+                continue;
+            };
+            let at = item.next_attempt;
+            item.next_attempt = at.min(now);
+            if self.timers.remove(&(at, *seq)) {
+                self.timers.insert((item.next_attempt, *seq));
+            }
+        }
+    }
+
     /// No parked event waits for its time any more.
     pub(super) fn all_due(&mut self, now: Timestamp) {
         for item in self.items.values_mut().filter(|item| matches!(item.state, State::Parked)) {
@@ -267,7 +326,10 @@ impl Lanes {
     /// Returns what was in memory of it.
     fn change(&mut self, seq: Seq, state: State) -> Option<Box<StoredEvent>> {
         let item = self.items.get_mut(&seq).expect("only what is known changes");
-        self.flying += usize::from(matches!(state, State::Flying));
+        if matches!(state, State::Flying) {
+            self.flying += 1;
+            self.flying_bytes += item.size;
+        }
         match std::mem::replace(&mut item.state, state) {
             State::Ready(event) => {
                 self.ready_bytes -= body_bytes(&event);
@@ -275,9 +337,23 @@ impl Lanes {
             }
             State::Flying => {
                 self.flying -= 1;
+                self.flying_bytes -= item.size;
                 None
             }
-            State::Parked => None,
+            State::Unloaded | State::Parked => None,
+        }
+    }
+
+    fn not_ready(&mut self, seq: Seq) {
+        if !self.ready.remove(&seq) {
+            return;
+        }
+        let event_type = &self.items[&seq].event_type;
+        if let Some(count) = self.ready_types.get_mut(event_type) {
+            *count -= 1;
+            if *count == 0 {
+                self.ready_types.remove(event_type);
+            }
         }
     }
 
@@ -288,21 +364,30 @@ impl Lanes {
     }
 
     /// Makes the first event of a lane deliverable, now or at its time, unless one of them is in flight.
-    fn raise(&mut self, lane: &LaneKey) {
-        let Some(lane) = self.lanes.get_mut(lane) else { return };
+    fn raise(&mut self, lane_key: &LaneKey) {
+        let Some(lane) = self.lanes.get_mut(lane_key) else { return };
         let Some(&head) = lane.events.first() else { return };
         if let Some(raised) = lane.raised {
             let item = &self.items[&raised];
             if raised == head || item.is_flying() {
                 return;
             }
-            self.ready.remove(&raised);
-            self.timers.remove(&(item.next_attempt, raised));
+            lane.raised = None;
+            let at = item.next_attempt;
+            self.not_ready(raised);
+            self.timers.remove(&(at, raised));
         }
+        let Some(lane) = self.lanes.get_mut(lane_key) else { return };
         lane.raised = Some(head);
         let item = &self.items[&head];
         match item.state {
-            State::Ready(_) => _ = self.ready.insert(head),
+            State::Ready(_) | State::Unloaded => {
+                self.ready.insert(head);
+                match self.ready_types.get_mut(&item.event_type) {
+                    Some(count) => *count += 1,
+                    None => _ = self.ready_types.insert(item.event_type.clone(), 1),
+                }
+            }
             State::Parked => _ = self.timers.insert((item.next_attempt, head)),
             State::Flying => {}
         }

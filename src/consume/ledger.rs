@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::inbox::{Attempt, ConsumerId, DeadLetter, Discarded, Parked, Progress, Standing};
+use crate::inbox::{Attempt, ConsumerId, DeadLetter, Discarded, Parked, Progress, SinkHealth, Standing};
 use crate::model::Seq;
 
 /// Where a consumer is, apart from single events.
@@ -86,19 +86,21 @@ impl Ledger {
         self.recorded
     }
 
-    /// Everything since the last time; `None` when there is nothing.
-    pub(super) fn take(&mut self, mark: Mark) -> Option<Progress> {
+    /// Whether anything has happened since the last time.
+    pub(super) fn has_news(&self, mark: Mark) -> bool {
         let nothing = self.attempts.is_empty()
             && self.park.is_empty()
             && self.unpark.is_empty()
             && self.dead.is_empty()
             && self.discarded.is_empty();
-        if nothing && (mark.cursor, mark.standing) == (self.taken.cursor, self.taken.standing) {
-            return None;
-        }
+        !nothing || (mark.cursor, mark.standing) != (self.taken.cursor, self.taken.standing)
+    }
+
+    /// Everything since the last time.
+    pub(super) fn take(&mut self, mark: Mark, health: SinkHealth) -> Progress {
         self.taken = mark;
         self.recording = self.attempts.len();
-        Some(Progress {
+        Progress {
             consumer: self.consumer,
             cursor: mark.cursor,
             attempts: std::mem::take(&mut self.attempts),
@@ -107,8 +109,8 @@ impl Ledger {
             dead: std::mem::take(&mut self.dead),
             discarded: std::mem::take(&mut self.discarded),
             standing: mark.standing,
-            health: crate::inbox::SinkHealth::default(),
-        })
+            health,
+        }
     }
 
     /// What was taken is on disk.

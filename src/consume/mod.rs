@@ -7,6 +7,7 @@ mod breaker;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod faults;
 mod gauges;
 mod handle;
 mod lag;
@@ -20,6 +21,7 @@ mod runner;
 mod runner_tests;
 #[cfg(test)]
 mod simulation;
+mod slow_start;
 mod still;
 
 use std::time::Duration;
@@ -28,6 +30,7 @@ pub use backoff::Retry;
 pub use handle::Handle;
 use jiff::Timestamp;
 pub use lag::Lag;
+pub use pace::Rate;
 pub use reading::subject;
 pub use runner::{Consumer, Deps, End};
 
@@ -50,7 +53,7 @@ pub struct Config {
     /// After this, a delivery's outcome is unknown and it is made again.
     pub timeout: Duration,
     /// Attempts in a second at most, of the live consumer and of replays together; `None` = no bound.
-    pub rate: Option<f64>,
+    pub rate: Option<Rate>,
     /// When to try again, and when to stop.
     pub retry: Retry,
 }

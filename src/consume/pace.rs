@@ -1,12 +1,53 @@
-//! How fast a replay may go: a token bucket. Pure.
+//! How fast a sink may be fed: token buckets. Time is a value.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::later;
 
+/// Attempts in a second at most at one sink, by its live consumer and its replays together. Clones are one.
+#[derive(Clone, Debug)]
+pub struct Rate(Arc<Mutex<Pace>>);
+
+impl Rate {
+    /// `per_second` is above 0, and may be a fraction.
+    pub fn new(per_second: f64) -> Self {
+        // Whoever asks first says what time it is.
+        Self(Arc::new(Mutex::new(Pace::new(per_second, Timestamp::MIN))))
+    }
+
+    /// Whether an attempt may go now.
+    pub(super) fn allows(&self, now: Timestamp) -> bool {
+        let mut pace = self.pace();
+        pace.refill(now);
+        pace.allows()
+    }
+
+    /// One attempt goes now, if one may.
+    pub(super) fn try_spend(&self, now: Timestamp) -> bool {
+        let mut pace = self.pace();
+        pace.refill(now);
+        let allows = pace.allows();
+        if allows {
+            pace.spend();
+        }
+        allows
+    }
+
+    /// When the next attempt may go, unless another consumer of the sink is faster.
+    pub(super) fn next(&self) -> Timestamp {
+        self.pace().next()
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Lets so many events through in a second; what was not used is kept for one second at most.
+#[derive(Debug)]
 pub(super) struct Pace {
     per_second: f64,
     tokens: f64,
@@ -68,6 +109,19 @@ mod tests {
         assert_eq!(spend_all(&mut pace, at(0)), 1);
         assert_eq!((1..=5).map(|second| spend_all(&mut pace, at(second))).sum::<usize>(), 50);
         assert_eq!(spend_all(&mut pace, at(3600)), 10, "one second's worth is kept");
+    }
+
+    #[test]
+    fn whoever_shares_a_rate_shares_its_attempts() {
+        let rate = Rate::new(10.0);
+        let other = rate.clone();
+        let mut went = 0;
+        for tenth in 0..=40 {
+            let now = at(0) + jiff::SignedDuration::from_millis(tenth * 100);
+            went += [&rate, &other, &rate].iter().filter(|rate| rate.try_spend(now)).count();
+        }
+        assert!((39..=51).contains(&went), "{went} in four seconds");
+        assert!(other.next() > at(4));
     }
 
     #[test]

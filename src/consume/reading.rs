@@ -1,11 +1,8 @@
-//! What a consumer reads of the log: the next events, judged by its route, and what is parked.
+//! What a consumer reads of the log: the next events, judged by its route.
 
-use crate::inbox::{Inbox, Parked, Selection, StoredEvent, Unavailable};
+use crate::inbox::{Inbox, Selection, StoredEvent, Unavailable};
 use crate::model::{EventType, JobId, Outgoing, Seq};
 use crate::route::{Route, Subject, Verdict};
-
-/// Parked events read at once: their bodies are in memory until their lanes are known.
-pub(super) const PARKED_AT_ONCE: usize = 16;
 
 /// A stretch of the log.
 pub(super) struct Judged {
@@ -65,16 +62,6 @@ pub fn subject(event: &StoredEvent) -> Subject {
         stale: event.stale,
         body: event.body.clone(),
     }
-}
-
-/// Parked events as stored, without their bodies: all of these may be more than memory holds.
-pub(super) async fn read_parked(inbox: &dyn Inbox, parked: &[Parked]) -> Result<Vec<StoredEvent>, Unavailable> {
-    let mut events = Vec::with_capacity(parked.len());
-    for some in parked.chunks(PARKED_AT_ONCE) {
-        let some = inbox.read(some.iter().map(|event| event.seq).collect()).await?;
-        events.extend(some.into_iter().map(|event| StoredEvent { body: None, ..event }));
-    }
-    Ok(events)
 }
 
 /// An event as the sink gets it; `None` when its body is gone.

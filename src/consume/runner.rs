@@ -1,5 +1,6 @@
 //! The loop around [`Core`]: reads the log, delivers, records, and hears what jobs have changed.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +16,11 @@ use super::core::{Core, Start, Switched};
 use super::gauges::{Gauges, count};
 use super::handle::Handle;
 use super::lag::Lag;
-use super::reading::{self, Judged, PARKED_AT_ONCE, read_parked};
+use super::reading::{self, Judged};
 use crate::clock::Clock;
 use crate::inbox::{
-    Change, ConsumerId, ConsumerState, Inbox, Parked, Progress, Registration, Selection, StoredEvent, Unavailable,
+    Change, ConsumerId, ConsumerState, EventOutline, Inbox, Parked, Progress, Registration, Selection, StoredEvent,
+    Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{JobId, Outcome, Reason, Seq};
@@ -32,6 +34,8 @@ const POLL: Duration = Duration::from_secs(1);
 const RECORD_AGAIN: Duration = Duration::from_millis(500);
 /// Between two tries to read the log, while it cannot be read.
 const READ_AGAIN: Duration = Duration::from_millis(500);
+/// Events that are read again at once, to be delivered.
+const REREAD: usize = 64;
 /// Events that a replay reads at once: the readers are there for live deliveries first.
 const REPLAY_READ: usize = 64;
 
@@ -60,7 +64,7 @@ pub struct Consumer {
     orders: UnboundedReceiver<Change>,
     /// For handles.
     order: UnboundedSender<Change>,
-    /// Parked by a job, and not yet taken in; the last ones first.
+    /// Parked by a job, and not yet taken in.
     revived: Vec<Parked>,
     adopting: bool,
     /// The record that is being written, kept in case it must be written again.
@@ -91,7 +95,9 @@ enum Done {
     Recorded(Result<(), Unavailable>),
     Read(Result<Judged, Unavailable>),
     /// Revived events, and what the log knows of them.
-    Revived(Vec<Parked>, Result<Vec<StoredEvent>, Unavailable>),
+    Revived(Vec<Parked>, Result<Vec<EventOutline>, Unavailable>),
+    /// Events that are to be delivered, read again.
+    Reread(Vec<Seq>, Result<Vec<StoredEvent>, Unavailable>),
 }
 
 enum Landing {
@@ -101,12 +107,12 @@ enum Landing {
         latency: Duration,
         outcome: Outcome,
     },
-    /// A parked event could not be read.
+    /// An event could not be read again.
     NotStarted {
         seq: Seq,
         why: String,
     },
-    /// A parked event has lost its body.
+    /// An event has lost its body.
     Bodiless {
         seq: Seq,
     },
@@ -147,14 +153,14 @@ impl Consumer {
         replay: Option<(JobId, Selection)>,
         rate: Option<f64>,
     ) -> Result<Self, Unavailable> {
-        let parked = read_parked(deps.inbox.as_ref(), &state.parked).await?;
+        let parked = deps.inbox.outlines(state.parked.iter().map(|parked| parked.seq).collect()).await?;
         let (order, orders) = unbounded_channel();
         let consumer = Self {
             id: state.id,
             route: Arc::new(config.route.clone()),
             sink,
             gauges: Gauges::new(&deps.metrics, config.name.as_str(), &state, replay.is_some()),
-            core: Core::new(config.clone(), state, &parked, rate, deps.clock.now()),
+            core: Core::new(config.clone(), state, &parked, rate, fastrand::u64(..), deps.clock.now()),
             config,
             deps,
             replay,
@@ -219,10 +225,10 @@ impl Consumer {
                 // else is ready is looked at before the next round.
                 biased;
                 Some(done) = work.next() => {
-                    self.take_in(done);
+                    work.extend(self.take_in(done));
                     // Whatever else has ended meanwhile costs no turn of its own.
                     while let Some(Some(done)) = work.next().now_or_never() {
-                        self.take_in(done);
+                        work.extend(self.take_in(done));
                     }
                 }
                 Ok(()) = head.changed(), if !self.reading && !stopping => {}
@@ -233,7 +239,8 @@ impl Consumer {
         }
     }
 
-    fn take_in(&mut self, done: Done) {
+    /// Returns what is to be done next: the deliveries of events that were read again.
+    fn take_in(&mut self, done: Done) -> Vec<Work> {
         match done {
             Done::Landed(landing) => self.land(landing),
             Done::Recorded(Ok(())) => self.recorded(),
@@ -247,16 +254,31 @@ impl Consumer {
                 self.reading = false;
                 self.tell_unreadable(&error);
             }
-            Done::Revived(parked, Ok(events)) => {
+            Done::Revived(parked, Ok(outlines)) => {
                 (self.adopting, self.unreadable) = (false, false);
-                self.core.adopt(&parked, &events);
+                self.core.adopt(&parked, &outlines);
             }
             Done::Revived(parked, Err(error)) => {
                 self.adopting = false;
                 self.revived.extend(parked);
                 self.tell_unreadable(&error);
             }
+            Done::Reread(seqs, events) => return self.deliver_reread(seqs, events),
         }
+        Vec::new()
+    }
+
+    /// Every one of `seqs` is delivered, or told to the core as not started.
+    fn deliver_reread(&mut self, seqs: Vec<Seq>, events: Result<Vec<StoredEvent>, Unavailable>) -> Vec<Work> {
+        let (events, why) = match events {
+            Ok(events) => (events, "it is not in the log".to_owned()),
+            Err(error) => (Vec::new(), error.to_string()),
+        };
+        let found: BTreeSet<Seq> = events.iter().map(|event| event.seq).collect();
+        for seq in seqs.into_iter().filter(|seq| !found.contains(seq)) {
+            self.land(Landing::NotStarted { seq, why: why.clone() });
+        }
+        events.into_iter().map(|event| self.deliver(event)).collect()
     }
 
     fn obey(&mut self, change: Change) {
@@ -272,10 +294,15 @@ impl Consumer {
             }
             Change::Revived(parked) => {
                 self.gauges.dead_letters_less(parked.len() as u64);
-                self.revived.extend(parked.into_iter().rev());
+                self.revived.extend(parked);
             }
             Change::Discarded(number) => self.gauges.dead_letters_less(number),
-            Change::TryNow | Change::Due(_) | Change::Unparked(_) => {}
+            Change::TryNow => {
+                tracing::info!(sink, "tried now, as asked for");
+                self.core.try_now(now);
+            }
+            Change::Due(seqs) => self.core.are_due(&seqs, now),
+            Change::Unparked(seqs) => self.core.unparked(&seqs, now),
         }
     }
 
@@ -337,7 +364,22 @@ impl Consumer {
         if self.deps.inbox.trouble().is_some() {
             return Vec::new();
         }
-        self.core.start(self.deps.clock.now()).into_iter().map(|start| self.fly(start)).collect()
+        let (mut work, mut reread) = (Vec::new(), Vec::new());
+        for start in self.core.start(self.deps.clock.now()) {
+            match start {
+                Start::Event(event) => work.push(self.deliver(*event)),
+                Start::Reread(seq) => reread.push(seq),
+            }
+        }
+        // Their bodies are bounded in bytes by the core, as all that is in flight.
+        for seqs in reread.chunks(REREAD) {
+            let (inbox, seqs) = (Arc::clone(&self.deps.inbox), seqs.to_vec());
+            work.push(Box::pin(async move {
+                let events = inbox.read(seqs.clone()).await;
+                Done::Reread(seqs, events)
+            }));
+        }
+        work
     }
 
     fn next_read(&mut self, head: Seq) -> Option<Work> {
@@ -358,14 +400,14 @@ impl Consumer {
         if self.adopting || self.revived.is_empty() {
             return None;
         }
-        let parked = self.revived.split_off(self.revived.len().saturating_sub(PARKED_AT_ONCE));
+        let parked = std::mem::take(&mut self.revived);
         self.adopting = true;
         let inbox = Arc::clone(&self.deps.inbox);
         let pause = self.pause_before_reading();
         Some(Box::pin(async move {
             rest(pause).await;
-            let events = read_parked(inbox.as_ref(), &parked).await;
-            Done::Revived(parked, events)
+            let outlines = inbox.outlines(parked.iter().map(|parked| parked.seq).collect()).await;
+            Done::Revived(parked, outlines)
         }))
     }
 
@@ -379,7 +421,13 @@ impl Consumer {
             Landing::NotStarted { seq, why } => {
                 if let Some(suppressed) = self.failures.admit(Instant::now()) {
                     let (sink, seq) = (self.config.name.as_str(), seq.get());
-                    tracing::error!(sink, seq, why, suppressed, "a parked event cannot be read; it is tried again");
+                    tracing::error!(
+                        sink,
+                        seq,
+                        why,
+                        suppressed,
+                        "an event cannot be read again; that is tried once more"
+                    );
                 }
                 self.core.not_started(seq, now);
             }
@@ -447,17 +495,10 @@ impl Consumer {
         due.map_or(POLL, |due| Duration::try_from(due).unwrap_or_default().clamp(Duration::from_millis(1), POLL))
     }
 
-    fn fly(&self, start: Start) -> Work {
+    fn deliver(&self, event: StoredEvent) -> Work {
         let (sink, deps, timeout) = (Arc::clone(&self.sink), self.deps.clone(), self.config.timeout);
         let replay = self.replay.as_ref().map(|(job, _)| *job);
         Box::pin(async move {
-            let event = match start {
-                Start::Event(event) => *event,
-                Start::Parked(seq) => match read_again(deps.inbox.as_ref(), seq).await {
-                    Ok(event) => event,
-                    Err(why) => return Done::Landed(Landing::NotStarted { seq, why }),
-                },
-            };
             let seq = event.seq;
             let Some(outgoing) = reading::outgoing(event, replay) else {
                 return Done::Landed(Landing::Bodiless { seq });
@@ -490,9 +531,4 @@ async fn rest(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
-}
-
-async fn read_again(inbox: &dyn Inbox, seq: Seq) -> Result<StoredEvent, String> {
-    let events = inbox.read(vec![seq]).await.map_err(|error| error.to_string())?;
-    events.into_iter().next().ok_or_else(|| "it is not in the log".to_owned())
 }

@@ -117,6 +117,36 @@ impl fmt::Debug for StoredEvent {
     }
 }
 
+/// What a consumer has to know of an event that waits, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventOutline {
+    /// Place in the log.
+    pub seq: Seq,
+    /// Canonical type.
+    pub event_type: EventType,
+    /// Where it came in.
+    pub source: SourceName,
+    /// Entity key; the event id where the event names no entity.
+    pub key: EntityKey,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Bytes of its body as received.
+    pub size: usize,
+}
+
+impl From<&StoredEvent> for EventOutline {
+    fn from(event: &StoredEvent) -> Self {
+        Self {
+            seq: event.seq,
+            event_type: event.event_type.clone(),
+            source: event.source.clone(),
+            key: event.key.clone(),
+            received_at: event.received_at,
+            size: event.body.as_ref().map_or(0, Bytes::len),
+        }
+    }
+}
+
 /// A stretch of the log, as a consumer reads it.
 #[derive(Clone, Debug)]
 pub struct Slice {

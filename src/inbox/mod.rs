@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use event::{
-    AppendKind, Appended, EventDetail, EventFilter, EventSummary, NewEvent, SecretUse, SecretUses, Slice, StoredEvent,
-    Stretch, Tally,
+    AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewEvent, SecretUse, SecretUses, Slice,
+    StoredEvent, Stretch, Tally,
 };
 pub use job::{
     Advance, Change, ConfiguredSink, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, ParkedFilter,
@@ -93,6 +93,10 @@ pub trait Inbox: Send + Sync {
 
     /// The given events, in order; those that do not exist are left out.
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable>;
+
+    /// The given events without their bodies, in order; those that do not exist are left out. A hundred thousand take well
+    /// under a second.
+    async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable>;
 
     /// A consumer as it was last recorded, made when it is new. `route` is stored as the revision that decides from
     /// the cursor on.

@@ -15,8 +15,8 @@ use crate::clock::SystemClock;
 use crate::inbox::contract::{letter, progress};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
-    Advance, Appended, Config, ConsumerState, EventFilter, LetterFilter, NewEvent, Progress, QuarantineFilter,
-    QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
+    Advance, Appended, Config, ConsumerState, EventFilter, EventOutline, LetterFilter, NewEvent, Progress,
+    QuarantineFilter, QuarantineLimits, Quarantined, Refused, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
@@ -80,6 +80,10 @@ impl Inbox for Meddled {
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
         self.inbox.read(seqs).await
+    }
+
+    async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
+        self.inbox.outlines(seqs).await
     }
 
     async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable> {

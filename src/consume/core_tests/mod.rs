@@ -1,6 +1,7 @@
 //! The core over a model of the inbox and of the far side.
 
 mod breaker;
+mod classes;
 mod orders;
 mod plain;
 mod random;
@@ -11,12 +12,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::breaker::PROBE;
 use super::core::{Core, Start, Switched, UNRECORDED};
-use super::{Config, Ordering, Retry};
+use super::{Config, Ordering, Rate, Retry};
 use crate::inbox::{
-    Attempt, ConsumerId, ConsumerState, DeadLetter, Parked, Progress, SinkHealth, Standing, StoredEvent,
+    Attempt, ConsumerId, ConsumerState, DeadLetter, EventOutline, Parked, Progress, SinkHealth, Standing, StoredEvent,
 };
-use crate::model::{EntityKey, EventId, EventType, Outcome, Seq, SinkName, SourceName, Start as StartAt};
+use crate::model::{EntityKey, EventId, EventType, Outcome, Reason, Seq, SinkName, SourceName, Start as StartAt};
 use crate::route::{Glob, Route};
 
 fn config(ordering: Ordering, concurrency: usize) -> Config {
@@ -105,8 +107,10 @@ struct World {
     revived: BTreeSet<Seq>,
     core: Core,
     in_flight: Vec<Seq>,
-    /// The one that was started while the breaker was open.
-    probe: Option<Seq>,
+    /// In flight, and read again first.
+    reread: BTreeSet<Seq>,
+    /// What was started while the breaker was open.
+    probe: BTreeSet<Seq>,
     /// Deliveries whose outcome is not on disk.
     unrecorded: usize,
     record: Option<Progress>,
@@ -132,7 +136,7 @@ impl World {
             park_rows: 0,
         };
         Self {
-            core: Core::new(config.clone(), disk.state(), &[], rate, now),
+            core: Core::new(config.clone(), disk.state(), &[], rate, 7, now),
             log,
             config,
             rate,
@@ -141,7 +145,8 @@ impl World {
             handed_over: HashMap::new(),
             revived: BTreeSet::new(),
             in_flight: vec![],
-            probe: None,
+            reread: BTreeSet::new(),
+            probe: BTreeSet::new(),
             unrecorded: 0,
             record: None,
         }
@@ -170,14 +175,17 @@ impl World {
         self.read();
         let probing = self.core.is_open();
         let starts = self.core.start(self.now);
-        assert!(!probing || starts.len() + usize::from(self.probe.is_some()) <= 1, "one probe at a time");
+        assert!(!probing || starts.len() + self.probe.len() <= PROBE, "one probe at a time");
         for start in starts {
             let at = match start {
                 Start::Event(event) => event.seq,
-                Start::Parked(at) => at,
+                Start::Reread(at) => {
+                    self.reread.insert(at);
+                    at
+                }
             };
             self.hand_over(at);
-            self.probe = probing.then_some(at);
+            self.probe.extend(probing.then_some(at));
         }
         assert!(self.in_flight.len() <= self.config.concurrency);
         assert!(self.in_flight.len() + self.unrecorded <= UNRECORDED * self.config.concurrency);
@@ -219,12 +227,21 @@ impl World {
         }
         let at = self.in_flight.swap_remove(choice % self.in_flight.len());
         self.unrecorded += 1;
+        self.reread.remove(&at);
         let latency = Duration::from_millis(5);
         let switched = self.core.finished(at, self.now - latency, latency, outcome, chance);
-        if self.probe == Some(at) || switched == Some(Switched::Closed) {
-            self.probe = None;
+        self.probe.remove(&at);
+        if switched == Some(Switched::Closed) {
+            self.probe.clear();
         }
         switched
+    }
+
+    /// What is in flight has come to nothing.
+    fn lands_nowhere(&mut self) {
+        self.in_flight.clear();
+        self.reread.clear();
+        self.probe.clear();
     }
 
     /// Everything in flight has ended so.
@@ -264,10 +281,12 @@ impl World {
 
     /// What was not recorded is forgotten.
     fn crash(&mut self) {
-        let events: Vec<StoredEvent> = self.disk.parked.keys().map(|at| self.stored(*at).clone()).collect();
-        self.core = Core::new(self.config.clone(), self.disk.state(), &events, self.rate, self.now);
+        let outlines: Vec<_> = self.disk.parked.keys().map(|at| EventOutline::from(self.stored(*at))).collect();
+        self.core = Core::new(self.config.clone(), self.disk.state(), &outlines, self.rate, 7, self.now);
         self.in_flight.clear();
-        (self.probe, self.unrecorded, self.record) = (None, 0, None);
+        self.reread.clear();
+        self.probe.clear();
+        (self.unrecorded, self.record) = (0, None);
     }
 
     fn pause(&mut self, paused: bool) {
@@ -289,10 +308,10 @@ impl World {
         };
         self.revived.insert(at);
         self.disk.parked.insert(at, parked.clone());
-        let event = self.stored(at).clone();
+        let outline = EventOutline::from(self.stored(at));
         // Told twice, it is taken in once.
         for _ in 0..2 {
-            self.core.adopt(std::slice::from_ref(&parked), std::slice::from_ref(&event));
+            self.core.adopt(std::slice::from_ref(&parked), std::slice::from_ref(&outline));
         }
     }
 

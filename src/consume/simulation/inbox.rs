@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::stage::{Stage, Who};
 use crate::inbox::{
-    Advance, Appended, ConfiguredSink, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
+    Advance, Appended, ConfiguredSink, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
     QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq};
@@ -40,18 +40,24 @@ impl Inbox for Unsteady {
         Ok(slice)
     }
 
+    async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
+        self.stage.step(format!("{} looks at {seqs:?}", self.who)).await;
+        self.read_slowly().await?;
+        self.stage.memory.outlines(seqs).await
+    }
+
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
-        let launched = self.stage.reads(self.who, &seqs);
+        self.stage.reads(self.who, &seqs);
         self.stage.step(format!("{} reads {seqs:?}", self.who)).await;
         let found = match self.read_slowly().await {
             Ok(()) => self.stage.memory.read(seqs.clone()).await?,
             Err(error) => {
-                self.stage.has_read(self.who, &seqs, launched, false);
+                self.stage.has_read(self.who, &seqs, &[]);
                 return Err(error);
             }
         };
         self.stage.step(format!("{} has read {}", self.who, found.len())).await;
-        self.stage.has_read(self.who, &seqs, launched, found.iter().all(|event| event.body.is_some()));
+        self.stage.has_read(self.who, &seqs, &found);
         Ok(found)
     }
 

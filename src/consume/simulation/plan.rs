@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::consume::{Config, Ordering, Retry};
+use crate::consume::{Config, Ordering, Rate, Retry};
 use crate::model::{SinkName, Start};
 use crate::route::{Glob, Route};
 
@@ -132,7 +132,7 @@ impl SinkPlan {
             start: if rng.u32(0..6) == 0 { Start::Now } else { Start::Earliest },
             concurrency: rng.usize(1..=6),
             timeout: millis(rng, 100, 3000),
-            rate: if rng.u32(0..4) == 0 { Some(rng.f64() * 20.0 + 1.0) } else { None },
+            rate: if rng.u32(0..4) == 0 { Some(Rate::new(rng.f64() * 20.0 + 1.0)) } else { None },
             retry: Retry {
                 initial,
                 max: initial + millis(rng, 0, 8000),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::stage::{Stage, State, Who};
 use crate::clock::Clock as _;
+use crate::consume::breaker::PROBE;
 use crate::consume::core::UNRECORDED;
 use crate::consume::{Config, Ordering};
 use crate::inbox::{Attempt, ConsumerState, Progress, StoredEvent};
@@ -39,15 +40,19 @@ pub(super) struct Witness {
     /// The last event of each lane that was handed over for the first time.
     handed_over: BTreeMap<String, Seq>,
     ever: BTreeSet<Seq>,
-    /// Revived while it runs, and not yet taken in: reading them is no delivery.
-    told: BTreeSet<Seq>,
-    /// Parked events that are being read to be delivered.
+    /// Events that are being read to be delivered.
     launched: BTreeSet<Seq>,
     /// Lanes that have failed since the last success.
     failing: BTreeSet<String>,
     breaker_open_since: Option<Instant>,
     /// Launched while the breaker was open.
     probes: BTreeSet<Seq>,
+    /// Deliveries, and their number at the last failure of each event.
+    successes: u64,
+    failed_at: BTreeMap<Seq, u64>,
+    at_fault: BTreeSet<Seq>,
+    /// How many times as many failures open the breaker after false alarms.
+    raised: usize,
 }
 
 impl Witness {
@@ -84,10 +89,10 @@ impl Witness {
         if self.breaker_open_since.is_none_or(|since| since >= Instant::now()) {
             return Ok(());
         }
-        if !self.probes.is_empty() {
-            return Err(format!("{seq} is tried beside the probe {:?}", self.probes));
-        }
         self.probes.insert(seq);
+        if self.probes.len() > PROBE {
+            return Err(format!("{seq} is one too many in the probe {:?}", self.probes));
+        }
         Ok(())
     }
 
@@ -95,13 +100,23 @@ impl Witness {
         let Call { seq, ref lane, answer, .. } = self.calls[number];
         self.probes.remove(&seq);
         if answer == Some(Outcome::delivered("").label()) {
+            self.successes += 1;
             self.failing.clear();
             self.probes.clear();
-            self.breaker_open_since = None;
+            if self.breaker_open_since.take().is_some() {
+                self.raised = (self.raised.max(1) * 4).min(4096);
+            }
+            return false;
+        }
+        // An event that has failed before, and others were delivered since, is at fault itself.
+        if self.failed_at.insert(seq, self.successes).is_some_and(|at| at < self.successes) {
+            self.at_fault.insert(seq);
+        }
+        if self.at_fault.contains(&seq) {
             return false;
         }
         self.failing.insert(lane.clone());
-        let opens = self.breaker_open_since.is_none() && self.failing.len() >= breaker_after;
+        let opens = self.breaker_open_since.is_none() && self.failing.len() >= breaker_after * self.raised.max(1);
         if opens {
             self.breaker_open_since = Some(Instant::now());
         }
@@ -149,10 +164,14 @@ impl Stage {
         let mut state = self.state();
         state.ids.insert(who, found.id);
         let witness = state.witnesses.entry(who).or_default();
-        witness.told.clear();
         witness.launched.clear();
         witness.failing.clear();
         witness.probes.clear();
+        (witness.successes, witness.raised) = (0, 1);
+        witness.failed_at =
+            found.parked.iter().filter(|parked| parked.attempts > 0).map(|parked| (parked.seq, 0)).collect();
+        let of_old = found.parked.iter().filter(|parked| parked.own_failures > 0);
+        witness.at_fault = of_old.map(|parked| parked.seq).collect();
         let earlier = Instant::now() - Duration::from_millis(1);
         witness.breaker_open_since = found.standing.breaker_open_since.map(|_| earlier);
     }
@@ -166,33 +185,26 @@ impl Stage {
     pub(super) fn told(&self, who: Who, seqs: &[Seq]) {
         let mut state = self.state();
         state.revived.extend(seqs.iter().map(|seq| (who, *seq)));
-        state.witnesses.entry(who).or_default().told.extend(seqs);
     }
 
-    /// Events are read by their places: whether that is to deliver a parked one.
-    pub(super) fn reads(&self, who: Who, seqs: &[Seq]) -> bool {
+    /// Events are read by their places, to be delivered.
+    pub(super) fn reads(&self, who: Who, seqs: &[Seq]) {
         let mut state = self.state();
         let witness = state.witnesses.entry(who).or_default();
-        let &[seq] = seqs else { return false };
-        if !witness.is_open || witness.told.contains(&seq) {
-            return false;
-        }
-        witness.launched.insert(seq);
-        let result = witness.launch(seq);
+        witness.launched.extend(seqs);
+        let result = seqs.iter().try_for_each(|seq| witness.launch(*seq));
         drop(state);
         self.check(result);
-        true
     }
 
-    /// They are read; or else it comes to nothing.
-    pub(super) fn has_read(&self, who: Who, seqs: &[Seq], launched: bool, are_there: bool) {
+    /// They are read; those that are not come to nothing.
+    pub(super) fn has_read(&self, who: Who, seqs: &[Seq], found: &[StoredEvent]) {
         let mut state = self.state();
         let witness = state.witnesses.entry(who).or_default();
-        if launched && !are_there {
-            witness.launched.remove(&seqs[0]);
-            witness.probes.remove(&seqs[0]);
-        } else if !launched && are_there {
-            seqs.iter().for_each(|seq| _ = witness.told.remove(seq));
+        let is_there = |seq: &&Seq| found.iter().any(|event| event.seq == **seq && event.body.is_some());
+        for seq in seqs.iter().filter(|seq| !is_there(seq)) {
+            witness.launched.remove(seq);
+            witness.probes.remove(seq);
         }
     }
 

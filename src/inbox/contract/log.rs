@@ -1,7 +1,7 @@
 //! Reading the log.
 
 use super::*;
-use crate::inbox::{AppendKind, Slice};
+use crate::inbox::{AppendKind, EventOutline, Slice};
 use crate::model::Category;
 
 pub(in crate::inbox) async fn an_event_is_stored_once_and_a_conflict_beside_it(inbox: &dyn Inbox) {
@@ -16,6 +16,8 @@ pub(in crate::inbox) async fn an_event_is_stored_once_and_a_conflict_beside_it(i
     let events = inbox.read(vec![seq(3), seq(77), seq(2)]).await.unwrap();
     let read: Vec<_> = events.iter().map(|event| (event.seq.get(), event.source.as_str(), event.conflict)).collect();
     assert_eq!(read, [(3, "two", false), (2, "one", true)]);
+    let outlines = inbox.outlines(vec![seq(3), seq(77), seq(2)]).await.unwrap();
+    assert_eq!(outlines, events.iter().map(EventOutline::from).collect::<Vec<_>>(), "what lists need of the same");
 }
 
 pub(in crate::inbox) async fn one_event_at_once_many_times_is_stored_once(inbox: &dyn Inbox) {

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter, Inbox, Job,
-    JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection,
-    SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
+    Advance, AppendKind, Appended, Attempt, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter, EventOutline, Inbox,
+    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registration,
+    Selection, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -405,6 +405,11 @@ impl Inbox for Memory {
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
         let state = self.state();
         Ok(seqs.into_iter().filter_map(|seq| state.event(seq).cloned()).collect())
+    }
+
+    async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
+        let state = self.state();
+        Ok(seqs.into_iter().filter_map(|seq| state.event(seq).map(EventOutline::from)).collect())
     }
 
     async fn consumer(&self, who: Registration, _route: String) -> Result<ConsumerState, Unavailable> {

@@ -48,8 +48,8 @@ use self::errand::{Worked, errand};
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConfiguredSink, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, Config, ConfiguredSink, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob,
+    Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -59,6 +59,8 @@ use crate::model::{JobId, Seq};
 const MAX_WAITING: usize = 2048;
 /// Bytes of their bodies. Their senders may have gone by now: what bounds the requests in hand does not bound these.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Outlines read in one snapshot.
+const OUTLINES: usize = 4096;
 /// Connections for reading: more reads wait, so that a thousand parked events that are due at once do not open a
 /// thousand files.
 const MAX_READERS: usize = 4;
@@ -183,6 +185,15 @@ impl Inbox for SqliteInbox {
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
         self.with_reader(move |reader| reader.read(&seqs)).await
+    }
+
+    async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
+        let mut outlines = Vec::with_capacity(seqs.len());
+        for some in seqs.chunks(OUTLINES) {
+            let some = some.to_vec();
+            outlines.extend(self.with_reader(move |reader| reader.outlines(&some)).await?);
+        }
+        Ok(outlines)
     }
 
     async fn consumer(&self, who: Registration, route: String) -> Result<ConsumerState, Unavailable> {

@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, watch};
 use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::{
-    Advance, AppendKind, Appended, ConfiguredSink, ConsumerState, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, AppendKind, Appended, ConfiguredSink, ConsumerState, EventOutline, Job, JobUpdate, NewEvent, NewJob,
+    Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq};
 use crate::verify::sign;
@@ -82,6 +82,10 @@ impl Inbox for FakeInbox {
     }
 
     async fn read(&self, _: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn outlines(&self, _: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
         unreachable!("ingest only writes")
     }
 

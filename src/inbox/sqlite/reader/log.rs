@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 
 use rusqlite::types::Value;
-use rusqlite::{Row, params_from_iter};
+use rusqlite::{OptionalExtension, Row, params_from_iter};
 
 use super::super::job::prune;
 use super::super::query::{PAGE, Query};
 use super::super::rows::{self, Stored, seq};
 use super::super::stale::Open;
 use super::{Direction, READ_BYTES, ReadError, Reader, scan};
-use crate::inbox::{Selection, Slice, StoredEvent, Tally, from_micros};
-use crate::model::{EntityKey, EventType, Seq};
+use crate::inbox::{EventOutline, Selection, Slice, StoredEvent, Tally, from_micros};
+use crate::model::{EntityKey, EventId, EventType, Seq};
 
 impl Reader {
     /// Walks over a part of the log with its events as consumers get them, in order, in short reads; a slice may be
@@ -198,6 +198,30 @@ impl Reader {
             found[place].0.stale = is_stale;
         }
         Ok(found.into_iter().map(|(event, ..)| event).collect())
+    }
+
+    /// The given events without their bodies, in order.
+    pub(in super::super) fn outlines(&mut self, seqs: &[Seq]) -> rusqlite::Result<Vec<EventOutline>> {
+        self.learn_sources()?;
+        let mut outline = self.connection.prepare_cached(
+            "SELECT event_id, type, source_id, entity_key, received_at, size FROM events WHERE seq = ?1",
+        )?;
+        let read = |seq: &Seq| {
+            let found = outline.query_row([seq.get()], |row| {
+                let key: Option<Stored<EntityKey>> = row.get(3)?;
+                let id = || row.get::<_, Stored<EventId>>(0).map(|Stored(id)| EntityKey::from(&id));
+                Ok(EventOutline {
+                    seq: *seq,
+                    event_type: row.get::<_, Stored<EventType>>(1)?.0,
+                    source: self.source(row.get(2)?)?,
+                    key: key.map_or_else(id, |Stored(key)| Ok(key))?,
+                    received_at: from_micros(row.get(4)?),
+                    size: row.get(5)?,
+                })
+            });
+            found.optional().transpose()
+        };
+        seqs.iter().filter_map(read).collect()
     }
 
     fn stored_event(&self, row: &Row<'_>) -> rusqlite::Result<(StoredEvent, i64, bool)> {
