@@ -11,8 +11,8 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, ConfiguredSink, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, Unavailable,
+    Advance, AppendKind, Appended, ConfiguredSink, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent,
+    NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registration, Selection, Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -156,6 +156,10 @@ impl Inbox for Null {
     }
 
     async fn read(&self, _: Vec<Seq>) -> Result<Vec<ralio_relay::inbox::StoredEvent>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn outlines(&self, _: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
         Ok(Vec::new())
     }
 
