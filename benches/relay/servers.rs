@@ -11,8 +11,9 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, ConsumerId, ConsumerState, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, Unavailable,
+    Advance, AppendKind, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
+    NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice,
+    Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -159,6 +160,10 @@ impl Inbox for Null {
         Ok(Vec::new())
     }
 
+    async fn outlines(&self, _: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
+        Ok(Vec::new())
+    }
+
     async fn consumer(&self, _: Registration, _: String) -> Result<ConsumerState, Unavailable> {
         Err(Unavailable::Closed)
     }
@@ -187,7 +192,7 @@ impl Inbox for Null {
         Ok(Vec::new())
     }
 
-    async fn advance(&self, _: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, _: JobId, _: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         Err(Unavailable::Closed)
     }
 

@@ -26,7 +26,6 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::consume;
 use crate::inbox::{self, BuildFailure, Inbox};
 use crate::metrics::Metrics;
 use crate::model::{SinkName, SourceName};

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Problems, Settings};
 use crate::consume;
 use crate::inbox::sqlite::{Desk, Lock, Reader, SqliteInbox};
-use crate::inbox::{self, Inbox, Job, NewJob, Task};
+use crate::inbox::{self, ConfiguredSink, Inbox, Job, NewJob, Task};
 use crate::jobs::{self, Destinations, Executor};
 use crate::metrics::Metrics;
 use crate::model::JobId;
@@ -46,14 +46,49 @@ pub enum Errand {
     Left(Job),
 }
 
+/// What the configuration says, asked for where a job needs it and no daemon carries the job out.
+pub trait Configuration {
+    /// The whole, with its secrets.
+    fn settings(&mut self) -> Result<Settings, Problems>;
+
+    /// The configured sinks.
+    fn sinks(&mut self) -> Result<Vec<ConfiguredSink>, Problems>;
+}
+
+/// What a job needs of the configuration.
+enum Needs {
+    Nothing,
+    Sinks(Vec<ConfiguredSink>),
+    Settings(Box<Settings>),
+}
+
+impl Needs {
+    fn of(task: &Task, configuration: &mut dyn Configuration) -> Result<Self, Problems> {
+        Ok(match task {
+            Task::Admit { .. } | Task::Replay { .. } => Self::Settings(Box::new(configuration.settings()?)),
+            Task::Retry { .. } | Task::RetryParked { .. } | Task::Forget { .. } | Task::Try { .. } => {
+                Self::Sinks(configuration.sinks()?)
+            }
+            Task::Pause { .. }
+            | Task::Resume { .. }
+            | Task::Rename { .. }
+            | Task::Discard { .. }
+            | Task::DiscardParked { .. }
+            | Task::Purge { .. }
+            | Task::Prune { .. }
+            | Task::Cancel { .. } => Self::Nothing,
+        })
+    }
+}
+
 /// Has a job carried out, and waits for its end; `watch` sees it whenever it may have changed, several times a second.
 ///
 /// While a daemon holds the inbox the job is handed to it. Otherwise it is carried out here, under the inbox's lock; a
-/// daemon that starts meanwhile gets the inbox as soon as it asks for it, and goes on with the job. `settings` is only
-/// asked for where the job needs secrets or a sink.
+/// daemon that starts meanwhile gets the inbox as soon as it asks for it, and goes on with the job. `configuration` is
+/// only asked for what the job needs of it.
 pub async fn carry_out(
     inbox: &inbox::Config,
-    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
+    configuration: &mut dyn Configuration,
     ask: Ask,
     stop: CancellationToken,
     watch: &mut dyn FnMut(&Job),
@@ -66,7 +101,7 @@ pub async fn carry_out(
         let mut nobody_goes_on = false;
         let id = match (lock, ask) {
             (Some(lock), ask) => {
-                let (id, left) = work_here(inbox, lock, settings, ask, &stop, &reader, watch).await?;
+                let (id, left) = work_here(inbox, lock, configuration, ask, &stop, &reader, watch).await?;
                 match left {
                     Left::ForDaemon => give_way(inbox).await,
                     Left::Done => nobody_goes_on = true,
@@ -132,32 +167,39 @@ async fn wait_for_daemon(
 async fn work_here(
     config: &inbox::Config,
     lock: Lock,
-    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
+    configuration: &mut dyn Configuration,
     ask: Ask,
     stop: &CancellationToken,
     reader: &Reader,
     watch: &mut dyn FnMut(&Job),
 ) -> Result<(JobId, Left), AppError> {
     let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
-    let needs_settings = |task: &Task| matches!(task, Task::Admit { .. } | Task::Replay { .. });
     let task = match &ask {
         Ask::New(job) => job.task.clone(),
         Ask::GoOn(id) => look(reader, *id)?.task,
     };
     // Before anything is stored: what is wrong with the configuration can be mended and asked for again.
-    let settings = if needs_settings(&task) { Some(settings()?) } else { None };
+    let needs = Needs::of(&task, configuration)?;
     let needed = if let Task::Replay { sink, .. } = &task { Some(sink) } else { None };
     let inbox: Arc<dyn Inbox> = Arc::new(SqliteInbox::open(config, lock, Arc::clone(&clock), Arc::clone(&metrics))?);
     let consume = consume::Deps { inbox: Arc::clone(&inbox), clock, metrics };
-    let destinations = match &settings {
-        Some(settings) => build_sinks(settings, needed).await?,
-        None => Vec::new(),
+    let destinations = match &needs {
+        Needs::Settings(settings) => build_sinks(settings, needed).await?,
+        Needs::Sinks(_) | Needs::Nothing => Vec::new(),
     };
     let sinks: Vec<_> = destinations.iter().filter_map(|destination| destination.sink.clone()).collect();
     let destinations = Destinations::new(destinations);
-    let deps = match &settings {
-        Some(settings) => job_deps(settings, destinations, consume),
-        None => jobs::Deps { consume, keys: Default::default(), sinks: destinations, retention: None },
+    let without_settings = |sinks| jobs::Deps {
+        consume: consume.clone(),
+        keys: Default::default(),
+        sinks: destinations.clone(),
+        retention: None,
+        configured: Some(sinks),
+    };
+    let deps = match needs {
+        Needs::Settings(settings) => job_deps(&settings, destinations, consume),
+        Needs::Sinks(sinks) => without_settings(sinks),
+        Needs::Nothing => without_settings(Vec::new()),
     };
     let id = match ask {
         Ask::New(job) => inbox.submit(*job).await.map_err(AppError::Job)?,

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use consumers::{Consumers, Shared, Wanted};
-pub use errand::{Ask, Errand, carry_out};
+pub use errand::{Ask, Configuration, Errand, carry_out};
 use readiness::{Readiness, set};
 use reload::SinkSwitch;
 pub use reload::{Reload, SetLevel};
@@ -333,5 +333,5 @@ async fn build_sinks(settings: &Settings, needed: Option<&SinkName>) -> Result<V
 fn job_deps(settings: &Settings, sinks: Destinations, consume: consume::Deps) -> jobs::Deps {
     let sources = settings.ingest.sources.iter();
     let keys = sources.map(|source| (source.name.clone(), source.keys.clone())).collect();
-    jobs::Deps { consume, keys, sinks, retention: settings.inbox.retention }
+    jobs::Deps { consume, keys, sinks, retention: settings.inbox.retention, configured: None }
 }

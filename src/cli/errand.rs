@@ -14,10 +14,10 @@ use tracing_subscriber::EnvFilter;
 use super::access::with_advice;
 use super::output::{Output, clean};
 use super::{ConfigArgs, Exit};
-use crate::app::{self, Ask, Errand};
-use crate::config::{Problems, Settings};
+use crate::app::{self, Ask, Configuration, Errand};
+use crate::config::{Problems, Settings, SinkOutline, load_outline};
 use crate::inbox::sqlite::Lock;
-use crate::inbox::{self, Job, JobState, NewJob, Task};
+use crate::inbox::{self, ConfiguredSink, Job, JobState, NewJob, Task};
 use crate::lifecycle::{Signals, Stop};
 
 /// A job of whoever types.
@@ -42,14 +42,13 @@ pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyho
     let bar = ProgressBar::new_spinner().with_style(style("{spinner} {human_pos} done {msg}"));
     log_beside(&bar)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let mut is_misconfigured = false;
-    let mut settings = || config.load().inspect_err(|_| is_misconfigured = true);
-    let errand = runtime.block_on(carried_out(inbox, &mut settings, ask, &bar));
+    let mut configuration = Asked { config, is_misconfigured: false };
+    let errand = runtime.block_on(carried_out(inbox, &mut configuration, ask, &bar));
     // What hangs must not keep the person waiting: the job is in the inbox.
     runtime.shutdown_timeout(Duration::from_millis(500));
     bar.finish_and_clear();
     let errand = match errand {
-        Err(error) if is_misconfigured => {
+        Err(error) if configuration.is_misconfigured => {
             eprintln!("error: {error:#}");
             return Ok(Exit::Misconfigured);
         }
@@ -75,16 +74,35 @@ pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyho
     }
 }
 
+/// The configuration as the command was told of it.
+struct Asked<'a> {
+    config: &'a ConfigArgs,
+    /// Whether it was asked for, and is wrong.
+    is_misconfigured: bool,
+}
+
+impl Configuration for Asked<'_> {
+    fn settings(&mut self) -> Result<Settings, Problems> {
+        self.config.load().inspect_err(|_| self.is_misconfigured = true)
+    }
+
+    fn sinks(&mut self) -> Result<Vec<ConfiguredSink>, Problems> {
+        let outline = load_outline(&self.config.config).inspect_err(|_| self.is_misconfigured = true)?;
+        let sink = |sink: SinkOutline| ConfiguredSink { name: sink.name, max_parked: sink.max_parked };
+        Ok(outline.sinks.into_iter().map(sink).collect())
+    }
+}
+
 async fn carried_out(
     inbox: &inbox::Config,
-    settings: &mut dyn FnMut() -> Result<Settings, Problems>,
+    configuration: &mut dyn Configuration,
     ask: Ask,
     bar: &ProgressBar,
 ) -> anyhow::Result<Errand> {
     let signals = Signals::register().context("signals cannot be received")?;
     let stop = Stop::default();
     let mut watch = |job: &Job| show(bar, job);
-    let mut errand = pin!(app::carry_out(inbox, settings, ask, stop.soft.clone(), &mut watch));
+    let mut errand = pin!(app::carry_out(inbox, configuration, ask, stop.soft.clone(), &mut watch));
     tokio::select! {
         ended = &mut errand => Ok(ended?),
         () = signals.pass_on(stop.clone()) => bail!("stopped at once; what was asked for may still be carried out"),
@@ -141,12 +159,21 @@ impl Write for Beside {
 
 fn exit(job: &Job) -> Exit {
     let nothing_done = match &job.task {
-        Task::Retry { .. } | Task::Discard { .. } | Task::Admit { .. } | Task::Purge { .. } => job.done == 0,
+        Task::Retry { .. }
+        | Task::Discard { .. }
+        | Task::RetryParked { .. }
+        | Task::DiscardParked { .. }
+        | Task::Admit { .. }
+        | Task::Purge { .. } => job.done == 0,
         // What a replay gave up is a finding.
         Task::Replay { .. } => job.failed > 0,
-        Task::Pause { .. } | Task::Resume { .. } | Task::Rename { .. } | Task::Prune { .. } | Task::Cancel { .. } => {
-            false
-        }
+        Task::Pause { .. }
+        | Task::Resume { .. }
+        | Task::Rename { .. }
+        | Task::Try { .. }
+        | Task::Forget { .. }
+        | Task::Prune { .. }
+        | Task::Cancel { .. } => false,
     };
     match job.state {
         JobState::Done if !nothing_done => Exit::Success,
@@ -173,6 +200,10 @@ fn said(job: &Job) -> String {
         | Task::Rename { .. }
         | Task::Retry { .. }
         | Task::Discard { .. }
+        | Task::RetryParked { .. }
+        | Task::DiscardParked { .. }
+        | Task::Try { .. }
+        | Task::Forget { .. }
         | Task::Admit { .. }
         | Task::Purge { .. }
         | Task::Prune { .. }
@@ -207,6 +238,10 @@ pub(crate) fn name(job: &Job) -> String {
         | Task::Rename { .. }
         | Task::Retry { .. }
         | Task::Discard { .. }
+        | Task::RetryParked { .. }
+        | Task::DiscardParked { .. }
+        | Task::Try { .. }
+        | Task::Forget { .. }
         | Task::Admit { .. }
         | Task::Purge { .. }
         | Task::Prune { .. }

@@ -16,6 +16,7 @@ mod health;
 mod init;
 mod man;
 mod output;
+mod parked;
 mod prune;
 mod quarantine;
 mod replay;
@@ -46,7 +47,7 @@ pub(crate) enum Exit {
     Misconfigured,
     /// 2: what was typed cannot be done so, and why has been printed.
     BadUsage,
-    /// 3: what it needs cannot be reached, and that has been printed.
+    /// 3: what it needs cannot be reached, such as a daemon, and that has been printed.
     Unreachable,
 }
 
@@ -80,6 +81,8 @@ enum Command {
     Status(status::Args),
     #[command(subcommand)]
     Sinks(sinks::Command),
+    #[command(subcommand)]
+    Parked(parked::Command),
     #[command(subcommand)]
     Deadletters(deadletters::Command),
     Replay(replay::Args),
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => events::run(command),
         Command::Status(args) => status::run(&args),
         Command::Sinks(command) => sinks::run(command),
+        Command::Parked(command) => parked::run(command),
         Command::Deadletters(command) => deadletters::run(command),
         Command::Replay(args) => replay::run(args),
         Command::Quarantine(command) => quarantine::run(command),

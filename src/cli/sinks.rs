@@ -1,7 +1,9 @@
 //! `sinks`
 
+mod forget;
 mod list;
 mod show;
+mod try_now;
 
 use clap::Subcommand;
 
@@ -15,19 +17,22 @@ use crate::model::SinkName;
 
 pub(crate) use list::print_list;
 
-/// Sinks and their places in the log; pause, resume, rename
+/// Sinks and their places in the log; pause, resume, try, rename, forget
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
   ralio-relay sinks list
   ralio-relay sinks show bus
   ralio-relay sinks pause bus --reason 'the broker is moved tonight'
-  ralio-relay sinks resume bus")]
+  ralio-relay sinks resume bus
+  ralio-relay sinks try ledger")]
 pub(crate) enum Command {
     List(list::Args),
     Show(show::Args),
     Pause(PauseArgs),
     Resume(ResumeArgs),
+    Try(try_now::Args),
     Rename(RenameArgs),
+    Forget(forget::Args),
 }
 
 const PAUSE_EXAMPLES: &str = "\
@@ -56,7 +61,8 @@ pub(crate) struct PauseArgs {
 
 /// Go on delivering to a paused sink, from where it stood still
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  ralio-relay sinks resume bus")]
+#[command(after_help = "Example:\n  ralio-relay sinks resume bus
+  ralio-relay sinks try ledger")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -111,7 +117,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
             change(&args.config, &args.name, Task::Pause { sink: args.name.clone() }, &reason)
         }
         Command::Resume(args) => change(&args.config, &args.name, Task::Resume { sink: args.name.clone() }, ""),
+        Command::Try(args) => try_now::run(&args),
         Command::Rename(args) => rename(args),
+        Command::Forget(args) => forget::run(args),
     }
 }
 

@@ -269,9 +269,11 @@ pub struct SinkOutline {
     pub kind: &'static str,
     /// What it wants.
     pub route: Route,
+    /// How many events may be parked for it.
+    pub max_parked: usize,
 }
 
-/// Reads `[inbox]`, and of each sink its name, its type and its route.
+/// Reads `[inbox]`, and of each sink its name, its type, its route and how many events may be parked for it.
 pub fn load_outline(files: &[PathBuf]) -> Result<Outline, Problems> {
     outline(files, &Env::of_process())
 }

@@ -64,8 +64,13 @@ pub(super) fn outlines(root: &mut Section<'_>) -> Option<Vec<SinkOutline>> {
     let mut names = Vec::new();
     let outline = |s: &mut Section<'_>| {
         let (name, kind, route) = (name(s, &mut names), kind(s), route(s));
+        let max_parked = s.section("retry", |s| {
+            let max_parked = max_parked(s);
+            s.take_rest();
+            max_parked
+        });
         s.take_rest();
-        Some(SinkOutline { name: name?, kind: kind?.as_str(), route: route? })
+        Some(SinkOutline { name: name?, kind: kind?.as_str(), route: route?, max_parked: max_parked? })
     };
     root.each("sinks", outline).into_iter().collect()
 }
@@ -185,6 +190,10 @@ fn format(s: &mut Section<'_>, kind: Option<Kind>) -> Option<Format> {
     }
 }
 
+fn max_parked(s: &mut Section<'_>) -> Option<usize> {
+    s.integer("max_parked", 100_000, [100, 1_000_000]).map(|max_parked| max_parked as usize)
+}
+
 fn retry(s: &mut Section<'_>, kind: Option<Kind>) -> Option<Retry> {
     let initial = s.duration("initial", Some("1s"), ["10ms", "1h"]);
     let max = s.duration("max", Some("10m"), ["10ms", "1d"]);
@@ -192,14 +201,14 @@ fn retry(s: &mut Section<'_>, kind: Option<Kind>) -> Option<Retry> {
     let give_up_after = s.duration("give_up_after", Some("72h"), ["1s", "366d"]);
     let breaker_after = s.integer("breaker_after", 10, [1, 1000]);
     let probe_max = s.duration("probe_max", Some(kind.map_or("15s", Kind::default_probe_max)), ["10ms", "1h"]);
-    let max_parked = s.integer("max_parked", 100_000, [100, 1_000_000]);
+    let max_parked = max_parked(s);
     let (initial, max) = (initial?, max?);
     if initial > max {
         s.wrong("initial", "is longer than max, the longest delay", "make initial shorter, or max longer");
         return None;
     }
     let (give_up_after, breaker_after) = (give_up_after?, breaker_after? as usize);
-    let (probe_max, max_parked) = (probe_max?, max_parked? as usize);
+    let (probe_max, max_parked) = (probe_max?, max_parked?);
     Some(Retry { initial, max, jitter: jitter?, give_up_after, breaker_after, probe_max, max_parked })
 }
 

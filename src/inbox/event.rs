@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, Seq, SinkName, SourceName};
+use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, Seq, SourceName};
 use crate::verify::{Header, Verified};
 
 /// A verified delivery on its way into the log.
@@ -256,7 +256,7 @@ pub struct EventDetail {
     /// Every attempt at every sink.
     pub attempts: Vec<super::AttemptRecord>,
     /// What became of it at each sink, by name.
-    pub sinks: Vec<(SinkName, super::PairState)>,
+    pub sinks: Vec<super::Pair>,
 }
 
 impl fmt::Debug for EventDetail {

@@ -42,6 +42,27 @@ pub enum Task {
         /// Which.
         letters: LetterFilter,
     },
+    /// Make parked events due now.
+    RetryParked {
+        /// Which.
+        parked: ParkedFilter,
+    },
+    /// Give parked events up, for the job's reason.
+    DiscardParked {
+        /// Which.
+        parked: ParkedFilter,
+    },
+    /// Try a sink now, whatever its next attempt is due for.
+    Try {
+        /// Which.
+        sink: SinkName,
+    },
+    /// End a sink that is not configured any more: what it has not got is discarded, for the job's reason, and its name may
+    /// be used anew.
+    Forget {
+        /// Which.
+        sink: SinkName,
+    },
     /// Check quarantined requests again with the secrets of now, and store those that hold.
     Admit {
         /// Which.
@@ -107,6 +128,33 @@ pub struct LetterFilter {
     pub since: Option<Timestamp>,
     /// Given up before.
     pub until: Option<Timestamp>,
+}
+
+/// Which parked events. Every field narrows; the default is all those of the sinks' own consumers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ParkedFilter {
+    /// These places in the log.
+    pub seqs: Vec<i64>,
+    /// At this sink.
+    pub sink: Option<SinkName>,
+    /// Globs over canonical types; any may match.
+    pub types: Vec<String>,
+    /// The event with this id, exactly.
+    pub event_id: Option<String>,
+    /// Of this entity, exactly.
+    pub key: Option<String>,
+    /// Whose last error holds this text.
+    pub error: Option<String>,
+}
+
+/// A configured sink, as far as jobs depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredSink {
+    /// Its name in the configuration.
+    pub name: SinkName,
+    /// How many events may be parked for it.
+    pub max_parked: usize,
 }
 
 /// Which quarantined requests. Every field narrows; the default is all of them.

@@ -25,11 +25,13 @@ pub use event::{
     StoredEvent, Stretch, Tally,
 };
 pub use job::{
-    Advance, Change, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, QuarantineFilter, Selection, Task,
+    Advance, Change, ConfiguredSink, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, ParkedFilter,
+    QuarantineFilter, Selection, Task,
 };
 pub use progress::{
     Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
-    Discarded, PairState, Parked, Progress, Registered, Registration, SinkHealth, SinkRecord, Standing,
+    Discarded, Pair, PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord,
+    Standing,
 };
 pub use quarantine::{Quarantined, Refused};
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
@@ -127,8 +129,8 @@ pub trait Inbox: Send + Sync {
 
     /// Carries out the next portion of a job in one transaction with its row, durably; a job that has ended stays
     /// as it is. For every task but [`Task::Admit`], [`Task::Replay`] and [`Task::Cancel`], which need more than the
-    /// inbox.
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable>;
+    /// inbox. `sinks` are the configured ones; with nothing to do for now, nothing is written.
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable>;
 
     /// Notes how far a job is, durably; a job that has ended stays as it is.
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable>;

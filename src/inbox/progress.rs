@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::job::Selection;
-use crate::model::{EventId, EventType, JobId, Outcome, Seq, SinkName, SinkState, Start};
+use crate::model::{EntityKey, EventId, EventType, JobId, Outcome, Seq, SinkName, SinkState, Start};
 
 /// A consumer's number in the inbox; it outlives renaming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -243,6 +243,8 @@ impl AttemptState {
 /// One attempt as recorded: the auditor's proof of delivery.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {
+    /// The number of the sink's own consumer: two sinks may have had one name, one after the other.
+    pub consumer: ConsumerId,
     /// At which sink.
     pub sink: SinkName,
     /// In which replay; `None` for the live delivery.
@@ -267,6 +269,8 @@ pub struct AttemptRecord {
 pub struct DeadLetterRecord {
     /// Its number.
     pub id: i64,
+    /// The number of the sink's own consumer.
+    pub consumer: ConsumerId,
     /// At which sink.
     pub sink: SinkName,
     /// In which replay it was given up; `None` for the live delivery.
@@ -285,6 +289,51 @@ pub struct DeadLetterRecord {
     pub at: Timestamp,
     /// What the far side answered last, where it did and that is kept.
     pub answer: Option<String>,
+}
+
+/// One parked event as recorded, for lists.
+#[derive(Clone, Debug)]
+pub struct ParkedRecord {
+    /// At which sink.
+    pub sink: SinkName,
+    /// The number of the sink's consumer.
+    pub consumer: ConsumerId,
+    /// The event.
+    pub seq: Seq,
+    /// Its id.
+    pub event_id: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// What it is about.
+    pub key: EntityKey,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the first attempt began; `None` before it.
+    pub first_attempt: Option<Timestamp>,
+    /// Not before this.
+    pub next_attempt: Timestamp,
+    /// Why the last attempt failed; `None` before the first.
+    pub last_error: Option<String>,
+}
+
+impl ParkedRecord {
+    /// Whether no attempt was made, because an earlier event of its key is parked.
+    pub fn waits_behind(&self) -> bool {
+        self.attempts == 0
+    }
+}
+
+/// One event at one sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The sink, by the name that it has, or had when it was forgotten.
+    pub sink: SinkName,
+    /// The number of its consumer.
+    pub consumer: ConsumerId,
+    /// When a person ended the sink.
+    pub forgotten_at: Option<Timestamp>,
+    /// What became of the event there.
+    pub state: PairState,
 }
 
 /// What became of one event at one sink: every pair ends as exactly one of delivered, filtered, dead letter, discarded.

@@ -12,9 +12,10 @@ use tokio::sync::{Semaphore, watch};
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::inbox::contract::{letter, progress};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
 use crate::inbox::{
-    Advance, Appended, Config, ConsumerId, ConsumerState, EventFilter, EventOutline, NewEvent, Progress,
+    Advance, Appended, Config, ConsumerId, ConsumerState, EventFilter, EventOutline, LetterFilter, NewEvent, Progress,
     QuarantineFilter, QuarantineLimits, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
 };
 use crate::metrics::Metrics;
@@ -116,7 +117,7 @@ impl Inbox for Meddled {
         self.inbox.open_jobs().await
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         if self.refuses.load(SeqCst) {
             return Err(Unavailable::Storage("no".to_owned()));
         }
@@ -124,7 +125,7 @@ impl Inbox for Meddled {
             tokio::task::yield_now().await;
             return Ok(Advance::default());
         }
-        self.inbox.advance(job).await
+        self.inbox.advance(job, sinks).await
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {
@@ -248,7 +249,7 @@ impl World {
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
         let destination = |sink| Destination::new(consumer_config(sink), Some(self.sink.clone()));
         let sinks = Destinations::new(["bus", "new"].map(destination).into());
-        Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None })
+        Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None, configured: None })
     }
 
     /// Runs the executor for as long as something is watched.
@@ -463,6 +464,52 @@ async fn replays_beyond_the_limit_wait_for_their_turn() {
         for job in replays {
             world.becomes(job, JobState::Done).await;
         }
+    };
+    world.run(watch).await;
+}
+
+/// Four that are paused take the places of no other sink's.
+#[tokio::test]
+async fn replays_that_stand_still_hold_up_no_other_sinks() {
+    let world = World::new(2 * EVENTS).await;
+    let who = Registration::Sink { name: name("new"), start: Start::Now };
+    world.inbox.consumer(who, "*".to_owned()).await.unwrap();
+    world.submit(pause()).await;
+    let mut standing = Vec::new();
+    for _ in 0..=MAX_REPLAYS {
+        standing.push(world.submit(replay()).await);
+    }
+    let other = world.submit(replay_of("new", None)).await;
+    let watch = async {
+        let done = world.becomes(other, JobState::Done).await;
+        assert_eq!((done.done, world.got()), (EVENTS as u64, EVENTS));
+        assert!(standing.iter().all(|job| !world.job(*job).state.has_ended()));
+    };
+    world.run(watch).await;
+}
+
+/// The executor knows what is configured, and what each sink may have parked.
+#[tokio::test]
+async fn letters_are_retried_for_configured_sinks_only() {
+    let world = World::new(0).await;
+    for sink in ["bus", "removed"] {
+        let who = Registration::Sink { name: name(sink), start: Start::Earliest };
+        let id = world.inbox.consumer(who, "*".to_owned()).await.unwrap().id;
+        world.inbox.record(Progress { dead: vec![letter(1, "no")], ..progress(id, 1) }).await.unwrap();
+    }
+    let retry = world.submit(Task::Retry { letters: LetterFilter::default() }).await;
+    let forget = |sink| Task::Forget { sink: name(sink) };
+    let watch = async {
+        let done = world.becomes(retry, JobState::Done).await;
+        assert_eq!((done.done, done.failed), (1, 1), "{}", done.message);
+        let refused = world.submit(forget("bus")).await;
+        world.becomes(refused, JobState::Failed).await;
+        let forgotten = world.submit(forget("removed")).await;
+        assert_eq!(
+            world.becomes(forgotten, JobState::Done).await.done,
+            EVENTS as u64,
+            "the letter, and all that came later"
+        );
     };
     world.run(watch).await;
 }

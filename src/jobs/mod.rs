@@ -20,14 +20,14 @@ use tokio_util::sync::CancellationToken;
 pub use sinks::{Destination, Destinations, Use, Users};
 
 use crate::consume::{self, Consumer, End, Handle};
-use crate::inbox::{Inbox, Job, JobState, JobUpdate, NewJob, Task, Unavailable};
+use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, NewJob, Task, Unavailable};
 use crate::model::{JobId, SinkName, SourceName};
 use crate::throttle::Throttle;
 use crate::verify::Keys;
 
 /// How often stored jobs are looked for.
 const POLL: Duration = Duration::from_millis(250);
-/// Replays at a time; more wait for their turn.
+/// Replays to one sink at a time; more wait for their turn, and hold up those to no other sink.
 const MAX_REPLAYS: usize = 4;
 /// How often retention is applied.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -42,6 +42,8 @@ pub struct Deps {
     pub sinks: Destinations,
     /// How long bodies are kept; `None` = for ever.
     pub retention: Option<Duration>,
+    /// The configured sinks, where a command has built none of them; `None` where `sinks` are all that there are.
+    pub configured: Option<Vec<ConfiguredSink>>,
 }
 
 /// Carries out jobs, one portion after the other, so that a long one holds up no short one. Replays run beside.
@@ -61,6 +63,8 @@ pub struct Executor {
 
 /// A replay that runs.
 struct Running {
+    /// The sink, by the name that the job has for it.
+    sink: SinkName,
     stop: CancellationToken,
     consumer: Handle,
 }
@@ -173,6 +177,10 @@ impl Executor {
             | Task::Rename { .. }
             | Task::Retry { .. }
             | Task::Discard { .. }
+            | Task::RetryParked { .. }
+            | Task::DiscardParked { .. }
+            | Task::Try { .. }
+            | Task::Forget { .. }
             | Task::Purge { .. }
             | Task::Prune { .. } => {
                 // Until they have been told: a consumer that is opened in between would hear of it neither way.
@@ -187,7 +195,7 @@ impl Executor {
                     self.end(job.id, JobState::Failed, message).await?;
                     return Ok(Rest::More);
                 }
-                let advance = self.inbox().advance(job.id).await?;
+                let advance = self.inbox().advance(job.id, &self.configured(&sinks)).await?;
                 for effect in &advance.effects {
                     sinks.iter().for_each(|sink| sink.tell(effect));
                     self.replays.values().for_each(|replay| replay.consumer.tell(effect));
@@ -204,7 +212,8 @@ impl Executor {
         rate: Option<f64>,
         stop: &CancellationToken,
     ) -> Result<Rest, Unavailable> {
-        if self.replays.contains_key(&job) || self.replays.len() >= MAX_REPLAYS {
+        let beside = self.replays.values().filter(|replay| replay.sink == *sink).count();
+        if self.replays.contains_key(&job) || beside >= MAX_REPLAYS {
             return Ok(Rest::Wait);
         }
         let sinks = self.deps.sinks.clone();
@@ -230,7 +239,7 @@ impl Executor {
             opened => opened?,
         };
         tracing::info!(job = job.get(), %sink, "a replay goes on");
-        self.replays.insert(job, Running { stop: token.clone(), consumer: consumer.handle() });
+        self.replays.insert(job, Running { sink: sink.clone(), stop: token.clone(), consumer: consumer.handle() });
         self.tasks
             .spawn(async move { (job, AssertUnwindSafe(entered.run(consumer, token)).catch_unwind().await.ok()) });
         Ok(Rest::Wait)
@@ -317,6 +326,15 @@ impl Executor {
         if asked.await.is_ok() {
             self.pruned = Some(Instant::now());
         }
+    }
+
+    /// What the configuration says of the sinks, as far as a job's portion depends on it.
+    fn configured(&self, sinks: &[Destination]) -> Vec<ConfiguredSink> {
+        let of = |sink: &Destination| ConfiguredSink {
+            name: sink.config.name.clone(),
+            max_parked: sink.config.retry.max_parked,
+        };
+        self.deps.configured.clone().unwrap_or_else(|| sinks.iter().map(of).collect())
     }
 
     fn inbox(&self) -> &dyn Inbox {

@@ -97,6 +97,7 @@ async fn a_replay_that_panics_has_failed() {
         keys: HashMap::new(),
         sinks: Destinations::new(vec![Destination::new(feed, Some(Arc::new(Breaking(broken))))]),
         retention: None,
+        configured: None,
     };
     let work = Executor::new(deps).run_one(job, CancellationToken::new());
     tokio::time::timeout(Duration::from_secs(30), work).await.expect("it ends");

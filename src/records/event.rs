@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Body, Time, write_utc};
-use crate::inbox::{AttemptRecord, EventDetail, EventSummary, PairState};
+use crate::inbox::{self, AttemptRecord, EventDetail, EventSummary, PairState};
+use crate::model::JobId;
 use crate::model::view::View;
-use crate::model::{JobId, SinkName};
 
 /// One line of `events list`.
 #[derive(Serialize, ToSchema)]
@@ -142,13 +142,17 @@ pub struct Pair<'a> {
     next_attempt: Option<Time>,
     dead_letter: Option<i64>,
     who: Option<&'a str>,
+    /// When a person ended the sink, which was removed; its name may be another sink's now.
+    forgotten_at: Option<Time>,
 }
 
 impl<'a> Pair<'a> {
     /// How the pair of an event and this sink stands.
-    pub fn new(sink: &'a SinkName, pair: &'a PairState) -> Self {
-        let base = Self { sink: sink.as_str(), state: pair.as_str(), ..Self::default() };
-        match pair {
+    pub fn new(pair: &'a inbox::Pair) -> Self {
+        let inbox::Pair { sink, forgotten_at, state, consumer: _ } = pair;
+        let forgotten_at = forgotten_at.map(Time);
+        let base = Self { sink: sink.as_str(), state: state.as_str(), forgotten_at, ..Self::default() };
+        match state {
             PairState::BeforeStart | PairState::Waiting => base,
             PairState::Parked { attempts, next_attempt } => {
                 Self { attempts: Some(*attempts), next_attempt: Some(Time(*next_attempt)), ..base }
@@ -190,7 +194,7 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
             secret_slot: event.secret_slot,
             headers: &event.headers,
             attempts: event.attempts.iter().map(Attempt::from).collect(),
-            sinks: event.sinks.iter().map(|(sink, pair)| Pair::new(sink, pair)).collect(),
+            sinks: event.sinks.iter().map(Pair::new).collect(),
             lifecycle: event.lifecycle.iter().map(Stated::from).collect(),
             view: view(event),
         }
@@ -226,8 +230,8 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::inbox::AttemptState;
-    use crate::model::{Category, Digest, EntityKey, EventId, EventType, Seq, SourceName};
+    use crate::inbox::{AttemptState, ConsumerId};
+    use crate::model::{Category, Digest, EntityKey, EventId, EventType, Seq, SinkName, SourceName};
 
     pub(crate) fn summary(seq: i64) -> EventSummary {
         EventSummary {
@@ -270,7 +274,7 @@ pub(crate) mod tests {
     }
 
     /// One sink in each state.
-    fn pairs() -> Vec<(SinkName, PairState)> {
+    fn pairs() -> Vec<inbox::Pair> {
         let at: Timestamp = "2026-01-31T10:00:09Z".parse().unwrap();
         let states = [
             ("archive", PairState::BeforeStart),
@@ -281,7 +285,13 @@ pub(crate) mod tests {
             ("ledger", PairState::DeadLetter { id: 9, reason: "HTTP 422".to_owned(), at }),
             ("mail", PairState::Waiting),
         ];
-        states.map(|(sink, state)| (SinkName::new(sink).unwrap(), state)).into()
+        let pair = |(n, (sink, state)): (i64, (&str, PairState))| inbox::Pair {
+            sink: SinkName::new(sink).unwrap(),
+            consumer: ConsumerId::new(n),
+            forgotten_at: (sink == "crm").then_some(at),
+            state,
+        };
+        (1..).zip(states).map(pair).collect()
     }
 
     pub(crate) fn detail(body: Option<&'static [u8]>) -> EventDetail {
@@ -293,6 +303,7 @@ pub(crate) mod tests {
             headers: vec![("user-agent".to_owned(), "evil\u{1b}[2J".to_owned())],
             lifecycle: vec![summary(6), summary(7)],
             attempts: vec![AttemptRecord {
+                consumer: ConsumerId::new(2),
                 sink: SinkName::new("bus").unwrap(),
                 replay: Some(JobId::new(4)),
                 n: 1,
@@ -325,7 +336,8 @@ pub(crate) mod tests {
         assert_eq!(states, all);
         let at = "2026-01-31T10:00:09.000000Z";
         let letter = json!({"sink": "ledger", "state": "dead_letter", "at": at, "reason": "HTTP 422", "receipt": null,
-            "route": null, "attempts": null, "next_attempt": null, "dead_letter": 9, "who": null});
+            "route": null, "attempts": null, "next_attempt": null, "dead_letter": 9, "who": null, "forgotten_at": null});
+        assert_eq!(shown["sinks"][2]["forgotten_at"], at, "its name may be another sink's now");
         assert_eq!(shown["sinks"][5], letter);
         assert_eq!(
             (&shown["sinks"][1]["receipt"], &shown["sinks"][2]["who"]),

@@ -12,13 +12,14 @@ use crate::model::SinkName;
 #[schema(as = Job)]
 pub struct Line<'a> {
     id: i64,
-    /// `pause`, `resume`, `rename`, `retry`, `discard`, `admit`, `purge`, `prune`, `replay` or `cancel`.
+    /// `pause`, `resume`, `rename`, `try`, `forget`, `retry`, `discard`, `retry_parked`, `discard_parked`, `admit`,
+    /// `purge`, `prune`, `replay` or `cancel`.
     task: &'static str,
     /// The sink that it is about, where it is about one.
     sink: Option<&'a str>,
     /// `queued`, `running`, `done`, `failed` or `cancelled`.
     state: &'static str,
-    /// What it has done so far: events delivered, dead letters, requests, bodies.
+    /// What it has done so far: events delivered, dead letters, parked events, requests, bodies.
     done: u64,
     /// What it could not do.
     failed: u64,
@@ -59,6 +60,10 @@ fn about(task: &Task) -> (&'static str, Option<&SinkName>) {
         Task::Rename { from, .. } => ("rename", Some(from)),
         Task::Retry { letters } => ("retry", letters.sink.as_ref()),
         Task::Discard { letters } => ("discard", letters.sink.as_ref()),
+        Task::RetryParked { parked } => ("retry_parked", parked.sink.as_ref()),
+        Task::DiscardParked { parked } => ("discard_parked", parked.sink.as_ref()),
+        Task::Try { sink } => ("try", Some(sink)),
+        Task::Forget { sink } => ("forget", Some(sink)),
         Task::Admit { .. } => ("admit", None),
         Task::Purge { .. } => ("purge", None),
         Task::Prune { .. } => ("prune", None),

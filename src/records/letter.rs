@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::event::{Attempt, Pair};
 use super::{Body, Time};
-use crate::inbox::{AttemptRecord, DeadLetterRecord, EventDetail, PairState};
+use crate::inbox::{self, AttemptRecord, DeadLetterRecord, EventDetail};
 use crate::model::{JobId, told};
 
 /// One line of `deadletters list`.
@@ -79,7 +79,7 @@ impl<'a> Detail<'a> {
             replay: letter.replay.map(JobId::get),
             source: event.summary.source.as_str(),
             key: event.summary.key.as_str(),
-            now: now(letter, event).map(|pair| Pair::new(&letter.sink, pair)),
+            now: now(letter, event).map(Pair::new),
             attempts: attempts(letter, event).map(Attempt::from).collect(),
             body: Body::new(event.body.as_deref()),
         }
@@ -87,14 +87,14 @@ impl<'a> Detail<'a> {
 }
 
 /// What became of it since. A replay does not change how an event stands.
-pub fn now<'a>(letter: &DeadLetterRecord, event: &'a EventDetail) -> Option<&'a PairState> {
+pub fn now<'a>(letter: &DeadLetterRecord, event: &'a EventDetail) -> Option<&'a inbox::Pair> {
     let mut pairs = event.sinks.iter().filter(|_| letter.replay.is_none());
-    pairs.find(|(sink, _)| *sink == letter.sink).map(|(_, pair)| pair)
+    pairs.find(|pair| pair.consumer == letter.consumer)
 }
 
 /// The attempts of its own delivery.
 pub fn attempts<'a>(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> impl Iterator<Item = &'a AttemptRecord> {
-    event.attempts.iter().filter(|attempt| attempt.sink == letter.sink && attempt.replay == letter.replay)
+    event.attempts.iter().filter(|attempt| attempt.consumer == letter.consumer && attempt.replay == letter.replay)
 }
 
 #[cfg(test)]
@@ -102,12 +102,14 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::inbox::ConsumerId;
     use crate::model::{EventId, EventType, Seq, SinkName};
     use crate::records::event::tests::detail;
 
     pub(crate) fn letter() -> DeadLetterRecord {
         DeadLetterRecord {
             id: 9,
+            consumer: ConsumerId::new(6),
             sink: SinkName::new("ledger").unwrap(),
             replay: None,
             seq: Seq::new(7).unwrap(),
@@ -133,9 +135,10 @@ pub(crate) mod tests {
     fn only_the_attempts_of_its_own_delivery_are_shown() {
         let event = detail(Some(b"{}"));
         let bus = SinkName::new("bus").unwrap();
-        let of_replay = DeadLetterRecord { sink: bus.clone(), replay: Some(JobId::new(4)), ..letter() };
+        let consumer = ConsumerId::new(2);
+        let of_replay = DeadLetterRecord { sink: bus.clone(), consumer, replay: Some(JobId::new(4)), ..letter() };
         assert_eq!(attempts(&of_replay, &event).count(), 1);
-        assert_eq!(attempts(&DeadLetterRecord { sink: bus, ..letter() }, &event).count(), 0);
+        assert_eq!(attempts(&DeadLetterRecord { sink: bus, consumer, ..letter() }, &event).count(), 0);
         let shown = serde_json::to_value(Detail::new(&of_replay, &event)).unwrap();
         assert_eq!((&shown["replay"], &shown["now"]), (&json!(4), &json!(null)));
         assert_eq!(shown["attempts"][0]["note"], "confirm 1");

@@ -30,6 +30,10 @@ impl<'a> Replay<'a> {
             | Task::Rename { .. }
             | Task::Retry { .. }
             | Task::Discard { .. }
+            | Task::RetryParked { .. }
+            | Task::DiscardParked { .. }
+            | Task::Try { .. }
+            | Task::Forget { .. }
             | Task::Admit { .. }
             | Task::Purge { .. }
             | Task::Prune { .. }

@@ -23,7 +23,7 @@ def test_tab_goes_through_the_page_in_order(browser):
             page.keyboard.press("Tab")
             stops.append(page.evaluate(FOCUS))
         words = [stop["words"] for stop in stops]
-        wanted = ["Skip to content", "ralio-relay", "Overview", "Events", "Sinks", "Dead letters", "Quarantine", "Replays", "Sources", "Record", "Times: UTC", "Sign out", "Pause"]
+        wanted = ["Skip to content", "ralio-relay", "Overview", "Events", "Sinks", "Parked", "Dead letters", "Quarantine", "Replays", "Sources", "Record", "Times: UTC", "Sign out", "Pause"]
         found = [next((at for at, text in enumerate(words) if text.startswith(word)), None) for word in wanted]
         assert None not in found and found == sorted(found), list(zip(wanted, found))
         unseen = [stop for stop in stops if stop["tag"] != "body" and not stop["seen"]]

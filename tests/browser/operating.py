@@ -107,6 +107,52 @@ def test_dead_letters_are_retried_and_discarded(browser):
     assert not letters_of("evt-retry")
 
 
+def parked_at_ledger():
+    return [event["event_id"] for event in api("/parked?sink=ledger")["parked"]]
+
+
+def test_parked_events_are_retried_and_discarded_and_a_sink_is_tried(browser):
+    """Both put off by the ledger; the later of the same order has had no attempt."""
+    for event_id in ("evt-later-1", "evt-later-2"):
+        assert send(payin(event_id, "order-later", ownReference="try-later")) == 200
+    eventually("both parked", lambda: parked_at_ledger() == ["evt-later-1", "evt-later-2"])
+    first, second = seq_of("evt-later-1"), seq_of("evt-later-2")
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/parked").page
+        expect(page.locator("#main")).to_contain_text("Filter by a sink to retry or discard.")
+        tab.go("#/sinks")
+        card = page.get_by_role("region", name="Sink ledger")
+        card.locator("a[href='#/parked?sink=ledger']").click()
+        page.wait_for_url("**/#/parked?sink=ledger")
+        expect(page.locator("tbody tr")).to_have_count(2)
+        expect(page.get_by_role("row").filter(has_text=f"#{first} ")).to_contain_text("come back later")
+        expect(page.get_by_role("row").filter(has_text=f"#{second} ")).to_contain_text("waits behind an earlier event of its key")
+        page.get_by_role("checkbox", name=f"Choose parked event {second}", exact=True).check()
+        tab.button("Discard…").click()
+        dialog = page.get_by_role("dialog")
+        tab.button("Discard", dialog).click()
+        expect(dialog.get_by_label("Reason")).to_be_focused()
+        tab.confirm("Discard", reason="booked by hand")
+        expect(page.locator("tbody tr")).to_have_count(1)
+        assert done("discard_parked")["message"] == f"1 parked event is discarded: {second} (by number, sink 'ledger')"
+        tab.button("Retry all now…").click()
+        expect(page.get_by_role("dialog")).to_contain_text("all 1 parked event of ledger")
+        tab.confirm("Retry", reason="it may take it now")
+        assert done("retry_parked")["done"] == 1
+        (DIRECTORY / "now").touch()
+        tab.go("#/sinks")
+        tab.button("Try now", card).click()
+        tab.confirm("Try", reason="the ledger is back")
+        assert done("try")["message"] == "sink 'ledger' is tried now"
+        eventually("the event at its sink", lambda: "evt-later-1" in (DIRECTORY / "ledger.ids").read_text())
+        (DIRECTORY / "now").unlink()
+        tab.go(f"#/events/{second}")
+        ledger = page.locator(".sink").filter(has=page.get_by_role("link", name="ledger", exact=True))
+        expect(ledger).to_contain_text("booked by hand")
+    eventually("nothing parked any more", lambda: not parked_at_ledger())
+    assert "evt-later-2" not in (DIRECTORY / "ledger.ids").read_text()
+
+
 def test_all_that_fit_a_filter_and_no_others(browser):
     one = refused("evt-fits")
     other = [letter["id"] for letter in api("/dead-letters")["dead_letters"] if letter["id"] != one]

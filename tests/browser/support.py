@@ -29,6 +29,7 @@ VIEWS = {
     "event": "#/events/{seq}",
     "odd-event": "#/events/{odd}",
     "sinks": "#/sinks",
+    "parked": "#/parked",
     "dead-letters": "#/dead-letters",
     "dead-letter": "#/dead-letters/{letter}",
     "quarantine": "#/quarantine",

@@ -28,18 +28,18 @@ pub async fn get(relay: &TestRelay, path: &str) -> Value {
     answer
 }
 
-async fn refused(relay: &TestRelay, path: &str) -> (u16, String) {
+pub async fn refused(relay: &TestRelay, path: &str) -> (u16, String) {
     let (status, answer) = ask(relay, relay.client().get(relay.admin_url(path))).await;
     (status, answer["error"].as_str().unwrap_or_default().to_owned())
 }
 
-async fn post(relay: &TestRelay, path: &str, body: &Value) -> (u16, Value) {
+pub async fn post(relay: &TestRelay, path: &str, body: &Value) -> (u16, Value) {
     let request = relay.client().post(relay.admin_url(path));
     ask(relay, request.header("content-type", "application/json").body(body.to_string())).await
 }
 
 /// Asks for something to be done, and waits until it is.
-async fn done(relay: &TestRelay, path: &str, body: &Value) -> Value {
+pub async fn done(relay: &TestRelay, path: &str, body: &Value) -> Value {
     let (status, job) = post(relay, path, body).await;
     assert_eq!(status, 202, "{path}: {job}");
     eventually("the job's end", async || match get(relay, &format!("/api/jobs/{}", job["id"])).await {
@@ -49,7 +49,7 @@ async fn done(relay: &TestRelay, path: &str, body: &Value) -> Value {
     .await
 }
 
-fn list<'a>(page: &'a Value, of: &str, member: &str) -> Vec<&'a Value> {
+pub fn list<'a>(page: &'a Value, of: &str, member: &str) -> Vec<&'a Value> {
     page[of].as_array().unwrap().iter().map(|entry| &entry[member]).collect()
 }
 

@@ -353,7 +353,7 @@ async fn config_show_names_origins_and_no_secrets() {
     }
 }
 
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 37] = [
     "serve",
     "check",
     "simulate",
@@ -366,7 +366,12 @@ const COMMANDS: [&str; 32] = [
     "sinks show",
     "sinks pause",
     "sinks resume",
+    "sinks try",
     "sinks rename",
+    "sinks forget",
+    "parked list",
+    "parked retry",
+    "parked discard",
     "deadletters list",
     "deadletters show",
     "deadletters retry",
@@ -397,7 +402,7 @@ async fn every_command_has_help_with_an_example() {
         let needs_none = ["sign", "simulate", "completions", "man"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
-    for group in ["events", "sinks", "deadletters", "quarantine", "config"] {
+    for group in ["events", "sinks", "parked", "deadletters", "quarantine", "config"] {
         let help = run(&[group, "--help"]).await.success().stdout;
         assert!(help.contains("Example") && help.contains(&format!("ralio-relay {group} ")), "{group}:\n{help}");
     }
@@ -412,7 +417,7 @@ async fn every_command_has_help_with_an_example() {
 #[tokio::test]
 async fn bad_usage_exits_with_2() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 14] = [
         &[],
         &["frobnicate"],
         &["serve", "--frobnicate"],
@@ -421,6 +426,10 @@ async fn bad_usage_exits_with_2() {
         &["deadletters", "retry"],
         &["deadletters", "discard", "1"],
         &["deadletters", "retry", "--all", "--sink", "x"],
+        &["parked", "retry"],
+        &["parked", "discard", "1"],
+        &["parked", "retry", "--all", "--sink", "x"],
+        &["sinks", "forget", "bus"],
         &["quarantine", "purge"],
         &["replay", "--sink", "x"],
     ];

@@ -7,6 +7,7 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod api;
+mod api_parked;
 mod api_tail;
 mod archive;
 mod backup;
@@ -27,7 +28,10 @@ mod monitoring;
 mod names;
 mod observe;
 mod operate;
+mod operate_beside;
 mod operate_handover;
+mod operate_parked;
+mod operate_removed;
 mod operate_replay;
 mod page;
 mod probe;

@@ -26,13 +26,13 @@ pub async fn typed(relay: TestRelay, daemon_is_up: bool, args: &[&str]) -> (Test
 }
 
 /// The line of `sinks list` about a sink.
-async fn sink(relay: &TestRelay, name: &str) -> Value {
+pub async fn sink(relay: &TestRelay, name: &str) -> Value {
     let sinks = relay.cli(&["sinks", "list", "--format", "json"]).await.success().json();
     sinks.into_iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no sink {name}"))
 }
 
 /// How an event stands at a sink.
-async fn state(relay: &TestRelay, event: &str, sink: &str) -> Value {
+pub async fn state(relay: &TestRelay, event: &str, sink: &str) -> Value {
     let shown = relay.event(event).await;
     let states = shown["sinks"].as_array().unwrap();
     states.iter().find(|state| state["sink"] == sink).unwrap_or_else(|| panic!("no {sink} in {shown}")).clone()

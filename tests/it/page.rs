@@ -17,13 +17,14 @@ fn ours(path: &str) -> PathBuf {
 }
 
 /// Two sinks: an archive that takes everything, and a ledger that refuses for good what asks to be refused, with a
-/// script in its reason, until there is a file `accept`. The secret of its source is a stale one.
+/// script in its reason, until there is a file `accept`, and puts off what asks to be put off, until there is one `now`. The secret of its source is a stale one.
 fn settings() -> Builder {
     let builder = TestRelay::builder().source("test", PATH, &["a stale secret"], "");
     let builder = builder.source("hostile", HOSTILE_PATH, &["nobody knows it"], "").file_sink("archive", "");
     let directory = builder.directory().to_owned();
     let script = format!(
-        "body=$(cat); case \"$body\" in *refuse-me*) test -e accept || {{ echo 'no such account {}'; exit 1; }};; esac
+        "body=$(cat); case \"$body\" in *refuse-me*) test -e accept || {{ echo 'no such account {}'; exit 1; }};;
+         *try-later*) test -e now || {{ echo 'come back later'; exit 75; }};; esac
          echo \"$CE_ID\" >> ledger.ids",
         SCRIPT.replace('\'', "")
     );

@@ -200,24 +200,29 @@ impl LetterChoice {
             return Err(bad("type: name one at least".to_owned()));
         }
         let filter = query.into_filter().map_err(bad)?.ok_or_else(|| bad("sink: no sink can have this name".into()))?;
-        let ids = chosen(ids, all, filter == LetterFilter::default())?;
+        let ids = chosen("ids", ids, all, filter == LetterFilter::default())?;
         Ok((LetterFilter { ids, ..filter }, Says { who, reason }))
     }
 }
 
-/// The numbers, none where all are meant: nothing said must not mean everything.
-pub(super) fn chosen(ids: Option<Vec<i64>>, all: Option<bool>, is_unfiltered: bool) -> Result<Vec<i64>, Refusal> {
-    let bad = |message: &'static str| Err(Refusal::bad("nothing_chosen", message));
+/// The numbers, none where all are meant: nothing said must not mean everything. `name` is what the numbers are called.
+pub(super) fn chosen(
+    name: &str,
+    ids: Option<Vec<i64>>,
+    all: Option<bool>,
+    is_unfiltered: bool,
+) -> Result<Vec<i64>, Refusal> {
+    let bad = |message: String| Err(Refusal::bad("nothing_chosen", message));
     match (ids, all.unwrap_or(false)) {
         (Some(ids), false) if !is_unfiltered => {
             drop(ids);
-            bad("filters go with \"all\": true, not with \"ids\"")
+            bad(format!("filters go with \"all\": true, not with \"{name}\""))
         }
-        (Some(ids), false) if ids.is_empty() || ids.len() > MAX_IDS => bad("ids: name 1 to 1000 numbers"),
+        (Some(ids), false) if ids.is_empty() || ids.len() > MAX_IDS => bad(format!("{name}: name 1 to 1000 numbers")),
         (Some(ids), false) => Ok(ids),
-        (Some(_), true) => bad("send \"ids\" or \"all\": true, not both"),
+        (Some(_), true) => bad(format!("send \"{name}\" or \"all\": true, not both")),
         (None, true) => Ok(Vec::new()),
-        (None, false) => bad("say which: \"ids\": [..], or \"all\": true with filters that narrow it"),
+        (None, false) => bad(format!("say which: \"{name}\": [..], or \"all\": true with filters that narrow it")),
     }
 }
 

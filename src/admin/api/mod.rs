@@ -7,6 +7,7 @@ mod input;
 mod jobs;
 mod letters;
 mod overview;
+mod parked;
 mod quarantine;
 mod reading;
 pub(super) mod refusal;
@@ -149,6 +150,10 @@ fn places() -> Vec<Place> {
         Place::at("/api/sinks/{name}").get(sinks::show),
         Place::at("/api/sinks/{name}/pause").post(sinks::pause),
         Place::at("/api/sinks/{name}/resume").post(sinks::resume),
+        Place::at("/api/sinks/{name}/try").post(sinks::try_now),
+        Place::at("/api/parked").get(parked::list),
+        Place::at("/api/parked/retry").post(parked::retry),
+        Place::at("/api/parked/discard").post(parked::discard),
         Place::at("/api/dead-letters").get(letters::list),
         Place::at("/api/dead-letters/retry").post(letters::retry),
         Place::at("/api/dead-letters/discard").post(letters::discard),

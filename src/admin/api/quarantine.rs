@@ -109,7 +109,7 @@ impl QuarantineChoice {
             since: since.map(|since| since.0),
             until: until.map(|until| until.0),
         };
-        let ids = chosen(ids, all, filter == QuarantineFilter::default())?;
+        let ids = chosen("ids", ids, all, filter == QuarantineFilter::default())?;
         Ok((QuarantineFilter { ids, ..filter }, Says { who, reason }))
     }
 }

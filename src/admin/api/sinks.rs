@@ -150,6 +150,19 @@ pub(super) async fn resume(
     change(&api, &request, &name, payload, |sink| Task::Resume { sink }).await
 }
 
+/// Tries a sink now: what is parked for it is due, and one that is down or unavailable is tried. What came of it is seen in
+/// `/api/sinks`.
+#[utoipa::path(post, path = "/api/sinks/{name}/try", tag = "sinks", params(("name" = String, Path)),
+    request_body = SinkChange, responses((status = 202, body = job::Line)))]
+pub(super) async fn try_now(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    name: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    change(&api, &request, &name, payload, |sink| Task::Try { sink }).await
+}
+
 async fn change(
     api: &Api,
     request: &HttpRequest,

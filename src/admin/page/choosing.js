@@ -11,7 +11,7 @@ const PAGE = 50;
 
 /**
  * A list under `path`, whose answer holds it as `plural`. `view` gives `top(list)`, `table(list)`, `empty(list)` and
- * `actions(list)`; the list has `rows`, `chosen` (ids), `filter`, `more` (there are more than these).
+ * `actions(list)`, and `id(row)` where rows have no `id`; the list has `rows`, `chosen` (ids), `filter`, `more` (there are more than these).
  */
 export function choosing(main, { signal, path, plural, filter, view }) {
   const list = { rows: [], chosen: new Set(), filter, next: null, pages: 1, error: null, loaded: false };
@@ -27,7 +27,7 @@ export function choosing(main, { signal, path, plural, filter, view }) {
   };
   poll(signal, SECONDS, async () => {
     try {
-      await load(list, { signal, path, plural });
+      await load(list, { signal, path, plural, id: view.id });
       list.error = null;
     } catch (error) {
       if (signal.aborted) return;
@@ -38,12 +38,12 @@ export function choosing(main, { signal, path, plural, filter, view }) {
   });
 }
 
-async function load(list, { signal, path, plural }) {
+async function load(list, { signal, path, plural, id = (row) => row.id }) {
   const rows = [];
   let next = null;
   for (let page = 0; page < list.pages; page += 1) {
     const answer = await get(path, { ...list.filter, limit: PAGE, cursor: next }, signal);
-    rows.push(...answer[plural]);
+    rows.push(...answer[plural].map((row) => ({ ...row, id: id(row) })));
     next = answer.next;
     if (!next) break;
   }

@@ -108,11 +108,12 @@ function sinks(event) {
     const attempts = event.attempts.filter((attempt) => attempt.sink === pair.sink);
     return h(
       'div',
-      { class: 'sink', 'data-key': pair.sink },
+      { class: 'sink', 'data-key': pair.forgotten_at ? `${pair.sink} ${pair.forgotten_at}` : pair.sink },
       h(
         'div',
         { class: 'line-of' },
-        h('h3', null, link(`#/sinks?name=${encodeURIComponent(pair.sink)}`, pair.sink)),
+        h('h3', null, pair.forgotten_at ? pair.sink : link(`#/sinks?name=${encodeURIComponent(pair.sink)}`, pair.sink)),
+        pair.forgotten_at ? h('span', { class: 'dim' }, 'forgotten ', time(pair.forgotten_at)) : null,
         state(pair.state),
         outcome(pair),
       ),

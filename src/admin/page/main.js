@@ -7,6 +7,7 @@ import { h, paint } from './dom.js';
 import { count } from './format.js';
 import * as letters from './letters.js';
 import * as overview from './overview.js';
+import * as parked from './parked.js';
 import { button, chip, empty, heading, link } from './parts.js';
 import * as plan from './plan.js';
 import { poll } from './poll.js';
@@ -29,6 +30,7 @@ const VIEWS = {
   '': ['Overview', overview],
   events: ['Events', events, event],
   sinks: ['Sinks', sinks, null, (now) => now.sinks.filter((sink) => IN_TROUBLE.includes(sink.state)).length],
+  parked: ['Parked', parked],
   'dead-letters': ['Dead letters', letters, letters, (now) => now.dead_letters],
   quarantine: ['Quarantine', quarantine, quarantine, (now) => now.quarantine.entries],
   replays: ['Replays', replays, replays],

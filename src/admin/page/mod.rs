@@ -49,6 +49,7 @@ const FILES: &[File] = files! {
     "/page/mask.js" SCRIPT "mask.js"
     "/page/messages.js" SCRIPT "messages.js"
     "/page/overview.js" SCRIPT "overview.js"
+    "/page/parked.js" SCRIPT "parked.js"
     "/page/parts.js" SCRIPT "parts.js"
     "/page/plan.js" SCRIPT "plan.js"
     "/page/poll.js" SCRIPT "poll.js"

@@ -110,8 +110,20 @@ function actions(sink) {
     'span',
     { class: 'actions' },
     button('Pause', () => pause(sink)),
+    button('Try now', () => tryNow(sink)),
     replay,
   );
+}
+
+function tryNow(sink) {
+  ask({
+    title: `Try ${sink.name} now?`,
+    verb: 'Try',
+    reason: 'wanted',
+    path: `/sinks/${encodeURIComponent(sink.name)}/try`,
+    body: {},
+    text: 'What waits for it is delivered now, whatever the next attempt was due for.',
+  });
 }
 
 function pause(sink) {

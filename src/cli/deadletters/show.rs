@@ -77,12 +77,12 @@ fn print<W: Write>(
     let standing = now(letter, event).map_or_else(
         || letter.replay.map_or_else(|| "-".to_owned(), |replay| format!("given up by replay {replay}")),
         |pair| {
-            if matches!(pair, PairState::DeadLetter { id, .. } if *id == letter.id) {
+            if matches!(pair.state, PairState::DeadLetter { id, .. } if id == letter.id) {
                 return "waits for a decision".to_owned();
             }
-            let (at, note) = state(view, pair);
+            let (at, note) = state(view, &pair.state);
             let at = at.map(|at| format!(" at {}", view.exactly(at))).unwrap_or_default();
-            format!("{}{at}: {note}", pair.as_str().replace('_', " "))
+            format!("{}{at}: {note}", pair.state.as_str().replace('_', " "))
         },
     );
     let attributes = [

@@ -12,7 +12,7 @@ use crate::cli::consent::counted;
 use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
-use crate::inbox::{AttemptRecord, EventDetail, PairState};
+use crate::inbox::{AttemptRecord, EventDetail, Pair, PairState};
 
 use super::list::{event_row, event_table, notes};
 use crate::records::event::{Detail, view as typed};
@@ -139,10 +139,14 @@ fn print_states<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail)
     }
     let mut states = view.table(&["SINK", "STATE", "AT", "NOTE"]);
     keep_whole(&mut states, 3);
-    for (sink, pair) in &event.sinks {
+    for Pair { sink, forgotten_at, state: pair, consumer: _ } in &event.sinks {
         let (at, note) = state(view, pair);
+        let sink = match forgotten_at {
+            Some(_) => format!("{sink} (forgotten)"),
+            None => sink.to_string(),
+        };
         let at = at.map_or_else(|| "-".to_owned(), |at| view.exactly(at));
-        states.add_row(view.row([sink.as_str(), &pair.as_str().replace('_', " "), &at, &note], Some(1)));
+        states.add_row(view.row([&sink, &pair.as_str().replace('_', " "), &at, &note], Some(1)));
     }
     print_table(out, &states)
 }

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
 use crate::clock::SystemClock;
 use crate::inbox::{
-    Advance, Appended, Change, ConsumerId, ConsumerState, Effect, EventFilter, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection,
-    SinkHealth, Slice, Standing, StoredEvent, Unavailable,
+    Advance, Appended, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter, EventOutline, Inbox,
+    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered,
+    Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
@@ -209,7 +209,7 @@ impl Inbox for Sick {
         Err(Unavailable::Closed)
     }
 
-    async fn advance(&self, _: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, _: JobId, _: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         Err(Unavailable::Closed)
     }
 

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 
 use super::stage::{Stage, Who};
 use crate::inbox::{
-    Advance, Appended, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent,
+    NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
+    Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -133,8 +134,8 @@ impl Inbox for Unsteady {
         self.stage.memory.open_jobs().await
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
-        self.stage.memory.advance(job).await
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        self.stage.memory.advance(job, sinks).await
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {

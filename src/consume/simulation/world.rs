@@ -18,7 +18,9 @@ use super::stage::{Stage, Who};
 use crate::clock::Clock as _;
 use crate::consume::{Consumer, Deps, End, Handle};
 use crate::inbox::contract::{job, new_event};
-use crate::inbox::{Change, EventFilter, Inbox as _, JobState, JobUpdate, LetterFilter, NewEvent, Selection, Task};
+use crate::inbox::{
+    Change, ConfiguredSink, EventFilter, Inbox as _, JobState, JobUpdate, LetterFilter, NewEvent, Selection, Task,
+};
 use crate::metrics::Metrics;
 use crate::model::{JobId, Seq, SinkName};
 
@@ -274,8 +276,10 @@ impl World {
     async fn carry_out(&self, task: Task) {
         let memory = &self.stage.memory;
         let id = memory.submit(job(task)).await.expect("it is stored");
+        let configured = |sink| ConfiguredSink { name: self.name(sink), max_parked: usize::MAX };
+        let sinks: Vec<_> = (0..self.stage.plan.sinks.len()).map(configured).collect();
         loop {
-            let advance = memory.advance(id).await.expect("it is carried out");
+            let advance = memory.advance(id, &sinks).await.expect("it is carried out");
             for effect in &advance.effects {
                 for (who, handle) in self.handles.borrow().iter() {
                     if let (Change::Revived(parked), true) = (&effect.change, handle.id() == effect.consumer) {

@@ -1,7 +1,7 @@
 //! Jobs.
 
 use super::*;
-use crate::inbox::{Advance, Change, Job, JobState, JobUpdate, QuarantineFilter, Unavailable};
+use crate::inbox::{Change, Job, JobState, JobUpdate, QuarantineFilter, Unavailable};
 
 fn paused(id: ConsumerId) -> Effect {
     Effect { consumer: id, change: Change::Paused }
@@ -30,9 +30,9 @@ pub(in crate::inbox) async fn a_job_waits_until_it_has_ended(inbox: &dyn Inbox) 
     // It has ended: nothing changes it any more, and it is not carried out.
     inbox.update_job(first, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await.unwrap();
     assert_eq!(inbox.open_jobs().await.unwrap().len(), 1);
-    assert!(inbox.advance(first).await.unwrap().ended);
+    assert!(inbox.advance(first, &[]).await.unwrap().ended);
     let nothing = JobId::new(77);
-    assert!(matches!(inbox.advance(nothing).await, Err(Unavailable::Refused(_))));
+    assert!(matches!(inbox.advance(nothing, &[]).await, Err(Unavailable::Refused(_))));
     assert!(matches!(inbox.update_job(nothing, JobUpdate::default()).await, Err(Unavailable::Refused(_))));
     assert_eq!(inbox.trouble(), None);
 }
@@ -121,58 +121,6 @@ pub(in crate::inbox) async fn discarded_dead_letters_are_decided_about(inbox: &d
     assert_eq!(carry_out(inbox, retry("bus")).await.1.len(), 1);
     let parked: Vec<_> = register(inbox, "bus").await.parked.iter().map(|event| event.seq.get()).collect();
     assert_eq!(parked, [1, 3], "what is discarded stays so");
-}
-
-pub(in crate::inbox) async fn a_consumer_never_has_more_parked_than_it_can_hold(inbox: &dyn Inbox) {
-    fill(inbox, 12).await;
-    let bus = register(inbox, "bus").await;
-    let park = (100..10_090).map(|at| parked(at, 0)).collect();
-    let dead = (1..=12).map(|at| letter(at, "no")).collect();
-    inbox.record(Progress { park, dead, ..progress(bus.id, 12) }).await.unwrap();
-    let id = inbox.submit(job(retry("bus"))).await.unwrap();
-    let revived = |advance: &Advance| match advance.effects.as_slice() {
-        [Effect { change: Change::Revived(parked), .. }] => parked.len(),
-        other => other.len(),
-    };
-    let first = inbox.advance(id).await.unwrap();
-    assert_eq!((revived(&first), first.must_wait, first.ended), (10, true, false));
-    let second = inbox.advance(id).await.unwrap();
-    assert_eq!((revived(&second), second.must_wait, second.ended), (0, true, false));
-    inbox.record(Progress { unpark: vec![seq(100), seq(101), seq(102)], ..progress(bus.id, 12) }).await.unwrap();
-    let third = inbox.advance(id).await.unwrap();
-    assert_eq!((revived(&third), third.must_wait, third.ended), (2, false, true));
-}
-
-/// Both are taken up anew behind the last one, and never what came in meanwhile.
-pub(in crate::inbox) async fn a_job_of_many_portions_ends(inbox: &dyn Inbox) {
-    fill(inbox, 1200).await;
-    let bus = register(inbox, "bus").await;
-    let dead = (1..=1200).map(|at| letter(at, "no")).collect();
-    inbox.record(Progress { dead, ..progress(bus.id, 1200) }).await.unwrap();
-    let id = inbox.submit(job(retry("bus"))).await.unwrap();
-    let mut portions = Vec::new();
-    loop {
-        let advance = inbox.advance(id).await.unwrap();
-        let revived: Vec<_> = advance
-            .effects
-            .iter()
-            .flat_map(|effect| match &effect.change {
-                Change::Revived(parked) => parked.clone(),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        portions.push(revived.len());
-        assert!(portions.len() < 10, "it never ends: {portions:?}");
-        // All of them come to nothing at once.
-        let unpark = revived.iter().map(|event| event.seq).collect();
-        let dead = revived.iter().map(|event| letter(event.seq.get(), "again")).collect();
-        inbox.record(Progress { unpark, dead, ..progress(bus.id, 1200) }).await.unwrap();
-        if advance.ended {
-            break;
-        }
-    }
-    assert_eq!(portions, [500, 500, 200]);
-    assert_eq!(register(inbox, "bus").await.dead_letters, 1200);
 }
 
 /// Waits for what is written behind everything else.

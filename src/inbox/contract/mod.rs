@@ -6,6 +6,7 @@ pub(in crate::inbox) mod consumers;
 pub(in crate::inbox) mod jobs;
 pub(in crate::inbox) mod log;
 pub(in crate::inbox) mod names;
+pub(in crate::inbox) mod sweeps;
 
 /// Every test of the contract. Each is given to `$run`, which hands it an inbox.
 macro_rules! suite {
@@ -40,10 +41,18 @@ macro_rules! suite {
                 the_time_of_a_pause_is_kept_but_not_that_of_an_open_breaker
                 dead_letters_are_tried_again_where_they_left_off
                 discarded_dead_letters_are_decided_about
-                a_consumer_never_has_more_parked_than_it_can_hold
-                a_job_of_many_portions_ends
                 requests_leave_the_quarantine_once
                 bodies_go_when_nobody_needs_them;
+            sweeps:
+                a_consumer_never_has_more_parked_than_it_can_hold
+                a_full_sink_holds_up_no_other
+                a_job_of_many_portions_ends
+                letters_of_a_sink_that_is_not_configured_stay
+                parked_events_are_due_when_a_person_says_so
+                parked_events_that_are_discarded_are_not_parked_again
+                parked_events_are_decided_about_in_portions
+                a_sink_is_tried_with_its_replays
+                a_forgotten_sink_leaves_its_name_to_another;
         }
     };
 }
@@ -68,8 +77,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{
-    Appended, Attempt, ConsumerId, ConsumerState, DeadLetter, Effect, EventFilter, Inbox, LetterFilter, NewEvent,
-    NewJob, Parked, Progress, Refused, Registration, Selection, SinkHealth, Standing, Task,
+    Appended, Attempt, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter, Effect, EventFilter, Inbox, LetterFilter,
+    NewEvent, NewJob, Parked, Progress, Refused, Registration, Selection, SinkHealth, Standing, Task,
 };
 use crate::model::{JobId, Outcome, Seq, SinkName, SourceName, Start};
 use crate::verify::{Keys, Unverified, sign};
@@ -140,7 +149,7 @@ pub(in crate::inbox) async fn register(inbox: &dyn Inbox, name: &str) -> Consume
 }
 
 /// Nothing but a cursor.
-pub(in crate::inbox) fn progress(consumer: ConsumerId, cursor: i64) -> Progress {
+pub(crate) fn progress(consumer: ConsumerId, cursor: i64) -> Progress {
     Progress {
         consumer,
         cursor: seq(cursor),
@@ -170,7 +179,7 @@ pub(in crate::inbox) fn parked(at: i64, attempts: u32) -> Parked {
     }
 }
 
-pub(in crate::inbox) fn letter(at: i64, reason: &str) -> DeadLetter {
+pub(crate) fn letter(at: i64, reason: &str) -> DeadLetter {
     DeadLetter { seq: seq(at), attempts: 1, reason: reason.to_owned(), at: now() }
 }
 
@@ -178,12 +187,31 @@ pub(crate) fn job(task: Task) -> NewJob {
     NewJob { task, who: "ada".to_owned(), reason: "because".to_owned(), total: None, at: now() }
 }
 
-/// Has a job carried out to its end.
+/// These sinks, as a configuration has them.
+pub(in crate::inbox) fn configured(names: &[&str]) -> Vec<ConfiguredSink> {
+    names.iter().map(|name| ConfiguredSink { name: sink(name), max_parked: 10_000 }).collect()
+}
+
+/// Every sink of these tests.
+pub(in crate::inbox) fn all_configured() -> Vec<ConfiguredSink> {
+    configured(&["bus", "other", "app", "web", "bus-2", "app-2"])
+}
+
+/// Has a job carried out to its end, while all of the sinks are configured.
 pub(in crate::inbox) async fn carry_out(inbox: &dyn Inbox, task: Task) -> (JobId, Vec<Effect>) {
+    carry_out_with(inbox, &all_configured(), task).await
+}
+
+/// Has a job carried out to its end, while these sinks are configured.
+pub(in crate::inbox) async fn carry_out_with(
+    inbox: &dyn Inbox,
+    sinks: &[ConfiguredSink],
+    task: Task,
+) -> (JobId, Vec<Effect>) {
     let id = inbox.submit(job(task)).await.unwrap();
     let mut effects = Vec::new();
     loop {
-        let advance = inbox.advance(id).await.unwrap();
+        let advance = inbox.advance(id, sinks).await.unwrap();
         assert!(!advance.must_wait);
         effects.extend(advance.effects);
         if advance.ended {

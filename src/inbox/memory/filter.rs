@@ -1,7 +1,8 @@
 //! Whether a filter wants something.
 
 use super::{Entry, Letter, Row};
-use crate::inbox::{EventFilter, LetterFilter, QuarantineFilter, Quarantined};
+use crate::inbox::{EventFilter, LetterFilter, ParkedFilter, QuarantineFilter, Quarantined};
+use crate::model::Outcome;
 use crate::route::Glob;
 
 /// A field that is not set lets everything through.
@@ -43,6 +44,21 @@ pub(super) fn matches_letter(filter: &LetterFilter, row: &Row, letter: &Letter, 
         && is(reason.as_ref(), |reason| record.reason.contains(reason.as_str()))
         && is(since.as_ref(), |since| record.at >= *since)
         && is(until.as_ref(), |until| record.at < *until)
+}
+
+pub(super) fn matches_parked(filter: &ParkedFilter, row: &Row, entry: &Entry) -> bool {
+    let ParkedFilter { seqs, sink, types, event_id, key, error } = filter;
+    let event = &entry.stored;
+    let last_error = || match &row.attempts.range((event.seq, 0)..=(event.seq, u32::MAX)).next_back()?.1.outcome {
+        Outcome::Transient { reason, .. } | Outcome::Permanent { reason } => Some(reason.as_str()),
+        Outcome::Delivered { .. } => None,
+    };
+    any(seqs, |seq| *seq == event.seq.get())
+        && is(sink.as_ref(), |sink| row.is_named(sink))
+        && is_type(types, event.event_type.as_str())
+        && is(event_id.as_ref(), |id| event.id.as_str() == id)
+        && is(key.as_ref(), |key| event.key.as_str() == key)
+        && is(error.as_ref(), |error| last_error().is_some_and(|last| last.contains(error.as_str())))
 }
 
 pub(super) fn matches_request(filter: &QuarantineFilter, request: &Quarantined) -> bool {

@@ -1,43 +1,36 @@
 //! Jobs, carried out portion by portion.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 use super::{Row, State, Whose, filter, index, place};
 use crate::inbox::{
-    Advance, Change, ConsumerId, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, Parked, Task, Unavailable,
+    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Task, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName};
-
-/// Dead letters that one portion looks at.
-const PORTION: usize = 500;
-/// Parked events of one consumer.
-const MAX_PARKED: usize = 10_000;
 
 /// A job, and how far its portions have come.
 pub(super) struct Stored {
     pub(super) job: Job,
-    /// The last dead letter that was looked at.
-    place: i64,
+    /// By consumer: the last dead letter, or the last parked event, that was looked at.
+    places: BTreeMap<ConsumerId, i64>,
     /// The last one that it is about.
     upto: i64,
 }
 
 /// What one portion came to.
 #[derive(Default)]
-struct Step {
-    place: i64,
-    done: u64,
-    failed: u64,
-    effects: Vec<Effect>,
-    must_wait: bool,
-    end: Option<JobState>,
+pub(super) struct Step {
+    pub(super) places: BTreeMap<ConsumerId, i64>,
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) effects: Vec<Effect>,
+    pub(super) must_wait: bool,
+    pub(super) end: Option<JobState>,
 }
 
 impl Step {
-    fn ended(end: JobState, effects: Vec<Effect>) -> Self {
+    pub(super) fn ended(end: JobState, effects: Vec<Effect>) -> Self {
         Self { end: Some(end), effects, ..Self::default() }
     }
 }
@@ -58,7 +51,7 @@ impl State {
 
     pub(super) fn submit(&mut self, job: NewJob) -> JobId {
         let id = JobId::new(place(self.jobs.len() + 1).get());
-        self.jobs.push(Stored { job: job.queued(id), place: 0, upto: self.letters_ever });
+        self.jobs.push(Stored { job: job.queued(id), places: BTreeMap::new(), upto: 0 });
         id
     }
 
@@ -87,18 +80,24 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn advance(&mut self, id: JobId, now: Timestamp) -> Result<Advance, Unavailable> {
+    pub(crate) fn advance(
+        &mut self,
+        id: JobId,
+        sinks: &[ConfiguredSink],
+        now: Timestamp,
+    ) -> Result<Advance, Unavailable> {
         let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
         if stored.job.state.has_ended() {
             return Ok(Advance { ended: true, ..Advance::default() });
         }
         if stored.job.state == JobState::Queued {
-            let upto = self.letters_ever;
+            let is_about_events = matches!(stored.job.task, Task::RetryParked { .. } | Task::DiscardParked { .. });
+            let upto = if is_about_events { self.last().get() } else { self.letters_ever };
             self.job_mut(id).ok_or_else(|| unknown(id))?.upto = upto;
         }
-        let step = self.step(id, now);
+        let step = self.step(id, sinks, now);
         let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
-        stored.place = step.place;
+        stored.places = step.places;
         stored.job.done += step.done;
         stored.job.failed += step.failed;
         stored.job.state = step.end.unwrap_or(JobState::Running);
@@ -106,16 +105,20 @@ impl State {
         Ok(Advance { effects: step.effects, ended: step.end.is_some(), must_wait: step.must_wait })
     }
 
-    fn step(&mut self, id: JobId, now: Timestamp) -> Step {
-        let Some(Stored { job, place, upto }) = self.job(id) else { return Step::default() };
-        let (task, bounds) = (job.task.clone(), (*place, *upto));
+    fn step(&mut self, id: JobId, sinks: &[ConfiguredSink], now: Timestamp) -> Step {
+        let Some(Stored { job, places, upto }) = self.job(id) else { return Step::default() };
+        let (task, step, upto) = (job.task.clone(), Step { places: places.clone(), ..Step::default() }, *upto);
         match task {
             Task::Pause { sink } => self.pause(&sink, now),
             Task::Resume { sink } => self.resume(&sink, now),
             Task::Rename { from, to, swap: false } => self.rename(&from, &to),
             Task::Rename { from, to, swap: true } => self.swap(&from, &to, now),
-            Task::Retry { letters } => self.retry(&letters, bounds, now),
-            Task::Discard { letters } => self.discard(&letters, bounds),
+            Task::Retry { letters } => self.retry(&letters, step, upto, sinks, now),
+            Task::Discard { letters } => self.discard(&letters, step, upto),
+            Task::RetryParked { parked } => self.retry_parked(&parked, step, upto, sinks, now),
+            Task::DiscardParked { parked } => self.discard_parked(&parked, step, upto, now),
+            Task::Try { sink } => self.try_now(&sink, sinks),
+            Task::Forget { sink } => self.forget(&sink, sinks, now),
             Task::Purge { requests } => {
                 self.quarantined.retain(|request| !filter::matches_request(&requests, request));
                 Step::ended(JobState::Done, vec![])
@@ -147,10 +150,11 @@ impl State {
     }
 
     /// Of a sink and of its replays that have not ended.
-    fn effects(&self, sink: ConsumerId, change: &Change) -> Vec<Effect> {
+    pub(super) fn effects(&self, sink: ConsumerId, change: &Change) -> Vec<Effect> {
         let is_meant = |id: ConsumerId, row: &Row| match &row.whose {
             Whose::Sink { .. } => id == sink,
             Whose::Replay { job, of, .. } => *of == sink && !self.has_ended(*job),
+            Whose::Forgotten => false,
         };
         let ids = self.ids().zip(&self.consumers).filter(|(id, row)| is_meant(*id, row));
         ids.map(|(consumer, _)| Effect { consumer, change: change.clone() }).collect()
@@ -159,6 +163,12 @@ impl State {
     /// Nobody works on a job any more.
     pub(crate) fn has_ended(&self, job: JobId) -> bool {
         self.job(job).is_none_or(|stored| stored.job.state.has_ended())
+    }
+
+    /// Whether a replay to the sink has not ended.
+    pub(super) fn is_replayed(&self, id: ConsumerId) -> bool {
+        let is_to_it = |job: &Job| matches!(&job.task, Task::Replay { sink, .. } if self.live(sink) == Some(id));
+        self.open_jobs().iter().any(is_to_it)
     }
 
     fn rename(&mut self, from: &SinkName, to: &SinkName) -> Step {
@@ -194,79 +204,6 @@ impl State {
         Step::ended(JobState::Done, effects)
     }
 
-    /// Whether a replay to this sink has not ended.
-    fn is_replayed(&self, id: ConsumerId) -> bool {
-        let is_of = |job: &Job| matches!(&job.task, Task::Replay { sink, .. } if self.live(sink) == Some(id));
-        self.open_jobs().iter().any(is_of)
-    }
-
-    /// The next open letters between two numbers, oldest first: each with its consumer, its event, and whether it is
-    /// meant. A replay's letters never are.
-    fn portion(&self, which: &LetterFilter, (after, upto): (i64, i64)) -> Vec<(i64, ConsumerId, Seq, bool)> {
-        let mut found = BTreeMap::new();
-        for (id, row) in self.ids().zip(&self.consumers) {
-            for (seq, letter) in row.letters.iter().filter(|(_, letter)| !letter.is_decided) {
-                let Some(entry) = self.entry(*seq) else { continue };
-                let is_meant =
-                    matches!(row.whose, Whose::Sink { .. }) && filter::matches_letter(which, row, letter, entry);
-                found.insert(letter.number, (letter.number, id, *seq, is_meant));
-            }
-        }
-        found.range(after + 1..=upto).map(|(_, letter)| *letter).take(PORTION).collect()
-    }
-
-    fn retry(&mut self, which: &LetterFilter, bounds: (i64, i64), now: Timestamp) -> Step {
-        let letters = self.portion(which, bounds);
-        let mut step = Step { place: bounds.0, ..Step::default() };
-        let mut revived: BTreeMap<ConsumerId, Vec<Parked>> = BTreeMap::new();
-        for &(number, id, seq, is_meant) in &letters {
-            if is_meant && self.row_mut(id).parked.len() >= MAX_PARKED {
-                step.must_wait = true;
-                break;
-            }
-            let has_body = self.event(seq).is_some_and(|event| event.body.is_some());
-            if is_meant && !has_body {
-                step.failed += 1;
-            } else if is_meant && let Some(letter) = self.row_mut(id).letters.remove(&seq) {
-                let attempts = letter.record.attempts;
-                let event = Parked {
-                    seq,
-                    attempts,
-                    first_attempt: None,
-                    still: Duration::ZERO,
-                    next_attempt: now,
-                    own_failures: 0,
-                };
-                self.row_mut(id).parked.insert(seq, event.clone());
-                revived.entry(id).or_default().push(event);
-                step.done += 1;
-            }
-            step.place = number;
-        }
-        let effect = |(consumer, parked)| Effect { consumer, change: Change::Revived(parked) };
-        step.effects = revived.into_iter().map(effect).collect();
-        step.end = (!step.must_wait && letters.len() < PORTION).then_some(JobState::Done);
-        step
-    }
-
-    fn discard(&mut self, which: &LetterFilter, bounds: (i64, i64)) -> Step {
-        let letters = self.portion(which, bounds);
-        let mut step = Step { place: bounds.0, ..Step::default() };
-        let mut discarded: BTreeMap<ConsumerId, u64> = BTreeMap::new();
-        for &(number, id, seq, is_meant) in &letters {
-            if is_meant && let Some(letter) = self.row_mut(id).letters.get_mut(&seq) {
-                letter.is_decided = true;
-                *discarded.entry(id).or_default() += 1;
-                step.done += 1;
-            }
-            step.place = number;
-        }
-        let effect = |(consumer, count)| Effect { consumer, change: Change::Discarded(count) };
-        step.effects = discarded.into_iter().map(effect).collect();
-        step.end = (letters.len() < PORTION).then_some(JobState::Done);
-        step
-    }
-
     fn prune(&mut self, before: Timestamp, sinks: &[SinkName]) -> Step {
         let cursor = |sink| self.meant(sink, sinks).and_then(|id| self.row(id)).map_or(Seq::ZERO, |row| row.cursor);
         let upto = sinks.iter().map(cursor).min().unwrap_or_else(|| self.last());
@@ -284,6 +221,7 @@ impl State {
     fn is_needed(&self, seq: Seq) -> bool {
         let needs = |row: &Row| match &row.whose {
             Whose::Sink { .. } => row.is_waiting(seq),
+            Whose::Forgotten => false,
             Whose::Replay { job, selection, .. } => {
                 !self.has_ended(*job) && (row.is_waiting(seq) || row.cursor < seq && seq <= selection.last)
             }

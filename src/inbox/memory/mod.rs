@@ -4,7 +4,9 @@
 
 mod filter;
 mod jobs;
+mod quarantine;
 mod sinks;
+mod sweeps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +17,10 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, BuildFailure, ConsumerId, ConsumerState, DeadLetter, EventOutline, Inbox,
-    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered,
-    Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
+    Advance, AppendKind, Appended, Attempt, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter,
+    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused,
+    Registered, Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros,
+    micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -57,8 +60,17 @@ struct Entry {
 
 /// Whose consumer it is.
 enum Whose {
-    Sink { name: SinkName, former: Option<SinkName> },
-    Replay { job: JobId, of: ConsumerId, selection: Box<Selection> },
+    Sink {
+        name: SinkName,
+        former: Option<SinkName>,
+    },
+    Replay {
+        job: JobId,
+        of: ConsumerId,
+        selection: Box<Selection>,
+    },
+    /// A person has ended the sink.
+    Forgotten,
 }
 
 /// A consumer.
@@ -109,7 +121,7 @@ impl Row {
     /// Where a replay ends.
     pub(crate) fn last(&self) -> Option<Seq> {
         match &self.whose {
-            Whose::Sink { .. } => None,
+            Whose::Sink { .. } | Whose::Forgotten => None,
             Whose::Replay { selection, .. } => Some(selection.last),
         }
     }
@@ -135,7 +147,7 @@ impl Row {
             health: self.health.clone(),
             paused: paused_since.is_some(),
             selection: match &self.whose {
-                Whose::Sink { .. } => None,
+                Whose::Sink { .. } | Whose::Forgotten => None,
                 Whose::Replay { selection, .. } => Some(Selection::clone(selection)),
             },
         }
@@ -284,7 +296,7 @@ impl State {
             return Err(Unavailable::Refused(format!("there is no consumer {}", consumer.get())));
         };
         let job = match &row.whose {
-            Whose::Sink { .. } => None,
+            Whose::Sink { .. } | Whose::Forgotten => None,
             Whose::Replay { job, .. } => Some(*job),
         };
         let has_ended = job.and_then(|job| self.job(job)).is_some_and(|stored| stored.job.state.has_ended());
@@ -296,6 +308,8 @@ impl State {
             row.attempts.insert((attempt.seq, attempt.n), attempt);
         }
         if !has_ended {
+            let is_decided = |seq: &Seq| row.letters.get(seq).is_some_and(|letter| letter.is_decided);
+            let park: Vec<_> = park.into_iter().filter(|event| !is_decided(&event.seq)).collect();
             row.parked.extend(park.into_iter().map(|event| (event.seq, event)));
         }
         unpark.iter().for_each(|seq| _ = row.parked.remove(seq));
@@ -326,25 +340,6 @@ impl State {
         row.letters.insert(record.seq, Letter { number, record, is_decided });
         self.letters_ever = number;
         true
-    }
-
-    fn keep(&mut self, refused: Refused) {
-        let Refused { rejected, peer, received_at } = refused;
-        let delivery = rejected.delivery;
-        self.quarantined_ever += 1;
-        self.quarantined.push(Quarantined {
-            id: self.quarantined_ever,
-            source: delivery.source.as_str().to_owned(),
-            peer: peer.to_string(),
-            received_at,
-            reason: rejected.reason,
-            size: delivery.body.len() as u64,
-            body_sha256: Digest::of(&delivery.body),
-            signatures: delivery.signatures.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect(),
-            content_type: delivery.content_type,
-            headers: delivery.headers,
-            body: Some(delivery.body),
-        });
     }
 }
 
@@ -409,8 +404,8 @@ impl Inbox for Memory {
         Ok(self.state().open_jobs())
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
-        self.state().advance(job, self.now())
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        self.state().advance(job, sinks, self.now())
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {

@@ -27,7 +27,7 @@ impl State {
     fn sink_where(&self, is_it: impl Fn(&SinkName, Option<&SinkName>) -> bool) -> Option<ConsumerId> {
         let is_it = |row: &Row| match &row.whose {
             Whose::Sink { name, former } => is_it(name, former.as_ref()),
-            Whose::Replay { .. } => false,
+            Whose::Replay { .. } | Whose::Forgotten => false,
         };
         self.ids().zip(&self.consumers).find(|(_, row)| is_it(row)).map(|(id, _)| id)
     }

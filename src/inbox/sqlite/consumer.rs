@@ -84,7 +84,7 @@ pub(super) fn live(connection: &Connection, name: &SinkName) -> rusqlite::Result
     if let Some(consumer) = named(connection, name)? {
         return Ok(Some((consumer, false)));
     }
-    let renamed = by(connection, "former_name = ?1 AND job_id IS NULL", name.as_str())?;
+    let renamed = by(connection, "former_name = ?1 AND job_id IS NULL AND forgotten_at IS NULL", name.as_str())?;
     Ok(renamed.map(|consumer| (consumer, true)))
 }
 

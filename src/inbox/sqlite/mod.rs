@@ -14,6 +14,7 @@ mod job;
 mod letters;
 mod lock;
 mod open;
+mod parked;
 mod progress;
 mod quarantine;
 mod query;
@@ -41,16 +42,16 @@ pub use backup::{BackupError, Made, Stage, Watch, back_up};
 pub use desk::Desk;
 pub use lock::{Lock, Waiting};
 pub use open::OpenError;
-pub use reader::{Direction, ReadError, Reader};
+pub use reader::{Direction, ParkedPlace, ReadError, Reader};
 
 use self::append::Append;
 use self::errand::{Worked, errand};
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob,
-    Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
-    Unavailable,
+    Advance, Appended, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
+    NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice,
+    StoredEvent, Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -247,8 +248,9 @@ impl Inbox for SqliteInbox {
         .await
     }
 
-    async fn advance(&self, job: JobId) -> Result<Advance, Unavailable> {
-        self.ask("a job's next portion", move |connection, now| job::advance(connection, job, now)).await
+    async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        let sinks = sinks.to_vec();
+        self.ask("a job's next portion", move |connection, now| job::advance(connection, job, &sinks, now)).await
     }
 
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable> {

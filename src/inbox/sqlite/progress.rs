@@ -106,13 +106,14 @@ fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) 
     Ok(first_deliveries)
 }
 
-/// Parks an event, or parks it again with another time.
+/// Parks an event, or parks it again with another time; not one that a person has discarded while it was in flight.
 pub(super) fn set_aside(connection: &Connection, sink_id: i64, event: &Parked) -> rusqlite::Result<()> {
     let Parked { seq, attempts, first_attempt, still, next_attempt, own_failures } = event;
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO parked (sink_id, seq, attempts, first_attempt, still_us, next_attempt, own_failures)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS
+                 (SELECT 1 FROM dead_letters WHERE sink_id = ?1 AND seq = ?2 AND discarded_at IS NOT NULL)",
         )?
         .execute(params![
             sink_id,
@@ -130,7 +131,8 @@ fn bury(connection: &Connection, sink_id: i64, letter: &DeadLetter) -> rusqlite:
     let DeadLetter { seq, attempts, reason, at } = letter;
     connection
         .prepare_cached(
-            "INSERT INTO dead_letters (sink_id, seq, attempts, reason, at) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO dead_letters (sink_id, seq, attempts, reason, at, of_replay)
+             VALUES (?1, ?2, ?3, ?4, ?5, (SELECT job_id IS NOT NULL FROM sinks WHERE id = ?1))
              ON CONFLICT (sink_id, seq) DO NOTHING",
         )?
         .execute(params![sink_id, seq.get(), attempts, reason, micros(*at)])

@@ -8,6 +8,7 @@ mod desk;
 mod jobs;
 mod migration;
 mod states;
+mod sweeps;
 mod times;
 
 use std::ops::ControlFlow;

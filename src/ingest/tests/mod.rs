@@ -19,8 +19,9 @@ use tokio::sync::{Semaphore, watch};
 use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::{
-    Advance, AppendKind, Appended, ConsumerId, ConsumerState, EventOutline, Job, JobUpdate, NewEvent, NewJob, Progress,
-    QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent, Unavailable,
+    Advance, AppendKind, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job, JobUpdate, NewEvent,
+    NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
+    Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 use crate::verify::sign;
@@ -117,7 +118,7 @@ impl Inbox for FakeInbox {
         unreachable!("ingest only writes")
     }
 
-    async fn advance(&self, _: JobId) -> Result<Advance, Unavailable> {
+    async fn advance(&self, _: JobId, _: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
         unreachable!("ingest only writes")
     }
 

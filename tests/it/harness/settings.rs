@@ -151,6 +151,12 @@ impl Builder {
         self
     }
 
+    /// Without this sink; its place in the log stays.
+    pub fn without(mut self, name: &str) -> Self {
+        self.sinks.retain(|(known, _)| known != name);
+        self
+    }
+
     /// A variable in the daemon's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));

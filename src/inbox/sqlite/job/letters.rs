@@ -6,82 +6,126 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::super::consumer;
 use super::super::fault::Fault;
-use super::super::letters::{self, Letter};
+use super::super::letters::{self, Letter, Of};
 use super::super::progress;
-use super::{PORTION, Step, Stored, counted, sinks};
-use crate::inbox::{Change, ConsumerId, Effect, LetterFilter, Parked, from_micros, micros};
+use super::tally::{Place, Rows, Swept, Tally, places, sweep};
+use super::{Step, Stored, counted, effect, unknown_sink};
+use crate::inbox::{Change, ConfiguredSink, LetterFilter, Parked, from_micros, micros};
 
-/// Parked events of one consumer: what it may hold in memory.
-const MAX_PARKED: usize = 10_000;
-
-/// The next letters that the job looks at; those that match say so.
-fn portion(connection: &Connection, stored: &Stored, filter: &LetterFilter) -> rusqlite::Result<Vec<Letter>> {
-    letters::page(connection, filter, (stored.place, stored.upto + 1), letters::Order::Oldest, PORTION)
+/// The open letters of a sink, held against a filter.
+fn page(
+    connection: &Connection,
+    stored: &Stored,
+    filter: &LetterFilter,
+    (sink, after): (&Place, i64),
+    limit: usize,
+) -> rusqlite::Result<Vec<Letter>> {
+    letters::page(connection, filter, (after, stored.upto + 1), Of::Consumer(sink.id), limit)
 }
 
 pub(super) fn retry(
     connection: &Connection,
     stored: &Stored,
     filter: &LetterFilter,
+    configured: &[ConfiguredSink],
     now: Timestamp,
 ) -> Result<Step, Fault> {
-    if let Some(failed) = unknown_sink(connection, filter)? {
+    if let Some(failed) = unknown_sink(connection, filter.sink.as_ref())? {
         return Ok(failed);
     }
-    let mut step = Step { place: stored.place, ..Step::default() };
+    let before = Tally::load(connection, stored.job.id)?;
     // As it is stored: what a running consumer is told is what it would read.
     let due = from_micros(micros(now));
-    let mut parked: BTreeMap<i64, usize> = BTreeMap::new();
-    let mut revived: BTreeMap<i64, Vec<Parked>> = BTreeMap::new();
-    let letters = portion(connection, stored, filter)?;
-    for letter in &letters {
+    let (room, revived) = Default::default();
+    let mut rows = Retry { connection, stored, filter, due, tally: before.clone(), room, revived, failed: 0 };
+    let swept = sweep(&mut rows, &places(connection, configured)?, filter.sink.as_ref(), stored)?;
+    let Retry { tally, revived, failed, .. } = rows;
+    let mut step = Step { failed, ..Step::swept(stored, &before, tally, swept) };
+    step.done = revived.values().map(|events| events.len() as u64).sum();
+    step.effects = revived.into_iter().map(|(id, events)| effect(id, Change::Revived(events))).collect();
+    if swept != Swept::All {
+        return Ok(step);
+    }
+    let (done, failed) = (stored.job.done + step.done, stored.job.failed + step.failed);
+    let tally = step.tally.as_ref().unwrap_or(&before);
+    let tried = counted(done, "dead letter is tried again", "dead letters are tried again");
+    let pruned = match tally.pruned {
+        0 => String::new(),
+        1 => "; 1 is not: retention has dropped its body".to_owned(),
+        pruned => format!("; {pruned} are not: retention has dropped their bodies"),
+    };
+    let message = format!("{tried}{pruned}{}", tally.left());
+    Ok(end(step, filter, done + failed, message))
+}
+
+/// Parks the letters that match, due at once.
+struct Retry<'a> {
+    connection: &'a Connection,
+    stored: &'a Stored,
+    filter: &'a LetterFilter,
+    due: Timestamp,
+    tally: Tally,
+    /// By consumer: how many more may be parked.
+    room: BTreeMap<i64, usize>,
+    revived: BTreeMap<i64, Vec<Parked>>,
+    failed: u64,
+}
+
+impl Rows for Retry<'_> {
+    type Row = Letter;
+
+    fn page(&self, sink: &Place, after: i64, limit: usize) -> rusqlite::Result<Vec<Letter>> {
+        page(self.connection, self.stored, self.filter, (sink, after), limit)
+    }
+
+    fn place(letter: &Letter) -> i64 {
+        letter.record.id
+    }
+
+    fn has_room(&mut self, sink: &Place) -> rusqlite::Result<bool> {
+        // A sink that is not configured gets nothing, and its letters are only counted.
+        let Some(ConfiguredSink { max_parked, .. }) = sink.configured else { return Ok(true) };
+        let room = max_parked.saturating_sub(parked_by(self.connection, sink.id)?);
+        self.room.insert(sink.id, room);
+        Ok(room > 0)
+    }
+
+    fn visit(&mut self, sink: &Place, letter: &Letter) -> Result<bool, Fault> {
         let record = &letter.record;
-        if letter.matches {
-            let count = match parked.get_mut(&letter.sink_id) {
-                Some(count) => count,
-                None => parked.entry(letter.sink_id).or_insert(parked_by(connection, letter.sink_id)?),
-            };
-            if *count >= MAX_PARKED {
-                step.must_wait = true;
-                break;
-            }
-            if has_body(connection, record.seq.get())? {
-                *count += 1;
-                step.done += 1;
-                let event = Parked {
-                    seq: record.seq,
-                    attempts: record.attempts,
-                    first_attempt: None,
-                    still: Duration::ZERO,
-                    next_attempt: due,
-                    own_failures: 0,
-                };
-                connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([record.id])?;
-                progress::set_aside(connection, letter.sink_id, &event)?;
-                revived.entry(letter.sink_id).or_default().push(event);
-            } else {
-                step.failed += 1;
-            }
+        if !letter.matches {
+            return Ok(true);
         }
-        step.place = record.id;
-    }
-    step.effects.extend(revived.into_iter().map(|(id, events)| effect(id, Change::Revived(events))));
-    if !step.must_wait && letters.len() < PORTION {
-        let (done, failed) = (stored.job.done + step.done, stored.job.failed + step.failed);
-        let tried = match done {
-            1 => "1 dead letter is tried again".to_owned(),
-            _ => format!("{done} dead letters are tried again"),
+        if sink.configured.is_none() {
+            self.failed += 1;
+            self.tally.leave(sink);
+            return Ok(true);
+        }
+        if !has_body(self.connection, record.seq.get())? {
+            self.failed += 1;
+            self.tally.pruned += 1;
+            return Ok(true);
+        }
+        let room = self.room.entry(sink.id).or_default();
+        let Some(less) = room.checked_sub(1) else { return Ok(false) };
+        *room = less;
+        let event = Parked {
+            seq: record.seq,
+            attempts: record.attempts,
+            first_attempt: None,
+            still: Duration::ZERO,
+            next_attempt: self.due,
+            own_failures: 0,
         };
-        let pruned = match failed {
-            0 => String::new(),
-            1 => "; 1 is not: retention has dropped its body".to_owned(),
-            _ => format!("; {failed} are not: retention has dropped their bodies"),
-        };
-        return Ok(end(step, filter, done + failed, format!("{tried}{pruned}")));
+        self.connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([record.id])?;
+        progress::set_aside(self.connection, sink.id, &event)?;
+        self.revived.entry(sink.id).or_default().push(event);
+        Ok(true)
     }
-    Ok(step)
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
 }
 
 pub(super) fn discard(
@@ -90,31 +134,75 @@ pub(super) fn discard(
     filter: &LetterFilter,
     now: Timestamp,
 ) -> Result<Step, Fault> {
-    if let Some(failed) = unknown_sink(connection, filter)? {
+    if let Some(failed) = unknown_sink(connection, filter.sink.as_ref())? {
         return Ok(failed);
     }
-    let mut step = Step { place: stored.place, ..Step::default() };
-    let mut discarded: BTreeMap<i64, u64> = BTreeMap::new();
-    let letters = portion(connection, stored, filter)?;
-    for letter in &letters {
+    let before = Tally::load(connection, stored.job.id)?;
+    let mut rows = Discard { connection, stored, filter, now, tally: before.clone(), discarded: BTreeMap::new() };
+    let swept = sweep(&mut rows, &places(connection, &[])?, filter.sink.as_ref(), stored)?;
+    let Discard { tally, discarded, .. } = rows;
+    let mut step = Step::swept(stored, &before, tally, swept);
+    step.done = discarded.values().sum();
+    step.effects = discarded.into_iter().map(|(id, count)| effect(id, Change::Discarded(count))).collect();
+    if swept != Swept::All {
+        return Ok(step);
+    }
+    let done = stored.job.done + step.done;
+    let message = counted(done, "dead letter is discarded", "dead letters are discarded");
+    Ok(end(step, filter, done, message))
+}
+
+/// Has the letters that match decided about.
+struct Discard<'a> {
+    connection: &'a Connection,
+    stored: &'a Stored,
+    filter: &'a LetterFilter,
+    now: Timestamp,
+    tally: Tally,
+    discarded: BTreeMap<i64, u64>,
+}
+
+impl Rows for Discard<'_> {
+    type Row = Letter;
+
+    fn page(&self, sink: &Place, after: i64, limit: usize) -> rusqlite::Result<Vec<Letter>> {
+        page(self.connection, self.stored, self.filter, (sink, after), limit)
+    }
+
+    fn place(letter: &Letter) -> i64 {
+        letter.record.id
+    }
+
+    fn has_room(&mut self, _: &Place) -> rusqlite::Result<bool> {
+        Ok(true)
+    }
+
+    fn visit(&mut self, sink: &Place, letter: &Letter) -> Result<bool, Fault> {
         if letter.matches {
-            connection
-                .prepare_cached(
-                    "UPDATE dead_letters SET discarded_at = ?2, discard_reason = ?3, discarded_by = ?4 WHERE id = ?1",
-                )?
-                .execute(params![letter.record.id, micros(now), stored.job.reason, stored.job.who])?;
-            *discarded.entry(letter.sink_id).or_default() += 1;
-            step.done += 1;
+            discard_one(self.connection, self.stored, letter.record.id, self.now)?;
+            *self.discarded.entry(sink.id).or_default() += 1;
         }
-        step.place = letter.record.id;
+        Ok(true)
     }
-    step.effects.extend(discarded.into_iter().map(|(id, count)| effect(id, Change::Discarded(count))));
-    if letters.len() < PORTION {
-        let done = stored.job.done + step.done;
-        let message = counted(done, "dead letter is discarded", "dead letters are discarded");
-        return Ok(end(step, filter, done, message));
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
-    Ok(step)
+}
+
+/// A letter is decided about, for the job's reason.
+pub(super) fn discard_one(
+    connection: &Connection,
+    stored: &Stored,
+    letter: i64,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE dead_letters SET discarded_at = ?2, discard_reason = ?3, discarded_by = ?4 WHERE id = ?1",
+        )?
+        .execute(params![letter, micros(now), stored.job.reason, stored.job.who])
+        .map(drop)
 }
 
 /// Asked for by number, a letter that is not there, or not open, is something to know.
@@ -132,19 +220,6 @@ fn end(step: Step, filter: &LetterFilter, found: u64, message: String) -> Step {
         }
     };
     Step { end: end.end, ..step }
-}
-
-fn effect(consumer: i64, change: Change) -> Effect {
-    Effect { consumer: ConsumerId::new(consumer), change }
-}
-
-fn unknown_sink(connection: &Connection, filter: &LetterFilter) -> rusqlite::Result<Option<Step>> {
-    match &filter.sink {
-        Some(sink) if consumer::named(connection, sink)?.is_none() => {
-            sinks::unknown(connection, sink).map(|why| Some(Step::failed(why)))
-        }
-        Some(_) | None => Ok(None),
-    }
 }
 
 fn parked_by(connection: &Connection, sink_id: i64) -> rusqlite::Result<usize> {

@@ -1,10 +1,13 @@
 //! Jobs in the database: stored, and carried out portion by portion. A portion's effect, the place it has come to and
 //! the job's end are in one transaction, so that a crash between two portions repeats nothing.
 
+mod forget;
 mod letters;
+mod parked;
 pub(super) mod prune;
 mod quarantine;
 mod sinks;
+mod tally;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -12,11 +15,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 #[cfg(test)]
 pub(super) use self::prune::PAGE as PRUNABLE;
 pub(super) use self::prune::Prunable;
+use self::tally::{Swept, Tally};
 use super::consumer;
 use super::fault::Fault;
 use super::quarantine::Removed;
-use crate::inbox::{Advance, Effect, Job, JobState, JobUpdate, NewJob, Task, from_micros, micros};
-use crate::model::JobId;
+use crate::inbox::{
+    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Task, from_micros, micros,
+};
+use crate::model::{JobId, SinkName};
 
 /// Rows that one portion looks at.
 pub(super) const PORTION: usize = 500;
@@ -108,9 +114,19 @@ struct Step {
     /// How the job ended, where it did.
     end: Option<(JobState, String)>,
     removed: Vec<Removed>,
+    /// Of a job that goes sink by sink.
+    tally: Option<Tally>,
+    /// There was nothing to do for now, so there is nothing to write either.
+    is_idle: bool,
 }
 
 impl Step {
+    /// A portion of a job that goes sink by sink.
+    fn swept(stored: &Stored, before: &Tally, tally: Tally, swept: Swept) -> Self {
+        let is_idle = swept == Swept::Full && *before == tally && stored.job.state == JobState::Running;
+        Self { place: stored.place, tally: Some(tally), must_wait: swept == Swept::Full, is_idle, ..Self::default() }
+    }
+
     fn ended(state: JobState, message: String) -> Self {
         Self { end: Some((state, message)), ..Self::default() }
     }
@@ -125,7 +141,12 @@ impl Step {
 }
 
 /// Carries out the next portion, in the caller's transaction. What cannot be done ends the job as failed.
-pub(super) fn advance(connection: &Connection, id: JobId, now: Timestamp) -> Result<(Advance, Vec<Removed>), Fault> {
+pub(super) fn advance(
+    connection: &Connection,
+    id: JobId,
+    sinks: &[ConfiguredSink],
+    now: Timestamp,
+) -> Result<(Advance, Vec<Removed>), Fault> {
     let mut stored = load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?;
     if stored.job.state.has_ended() {
         return Ok((Advance { ended: true, ..Advance::default() }, Vec::new()));
@@ -134,7 +155,7 @@ pub(super) fn advance(connection: &Connection, id: JobId, now: Timestamp) -> Res
         stored.upto = last_of(connection, &stored.job.task)?;
     }
     connection.execute_batch("SAVEPOINT portion")?;
-    let step = match step(connection, &stored, now) {
+    let step = match step(connection, &stored, sinks, now) {
         Ok(step) => step,
         Err(Fault::Refused(why)) => {
             connection.execute_batch("ROLLBACK TO portion")?;
@@ -143,11 +164,14 @@ pub(super) fn advance(connection: &Connection, id: JobId, now: Timestamp) -> Res
         Err(fault @ Fault::Storage(_)) => return Err(fault),
     };
     connection.execute_batch("RELEASE portion")?;
+    if step.is_idle {
+        return Ok((Advance { must_wait: true, ..Advance::default() }, Vec::new()));
+    }
     let (state, message) = step.end.clone().unwrap_or((JobState::Running, String::new()));
     connection
         .prepare_cached(
             "UPDATE jobs SET state = ?2, ended_at = ?3, message = ?4, place = ?5, upto = ?6, done = done + ?7,
-                 failed = failed + ?8, bytes = bytes + ?9 WHERE id = ?1",
+                 failed = failed + ?8, bytes = bytes + ?9, tally = coalesce(?10, tally) WHERE id = ?1",
         )?
         .execute(params![
             id.get(),
@@ -158,7 +182,8 @@ pub(super) fn advance(connection: &Connection, id: JobId, now: Timestamp) -> Res
             stored.upto,
             step.done,
             step.failed,
-            step.bytes
+            step.bytes,
+            step.tally.map(|tally| tally.to_json())
         ])?;
     let advance = Advance { effects: step.effects, ended: state.has_ended(), must_wait: step.must_wait };
     Ok((advance, step.removed))
@@ -166,27 +191,39 @@ pub(super) fn advance(connection: &Connection, id: JobId, now: Timestamp) -> Res
 
 /// What comes in while a job runs is none of its business: without an end, it might never come to one.
 fn last_of(connection: &Connection, task: &Task) -> rusqlite::Result<i64> {
-    let table = match task {
-        Task::Retry { .. } | Task::Discard { .. } => "dead_letters",
-        Task::Purge { .. } | Task::Admit { .. } => "quarantine",
+    let (column, table) = match task {
+        Task::Retry { .. } | Task::Discard { .. } => ("id", "dead_letters"),
+        Task::RetryParked { .. } | Task::DiscardParked { .. } => ("seq", "events"),
+        Task::Purge { .. } | Task::Admit { .. } => ("id", "quarantine"),
         Task::Pause { .. }
         | Task::Resume { .. }
+        | Task::Try { .. }
+        | Task::Forget { .. }
         | Task::Rename { .. }
         | Task::Prune { .. }
         | Task::Replay { .. }
         | Task::Cancel { .. } => return Ok(0),
     };
-    connection.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))
+    connection.query_row(&format!("SELECT coalesce(max({column}), 0) FROM {table}"), [], |row| row.get(0))
 }
 
-fn step(connection: &Connection, stored: &Stored, now: Timestamp) -> Result<Step, Fault> {
+fn step(
+    connection: &Connection,
+    stored: &Stored,
+    configured: &[ConfiguredSink],
+    now: Timestamp,
+) -> Result<Step, Fault> {
     match &stored.job.task {
         Task::Pause { sink } => sinks::pause(connection, sink, now),
         Task::Resume { sink } => sinks::resume(connection, sink, now),
         Task::Rename { from, to, swap: false } => sinks::rename(connection, from, to),
         Task::Rename { from, to, swap: true } => sinks::swap(connection, from, to, now),
-        Task::Retry { letters } => letters::retry(connection, stored, letters, now),
+        Task::Try { sink } => sinks::try_now(connection, sink, configured),
+        Task::Forget { sink } => forget::forget(connection, stored, sink, configured, now),
+        Task::Retry { letters } => letters::retry(connection, stored, letters, configured, now),
         Task::Discard { letters } => letters::discard(connection, stored, letters, now),
+        Task::RetryParked { parked } => parked::retry(connection, stored, parked, configured, now),
+        Task::DiscardParked { parked } => parked::discard(connection, stored, parked, now),
         Task::Purge { requests } => quarantine::purge(connection, stored, requests),
         Task::Prune { before, sinks } => prune::prune(connection, stored, *before, sinks),
         Task::Admit { .. } | Task::Replay { .. } | Task::Cancel { .. } => {
@@ -234,4 +271,18 @@ fn code(state: JobState) -> i64 {
 /// `1 body`, `2 bodies`.
 fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn effect(consumer: i64, change: Change) -> Effect {
+    Effect { consumer: ConsumerId::new(consumer), change }
+}
+
+/// How a job has failed that names a sink which the inbox does not know; `None` where it knows it.
+fn unknown_sink(connection: &Connection, sink: Option<&SinkName>) -> rusqlite::Result<Option<Step>> {
+    match sink {
+        Some(sink) if consumer::named(connection, sink)?.is_none() => {
+            sinks::unknown(connection, sink).map(|why| Some(Step::failed(why)))
+        }
+        Some(_) | None => Ok(None),
+    }
 }

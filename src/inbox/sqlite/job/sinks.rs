@@ -6,12 +6,14 @@ use rusqlite::{Connection, params};
 use super::super::consumer::{self, Consumer};
 use super::super::fault::Fault;
 use super::Step;
-use crate::inbox::{Change, ConsumerId, Effect, Task, micros};
+use super::tally::places;
+use crate::inbox::{Change, ConfiguredSink, ConsumerId, Effect, Task, micros};
 use crate::model::{JobId, SinkName};
 
 /// For people who have mistyped a name.
 pub(super) fn unknown(connection: &Connection, sink: &SinkName) -> rusqlite::Result<String> {
-    let mut rows = connection.prepare("SELECT name FROM sinks WHERE job_id IS NULL ORDER BY name")?;
+    let mut rows =
+        connection.prepare("SELECT name FROM sinks WHERE job_id IS NULL AND forgotten_at IS NULL ORDER BY name")?;
     let names = rows.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(if names.is_empty() {
         format!("there is no sink '{sink}' in the inbox: no sink has begun yet, start the daemon with one")
@@ -81,6 +83,25 @@ pub(super) fn resume(connection: &Connection, sink: &SinkName, now: Timestamp) -
     Ok(Step { effects, ..Step::done(format!("sink '{sink}' goes on")) })
 }
 
+/// Its own consumer and its replays are told to try; what that comes to is theirs to say.
+pub(super) fn try_now(connection: &Connection, sink: &SinkName, configured: &[ConfiguredSink]) -> Result<Step, Fault> {
+    let Some(found) = consumer::named(connection, sink)? else { return Ok(Step::failed(unknown(connection, sink)?)) };
+    let is_configured =
+        places(connection, configured)?.iter().any(|one| one.id == found.id && one.configured.is_some());
+    if !is_configured {
+        return Ok(Step::failed(format!(
+            "sink '{sink}' is not in the configuration that is in use, so nothing is delivered to it"
+        )));
+    }
+    if found.paused_at.is_some() {
+        return Ok(Step::failed(format!(
+            "sink '{sink}' is paused: `ralio-relay sinks resume {sink}` has it go on, and tries it at once"
+        )));
+    }
+    let effects = effects(connection, &found, &Change::TryNow)?;
+    Ok(Step { effects, ..Step::done(format!("sink '{sink}' is tried now")) })
+}
+
 /// Those of its replays that have not ended stand still, and go on, with it.
 fn effects(connection: &Connection, consumer: &Consumer, change: &Change) -> rusqlite::Result<Vec<Effect>> {
     let mut rows = connection.prepare(
@@ -144,7 +165,7 @@ fn held(connection: &Connection, id: i64, name: &SinkName) -> rusqlite::Result<O
 }
 
 /// A replay to this sink that has not ended. Its job holds the sink's name.
-fn open_replay(connection: &Connection, consumer: i64) -> rusqlite::Result<Option<JobId>> {
+pub(super) fn open_replay(connection: &Connection, consumer: i64) -> rusqlite::Result<Option<JobId>> {
     for job in super::open(connection, |_, _| {})? {
         let Task::Replay { sink, .. } = &job.task else { continue };
         if consumer::live(connection, sink)?.is_some_and(|(found, _)| found.id == consumer) {

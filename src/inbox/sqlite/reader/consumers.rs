@@ -5,15 +5,21 @@ use std::ops::ControlFlow;
 use rusqlite::Row;
 
 use super::super::consumer::{self, STATUS};
-use super::super::letters::{self, LETTER, LETTERS, Order};
+use super::super::letters::{self, LETTER, LETTERS, Of};
+use super::super::parked;
 use super::super::query::PAGE;
 use super::super::rows::{Stored, seq};
 use super::{ReadError, Reader};
-use crate::inbox::{BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, SinkRecord, from_micros};
-use crate::model::{JobId, SinkName};
+use crate::inbox::{
+    BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, ParkedFilter, ParkedRecord, SinkRecord, from_micros,
+};
+use crate::model::{JobId, Seq, SinkName};
 
 /// Dead letters of one replay that are shown.
 const GIVEN_UP: usize = 1_000;
+
+/// A parked event's place in a list: its consumer, and its own place in the log.
+pub type ParkedPlace = (ConsumerId, Seq);
 
 /// `build_error` and `build_failed_since`, as [`Reader::sinks`] selects them.
 fn build_failure(row: &Row<'_>) -> rusqlite::Result<Option<BuildFailure>> {
@@ -87,9 +93,58 @@ impl Reader {
         filter: &LetterFilter,
         below: Option<i64>,
     ) -> Result<(Vec<DeadLetterRecord>, Option<i64>), ReadError> {
-        let page = letters::page(&self.connection, filter, (0, below.unwrap_or(i64::MAX)), Order::Newest, PAGE)?;
+        let page = letters::page(&self.connection, filter, (0, below.unwrap_or(i64::MAX)), Of::Everyone, PAGE)?;
         let next = page.last().filter(|_| page.len() == PAGE).map(|last| last.record.id);
         Ok((page.into_iter().filter(|letter| letter.matches).map(|letter| letter.record).collect(), next))
+    }
+
+    /// Walks over the parked events of the sinks' own consumers, sink by sink, in the order of the log.
+    pub fn each_parked(
+        &self,
+        filter: &ParkedFilter,
+        visit: &mut dyn FnMut(ParkedRecord) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut place = None;
+        loop {
+            let (events, next) = self.parked_after(filter, place)?;
+            if events.into_iter().try_for_each(&mut *visit).is_break() || next.is_none() {
+                return Ok(());
+            }
+            place = next;
+        }
+    }
+
+    /// One short stretch of the same, after an event of a consumer: those of it that match, and what it goes on after;
+    /// `None` at the end.
+    pub fn parked_after(
+        &self,
+        filter: &ParkedFilter,
+        after: Option<ParkedPlace>,
+    ) -> Result<(Vec<ParkedRecord>, Option<ParkedPlace>), ReadError> {
+        let (from, mut place) = after.map_or((0, 0), |(consumer, seq)| (consumer.get(), seq.get()));
+        let mut rows = self.connection.prepare_cached(
+            "SELECT id, name FROM sinks WHERE id >= ?1 AND job_id IS NULL AND forgotten_at IS NULL ORDER BY id",
+        )?;
+        let sinks = rows.query_map([from], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let sinks = sinks.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+        let mut matching = Vec::new();
+        let mut room = PAGE;
+        for (id, name) in sinks {
+            if id != from {
+                place = 0;
+            }
+            if filter.sink.as_ref().is_some_and(|sink| sink.as_str() != name) {
+                continue;
+            }
+            let page = parked::page(&self.connection, filter, id, (place, i64::MAX), room)?;
+            let last = page.last().filter(|_| page.len() == room).map(|found| found.record.seq);
+            room -= page.len();
+            matching.extend(page.into_iter().filter(|found| found.matches).map(|found| found.record));
+            if let Some(last) = last {
+                return Ok((matching, Some((ConsumerId::new(id), last))));
+            }
+        }
+        Ok((matching, None))
     }
 
     /// One dead letter, decided about or not.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::query::Query;
 use super::super::rows::{DELIVERED, Stored, json};
 use super::{Direction, ReadError, Reader};
-use crate::inbox::{AttemptRecord, EventDetail, EventFilter, PairState, from_micros};
+use crate::inbox::{AttemptRecord, ConsumerId, EventDetail, EventFilter, Pair, PairState, from_micros};
 use crate::model::{JobId, SinkName};
 
 /// Events of one entity in `events show`.
@@ -69,15 +69,18 @@ impl Reader {
 
 /// A lookup for each consumer: CROSS keeps SQLite from walking over the whole ledger instead.
 pub(in super::super) const ATTEMPTS: &str =
-    "SELECT coalesce(b.name, s.name), s.job_id, a.n, a.at, a.latency_us, a.outcome, a.note, w.answer
+    "SELECT iif(coalesce(b.forgotten_at, s.forgotten_at) IS NULL, coalesce(b.name, s.name),
+        coalesce(b.former_name, s.former_name)), s.job_id, a.n, a.at, a.latency_us, a.outcome, a.note,
+        coalesce(b.id, s.id), w.answer
     FROM sinks s LEFT JOIN sinks b ON b.id = s.replay_of
     CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1
-    LEFT JOIN answers w ON w.seq = a.seq AND w.sink_id = a.sink_id AND w.n = a.n ORDER BY 1, s.job_id, a.n";
+    LEFT JOIN answers w ON w.seq = a.seq AND w.sink_id = a.sink_id AND w.n = a.n ORDER BY 1, 8, s.job_id, a.n";
 
 fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRecord>> {
     let mut rows = connection.prepare_cached(ATTEMPTS)?;
     let rows = rows.query_map([seq], |row| {
         Ok(AttemptRecord {
+            consumer: ConsumerId::new(row.get(7)?),
             sink: row.get::<_, Stored<_>>(0)?.0,
             replay: row.get::<_, Option<i64>>(1)?.map(JobId::new),
             n: row.get(2)?,
@@ -85,7 +88,7 @@ fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRe
             latency: Duration::from_micros(row.get(4)?),
             outcome: row.get::<_, Stored<_>>(5)?.0,
             note: row.get(6)?,
-            answer: row.get(7)?,
+            answer: row.get(8)?,
         })
     })?;
     rows.collect()
@@ -98,23 +101,44 @@ struct Sink {
     cursor: i64,
     first_seq: i64,
     created_at: i64,
+    forgotten: Option<Forgotten>,
 }
 
-fn pair_states(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<(SinkName, PairState)>> {
+/// How a sink was ended.
+struct Forgotten {
+    at: i64,
+    reason: String,
+    who: String,
+}
+
+fn pair_states(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Pair>> {
     let mut rows = connection.prepare_cached(
-        "SELECT id, name, cursor, first_seq, created_at FROM sinks WHERE job_id IS NULL ORDER BY name",
+        "SELECT s.id, iif(s.forgotten_at IS NULL, s.name, s.former_name), s.cursor, s.first_seq, s.created_at,
+             s.forgotten_at, j.reason, j.who
+         FROM sinks s LEFT JOIN jobs j ON j.id = s.forgotten_by
+         WHERE s.job_id IS NULL AND (s.forgotten_at IS NULL OR s.last_seq >= ?1) ORDER BY 2, s.id",
     )?;
-    let sinks = rows.query_map([], |row| {
+    let forgotten = |row: &Row<'_>| {
+        let Some(at) = row.get(5)? else { return Ok(None) };
+        Ok::<_, rusqlite::Error>(Some(Forgotten { at, reason: row.get(6)?, who: row.get(7)? }))
+    };
+    let sinks = rows.query_map([seq], |row| {
         Ok(Sink {
             id: row.get(0)?,
             name: row.get::<_, Stored<_>>(1)?.0,
             cursor: row.get(2)?,
             first_seq: row.get(3)?,
             created_at: row.get(4)?,
+            forgotten: forgotten(row)?,
         })
     })?;
     let sinks = sinks.collect::<rusqlite::Result<Vec<_>>>()?;
-    sinks.into_iter().map(|sink| Ok((sink.name.clone(), pair_state(connection, &sink, seq)?))).collect()
+    let pair = |sink: Sink| {
+        let state = pair_state(connection, &sink, seq)?;
+        let forgotten_at = sink.forgotten.map(|forgotten| from_micros(forgotten.at));
+        Ok(Pair { sink: sink.name, consumer: ConsumerId::new(sink.id), forgotten_at, state })
+    };
+    sinks.into_iter().map(pair).collect()
 }
 
 /// Exactly one state, whatever has been written: the first that holds.
@@ -122,11 +146,13 @@ fn pair_state(connection: &Connection, sink: &Sink, seq: i64) -> rusqlite::Resul
     if seq < sink.first_seq {
         return Ok(PairState::BeforeStart);
     }
-    if let Some(letter) = letter(connection, sink.id, seq)? {
-        return Ok(letter);
-    }
-    if let Some(delivered) = delivered(connection, sink.id, seq)? {
-        return Ok(delivered);
+    let (letter, delivered) = (letter(connection, sink.id, seq)?, delivered(connection, sink.id, seq)?);
+    match (letter, delivered) {
+        // It was in flight when a person discarded it.
+        (Some(PairState::Discarded { .. }), Some(delivered)) => return Ok(delivered),
+        (Some(letter), _) => return Ok(letter),
+        (None, Some(delivered)) => return Ok(delivered),
+        (None, None) => {}
     }
     let parked = connection
         .prepare_cached("SELECT attempts, next_attempt FROM parked WHERE sink_id = ?1 AND seq = ?2")?
@@ -138,7 +164,13 @@ fn pair_state(connection: &Connection, sink: &Sink, seq: i64) -> rusqlite::Resul
         return Ok(parked);
     }
     if seq > sink.cursor {
-        return Ok(PairState::Waiting);
+        return Ok(match &sink.forgotten {
+            Some(Forgotten { at, reason, who, .. }) => {
+                let (reason, who) = (reason.clone(), Some(who.clone()));
+                PairState::Discarded { reason, who, at: from_micros(*at) }
+            }
+            None => PairState::Waiting,
+        });
     }
     let route = connection
         .prepare_cached(ROUTE)?

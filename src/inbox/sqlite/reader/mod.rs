@@ -22,6 +22,7 @@ use super::stale::Tail;
 use crate::inbox::{Config, EventFilter};
 use crate::model::{Seq, SourceName};
 
+pub use self::consumers::ParkedPlace;
 #[cfg(test)]
 pub(super) use self::detail::{ATTEMPTS, ROUTE};
 

@@ -68,7 +68,7 @@ impl Reader {
         let (id, query, mut page) = (sink.id.get(), Query::new(filter, Direction::Forward), Vec::new());
         let mut after = 0;
         loop {
-            let seqs = self.parked_after(id, after)?;
+            let seqs = self.parked_seqs(id, after)?;
             for &seq in &seqs {
                 self.page(&query, seq, seq, &mut page)?;
                 if page.iter().try_for_each(&mut *visit).is_break() {
@@ -101,7 +101,7 @@ impl Reader {
         Ok(())
     }
 
-    fn parked_after(&self, sink_id: i64, after: i64) -> rusqlite::Result<Vec<i64>> {
+    fn parked_seqs(&self, sink_id: i64, after: i64) -> rusqlite::Result<Vec<i64>> {
         let sql = format!("SELECT seq FROM parked WHERE sink_id = ?1 AND seq > ?2 ORDER BY seq LIMIT {PAGE}");
         self.connection.prepare_cached(&sql)?.query_map([sink_id, after], |row| row.get(0))?.collect()
     }

@@ -9,8 +9,11 @@ ALTER TABLE sinks ADD COLUMN reading_stopped INTEGER NOT NULL DEFAULT 0; -- 1: r
 -- The sink could not be built from its configuration, so nothing is delivered; NULL: it could.
 ALTER TABLE sinks ADD COLUMN build_error TEXT;
 ALTER TABLE sinks ADD COLUMN build_failed_since INTEGER;
--- A person has ended a sink that is not configured any more; its name may be used anew.
+-- A person has ended a sink that is not configured any more. Its name is 'forgotten:<id>' from then on, which no sink can
+-- have, so that the name that it had, now former_name, may be used anew. last_seq is the last event that was still its
+-- business: those after its cursor are discarded.
 ALTER TABLE sinks ADD COLUMN forgotten_at INTEGER;
+ALTER TABLE sinks ADD COLUMN forgotten_by INTEGER;                 -- the job, which says who and why
 
 -- Failures of a parked event between which others were delivered: it is at fault itself, not the sink.
 ALTER TABLE parked ADD COLUMN own_failures INTEGER NOT NULL DEFAULT 0;
@@ -23,3 +26,11 @@ CREATE TABLE answers (
     answer  TEXT NOT NULL,
     PRIMARY KEY (seq, sink_id, n)
 ) STRICT, WITHOUT ROWID;
+-- How far a job is that goes sink by sink, and what it has to tell at its end: JSON, see job/tally.rs.
+ALTER TABLE jobs ADD COLUMN tally TEXT;
+
+-- What replays gave up stays open for ever and is in no list: lists of a few letters must not read past a million.
+ALTER TABLE dead_letters ADD COLUMN of_replay INTEGER NOT NULL DEFAULT 0;
+UPDATE dead_letters SET of_replay = 1 WHERE sink_id IN (SELECT id FROM sinks WHERE job_id IS NOT NULL);
+DROP INDEX dead_letters_open;
+CREATE INDEX dead_letters_open ON dead_letters (id) WHERE discarded_at IS NULL AND of_replay = 0;

@@ -43,7 +43,7 @@ async fn jobs_are_handed_in_while_the_writer_is_under_load() {
     assert_eq!(inbox.head().borrow().get(), i64::try_from(sent).unwrap(), "no sender was refused");
     let open = inbox.open_jobs().await.unwrap();
     assert_eq!(open.iter().map(|job| job.id).collect::<Vec<_>>(), ids);
-    assert!(inbox.advance(ids[0]).await.unwrap().ended);
+    assert!(inbox.advance(ids[0], &[]).await.unwrap().ended);
     assert_eq!(Reader::open(&config).unwrap().job(ids[0]).unwrap().unwrap().state, JobState::Done);
     inbox.close().await;
 }

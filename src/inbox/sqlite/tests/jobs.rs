@@ -6,12 +6,12 @@ use super::*;
 use crate::inbox::{Job, JobState, JobUpdate, LetterFilter, QuarantineFilter, Task};
 use crate::model::JobId;
 
-fn stored(config: &Config, id: JobId) -> Job {
+pub(super) fn stored(config: &Config, id: JobId) -> Job {
     Reader::open(config).unwrap().job(id).unwrap().unwrap()
 }
 
 /// How a task ended, and what it says.
-async fn told(inbox: &SqliteInbox, config: &Config, task: Task) -> (JobState, String) {
+pub(super) async fn told(inbox: &SqliteInbox, config: &Config, task: Task) -> (JobState, String) {
     let (id, _) = carry_out(inbox, task).await;
     let job = stored(config, id);
     assert!(job.ended_at.is_some());
@@ -94,7 +94,7 @@ async fn a_job_goes_on_after_a_crash_where_it_was() {
     let prune = inbox.submit(job(Task::Prune { before: now(), sinks: vec![sink("bus")] })).await.unwrap();
     for id in [discard, prune] {
         for done in [500, 1000, 1300] {
-            let advance = inbox.advance(id).await.unwrap();
+            let advance = inbox.advance(id, &all_configured()).await.unwrap();
             assert_eq!(advance.ended, done == 1300, "{done}");
             // Whatever was in memory is gone.
             inbox.close().await;
@@ -103,7 +103,7 @@ async fn a_job_goes_on_after_a_crash_where_it_was() {
             let job = stored(&config, id);
             assert_eq!((job.done, job.state.has_ended()), (done, done == 1300));
         }
-        assert!(inbox.advance(id).await.unwrap().ended);
+        assert!(inbox.advance(id, &all_configured()).await.unwrap().ended);
         assert_eq!(stored(&config, id).done, 1300, "nothing is done twice");
     }
     let message = stored(&config, prune).message;
@@ -184,7 +184,7 @@ async fn a_job_that_cannot_be_read_waits() {
     assert_eq!(inbox.open_jobs().await.unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [pause]);
     assert!(!inbox.shared.is_new_unreadable(newer), "it has been told of, and is not again");
     assert!(inbox.shared.is_new_unreadable(JobId::new(3)));
-    assert!(inbox.advance(newer).await.is_err());
+    assert!(inbox.advance(newer, &[]).await.is_err());
     let mut listed = Vec::new();
     let visit = &mut |job: Job| {
         listed.push(job.id);
@@ -254,8 +254,10 @@ async fn jobs_and_dead_letters_are_listed_newest_first() {
 #[tokio::test]
 async fn large_tables_are_never_walked_over() {
     use super::super::job::{JOB, PRUNABLE};
-    use super::super::letters::{Order, page_sql};
+    use super::super::letters::{Of, page_sql};
+    use super::super::parked;
     use super::super::reader::{ATTEMPTS, ROUTE};
+    use crate::inbox::ParkedFilter;
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     open(&config).close().await;
@@ -266,10 +268,18 @@ async fn large_tables_are_never_walked_over() {
         (ATTEMPTS.to_owned(), "SEARCH a USING PRIMARY KEY (sink_id=? AND seq=?)"),
         (ROUTE.to_owned(), "SEARCH route_revisions USING PRIMARY KEY (sink_id=? AND from_seq<?)"),
         (
-            page_sql(&LetterFilter::default(), Order::Newest, 500).0,
+            page_sql(&LetterFilter::default(), Of::Everyone, 500).0,
             "SEARCH d USING INDEX dead_letters_open (id>? AND id<?)",
         ),
-        (page_sql(&ids, Order::Oldest, 500).0, "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"),
+        (page_sql(&ids, Of::Consumer(1), 500).0, "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"),
+        (
+            page_sql(&LetterFilter::default(), Of::Consumer(1), 500).0,
+            "SEARCH d USING INDEX dead_letters_open_by_sink (sink_id=? AND rowid>? AND rowid<?)",
+        ),
+        (
+            parked::page_sql(&ParkedFilter::default(), 500).0,
+            "SEARCH p USING PRIMARY KEY (sink_id=? AND seq>? AND seq<?)",
+        ),
         (PRUNABLE.to_owned(), "SEARCH b USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (format!("{JOB} WHERE state <= 2 ORDER BY id"), "SCAN jobs USING INDEX jobs_open"),
         (by_sink.to_owned(), "SEARCH dead_letters USING INDEX dead_letters_open_by_sink (sink_id=?)"),

@@ -51,7 +51,7 @@ async fn what_the_first_version_stored_is_still_there() {
     let sinks = reader.sinks().unwrap();
     assert_eq!((sinks[0].name.as_str(), sinks[0].delivered, sinks[0].state()), ("bus", 1, SinkState::Running));
     assert_eq!(reader.dead_letter(5).unwrap().unwrap().reason, "conflict");
-    let state_of = |reader: &mut Reader, id: &str| reader.event(id).unwrap().pop().unwrap().sinks.pop().unwrap().1;
+    let state_of = |reader: &mut Reader, id: &str| reader.event(id).unwrap().pop().unwrap().sinks.pop().unwrap().state;
     assert!(matches!(state_of(&mut reader, "a"), PairState::Delivered { receipt, .. } if receipt == "confirm"));
     assert!(matches!(state_of(&mut reader, "b"), PairState::DeadLetter { id: 5, .. }));
     let filtered =
@@ -66,6 +66,29 @@ async fn what_the_first_version_stored_is_still_there() {
     let again = Progress { unpark: vec![seq(2)], dead: vec![letter(2, "no")], ..progress(state.id, 4) };
     inbox.record(again).await.unwrap();
     assert!(matches!(state_of(&mut reader, "b"), PairState::DeadLetter { id: 6, .. }));
+    inbox.close().await;
+}
+
+/// As the third version left it: a dead letter of a sink, and one of a replay to it.
+#[tokio::test]
+async fn letters_of_replays_are_told_apart_when_the_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    version_1(&config);
+    let raw = Connection::open(&config.path).unwrap();
+    raw.execute_batch(include_str!("../schema/002.sql")).unwrap();
+    raw.execute_batch(include_str!("../schema/003.sql")).unwrap();
+    raw.execute_batch(
+        "PRAGMA user_version = 3;
+        INSERT INTO sinks (id, name, cursor, first_seq, created_at, replay_of, job_id)
+            VALUES (4, 'replay:9', 4, 1, 500000, 3, 9);
+        INSERT INTO dead_letters (id, sink_id, seq, attempts, reason, at) VALUES (6, 4, 3, 1, 'no', 2100000);",
+    )
+    .unwrap();
+    drop(raw);
+    let inbox = open(&config);
+    let (letters, _) = Reader::open(&config).unwrap().dead_letters_below(&LetterFilter::default(), None).unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [5]);
     inbox.close().await;
 }
 

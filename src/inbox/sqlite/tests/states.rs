@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::inbox::{ConsumerId, Discarded, JobState, JobUpdate, LetterFilter, PairState, Task};
+use crate::inbox::{ConsumerId, Discarded, JobState, JobUpdate, LetterFilter, Pair, PairState, ParkedFilter, Task};
 use crate::model::{JobId, Outcome};
 
 const SINKS: [&str; 2] = ["app", "bus"];
@@ -33,6 +33,8 @@ enum Op {
     Unpark(usize, Index, bool),
     Retry(usize, Option<Index>),
     Discard(usize, Option<Index>),
+    /// A person gives up a parked event, or all of the sink.
+    GiveUp(usize, Option<Index>),
     Rename(usize),
     Prune,
     /// A replay begins, of this part of what the sink has seen.
@@ -54,6 +56,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (sink.clone(), any::<Index>(), any::<bool>()).prop_map(|(sink, which, ok)| Op::Unpark(sink, which, ok)),
         2 => (sink.clone(), any::<Option<Index>>()).prop_map(|(sink, which)| Op::Retry(sink, which)),
         2 => (sink.clone(), any::<Option<Index>>()).prop_map(|(sink, which)| Op::Discard(sink, which)),
+        1 => (sink.clone(), any::<Option<Index>>()).prop_map(|(sink, which)| Op::GiveUp(sink, which)),
         1 => sink.clone().prop_map(Op::Rename),
         3 => Just(Op::Prune),
         1 => (sink, any::<Index>()).prop_map(|(sink, from)| Op::Replay(sink, from)),
@@ -154,6 +157,7 @@ impl World {
             }
             Op::Retry(sink, which) => self.decide(sink, which, Fate::Parked).await,
             Op::Discard(sink, which) => self.decide(sink, which, Fate::Discarded).await,
+            Op::GiveUp(sink, which) => self.give_up(sink, which).await,
             // While a replay goes on, it would be refused.
             Op::Rename(_) if self.replay.is_some() => {}
             Op::Rename(sink) => {
@@ -193,6 +197,18 @@ impl World {
         self.inbox.record(recorded(id, reached, &done)).await.unwrap();
         self.sinks[sink].fates.extend(done);
         self.sinks[sink].cursor = reached;
+    }
+
+    async fn give_up(&mut self, sink: usize, which: Option<Index>) {
+        let mut parked = self.with(sink, Fate::Parked);
+        let name = super::sink(&self.sinks[sink].name);
+        let mut filter = ParkedFilter { sink: Some(name), ..ParkedFilter::default() };
+        if let Some(which) = which.filter(|_| !parked.is_empty()) {
+            parked = vec![*which.get(&parked)];
+            filter.seqs.clone_from(&parked);
+        }
+        carry_out(&self.inbox, Task::DiscardParked { parked: filter }).await;
+        self.sinks[sink].fates.extend(parked.into_iter().map(|at| (at, Fate::Discarded)));
     }
 
     /// A retry or a discard, of one dead letter or of all of the sink.
@@ -268,9 +284,9 @@ impl World {
             let mut sinks: Vec<_> = self.sinks.iter().collect();
             sinks.sort_by(|one, other| one.name.cmp(&other.name));
             let expected: Vec<_> = sinks.iter().map(|sink| (sink.name.as_str(), word(sink, at))).collect();
-            let found: Vec<_> = detail.sinks.iter().map(|(name, state)| (name.as_str(), state.as_str())).collect();
+            let found: Vec<_> = detail.sinks.iter().map(|pair| (pair.sink.as_str(), pair.state.as_str())).collect();
             assert_eq!(found, expected, "{at}");
-            for (name, state) in &detail.sinks {
+            for Pair { sink: name, state, .. } in &detail.sinks {
                 if let PairState::Discarded { reason, who, .. } = state {
                     let by = if who.is_some() { ("because", Some("ada")) } else { ("pruned", None) };
                     assert_eq!((reason.as_str(), who.as_deref()), by, "{at} at {name}");
@@ -340,7 +356,7 @@ async fn an_event_before_a_sinks_start_and_each_route_are_told_apart() {
     let mut reader = Reader::open(&config).unwrap();
     let mut states = Vec::new();
     for at in 1..=4 {
-        let state = reader.event(&at.to_string()).unwrap().pop().unwrap().sinks.pop().unwrap().1;
+        let state = reader.event(&at.to_string()).unwrap().pop().unwrap().sinks.pop().unwrap().state;
         states.push(match state {
             PairState::Filtered { route, .. } => route,
             other => other.as_str().to_owned(),
