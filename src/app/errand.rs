@@ -63,6 +63,17 @@ enum Needs {
 }
 
 impl Needs {
+    /// What the executor works with.
+    fn deps(self, destinations: Destinations, consume: consume::Deps) -> jobs::Deps {
+        let configured = match self {
+            Self::Settings(settings) => return job_deps(&settings, destinations, consume),
+            Self::Sinks(sinks) => sinks,
+            Self::Nothing => Vec::new(),
+        };
+        let (keys, configured) = (Default::default(), Some(configured));
+        jobs::Deps { consume, keys, sinks: destinations, retention: None, configured }
+    }
+
     fn of(task: &Task, configuration: &mut dyn Configuration) -> Result<Self, Problems> {
         Ok(match task {
             Task::Admit { .. } | Task::Replay { .. } => Self::Settings(Box::new(configuration.settings()?)),
@@ -188,19 +199,7 @@ async fn work_here(
         Needs::Sinks(_) | Needs::Nothing => Vec::new(),
     };
     let sinks: Vec<_> = destinations.iter().filter_map(|destination| destination.sink.clone()).collect();
-    let destinations = Destinations::new(destinations);
-    let without_settings = |sinks| jobs::Deps {
-        consume: consume.clone(),
-        keys: Default::default(),
-        sinks: destinations.clone(),
-        retention: None,
-        configured: Some(sinks),
-    };
-    let deps = match needs {
-        Needs::Settings(settings) => job_deps(&settings, destinations, consume),
-        Needs::Sinks(sinks) => without_settings(sinks),
-        Needs::Nothing => without_settings(Vec::new()),
-    };
+    let deps = needs.deps(Destinations::new(destinations), consume);
     let id = match ask {
         Ask::New(job) => inbox.submit(*job).await.map_err(AppError::Job)?,
         Ask::GoOn(id) => id,

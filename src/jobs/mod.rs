@@ -4,6 +4,8 @@
 mod admit;
 #[cfg(test)]
 mod executor_tests;
+#[cfg(test)]
+mod meddled_inbox;
 mod sinks;
 #[cfg(test)]
 mod tests;

@@ -288,7 +288,7 @@ proptest! {
         concurrency in 1..64_usize,
         by_key in any::<bool>(),
     ) {
-        let is_bad = |kind: u8| kind % 3 == 0;
+        let is_bad = |kind: u8| kind.is_multiple_of(3);
         let of = |at: i64, kind: u8| {
             let event_type = if by == 0 && is_bad(kind) { "kyc.state_updated" } else { "payin.completed" };
             let key = if by == 1 && is_bad(kind) { format!("bad-{}", kind % 5) } else { format!("key-{at}") };
