@@ -422,6 +422,7 @@ async fn while_the_inbox_is_not_open_everybody_is_asked_to_come_again() {
         let body = match path.as_str() {
             "/api/replays" => json!({"sink": "out", "reason": "why"}),
             "/api/replays/plan" => json!({"sink": "out"}),
+            "/api/parked/retry" | "/api/parked/discard" => json!({"all": true, "reason": "why"}),
             path if path.starts_with("/api/dead-letters") || path.starts_with("/api/quarantine") => {
                 json!({"all": true, "reason": "why"})
             }

@@ -29,7 +29,8 @@ async fn sink(relay: &TestRelay, name: &str) -> Value {
 async fn an_outage_costs_no_rows_and_ends_at_once() {
     let mut app = FakeHttp::answering([200]).await;
     app.stop().await;
-    let relay = TestRelay::builder().http_sink("app", &app, RETRY).file_sink("other", "").start().await;
+    let retry = "concurrency = 16\nretry = { initial = \"20ms\", max = \"2s\", breaker_after = 5 }";
+    let relay = TestRelay::builder().http_sink("app", &app, retry).file_sink("other", "").start().await;
     let bodies = post_many(&relay, "evt", 1500).await;
     relay.reaches(1, "breaker_open", &[("sink", "app")]).await;
     relay.reaches(1500, "sink_attempts_total", &[("sink", "other"), ("outcome", "delivered")]).await;

@@ -285,6 +285,7 @@ impl Core {
 
     fn choose(&mut self, now: Timestamp) -> Option<Seq> {
         if self.breaker.is_open() {
+            self.forget_overtaken(now);
             if self.next_probe().is_some_and(|at| at <= now) {
                 let probe = self.draw_probe();
                 self.breaker.probing(probe, now);
@@ -332,6 +333,14 @@ impl Core {
             probe.extend(self.lanes.draw(self.rng.f64()));
         }
         probe
+    }
+
+    /// An event that was chosen for the probe may wait behind another of its lane by now, which a job has parked: then it
+    /// is no part of the probe any more.
+    fn forget_overtaken(&mut self, now: Timestamp) {
+        let waits = |seq: &Seq| !self.lanes.can_go(*seq) && !self.lanes.get(*seq).is_some_and(Item::is_flying);
+        let overtaken: Vec<Seq> = self.breaker.probe().filter(waits).collect();
+        overtaken.into_iter().for_each(|seq| self.breaker.probe_is_void(seq, now));
     }
 
     /// The events of the probe that were not started yet.

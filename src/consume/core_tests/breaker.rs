@@ -145,6 +145,28 @@ fn what_waits_behind_a_failure_costs_no_row_while_it_is_open() {
     world.assert_settled();
 }
 
+/// Revived while the probe is made, it stands before an event that was chosen for it.
+#[test]
+fn an_event_of_the_probe_that_is_overtaken_does_not_stop_the_next_one() {
+    let mut world = outage(of_keys(&["a", "b", "b"]), config_with(1, 1));
+    world.disk.parked.remove(&seq(2));
+    world.log[1].conflict = true;
+    world.disk.dead.insert(seq(2), DeadLetter { seq: seq(2), attempts: 0, reason: String::new(), at: world.now });
+    world.crash();
+    world.turn();
+    let first = world.in_flight[0];
+    world.revive(0);
+    for _ in 0..50 {
+        world.finish_all(&down());
+        world.turn();
+        world.commit();
+        world.now = world.core.next_due().unwrap_or(world.now).max(world.now);
+    }
+    assert!(world.attempts_of(first.get()) > 1, "probes go on");
+    world.run_to_the_end();
+    world.assert_settled();
+}
+
 #[test]
 fn a_probe_that_cannot_be_read_is_no_busy_loop() {
     let mut world = outage(events(1), config_with(1, 1));

@@ -288,6 +288,8 @@ proptest! {
         concurrency in 1..64_usize,
         by_key in any::<bool>(),
     ) {
+        // By content it is up to chance: some share of what waits has to be healthy, or a draw takes long to find it.
+        let run = if by == 2 { run % 100 } else { run };
         let is_bad = |kind: u8| kind.is_multiple_of(3);
         let of = |at: i64, kind: u8| {
             let event_type = if by == 0 && is_bad(kind) { "kyc.state_updated" } else { "payin.completed" };
@@ -308,7 +310,6 @@ proptest! {
         config.ordering = if by_key { Ordering::Key } else { Ordering::None };
         let total = i64::try_from(log.len()).unwrap();
         let mut played = Played::new(log, config);
-        // By content it is up to chance: one of the four drawn at each probe has to be a healthy one.
         played.go_on(600, |event| match fails(event) {
             true if permanent => refused(),
             true => down(),
