@@ -16,7 +16,7 @@ pub(super) const PROBE: usize = 4;
 /// next time.
 const FALSE_ALARM: SignedDuration = SignedDuration::from_secs(60);
 /// How many times as many failures then.
-const RAISE: usize = 4;
+const RAISE: usize = 16;
 /// The most failures in a row that it waits for.
 const MAX_AFTER: usize = 10_000;
 /// For so long without a success it waits for more failures than [`Retry::breaker_after`].
@@ -371,13 +371,11 @@ mod tests {
         let mut breaker = breaker(2);
         assert_eq!(until_open(&mut breaker, 0), 2);
         assert_eq!(breaker.succeeded(at(1)), Some(Closed::FalseAlarm), "the first probe has closed it");
-        assert_eq!(until_open(&mut breaker, 2), 8);
-        breaker.succeeded(at(3));
-        assert_eq!(until_open(&mut breaker, 4), usize::MAX, "32, and there are 17");
+        assert_eq!(until_open(&mut breaker, 2), usize::MAX, "32, and there are 17");
         assert!(breaker.suspects_the_sink(), "it may be the sink all the same");
-        assert!(fails(&mut breaker, 1, "a", None, 14), "nothing has succeeded for ten seconds");
-        assert_eq!(breaker.succeeded(at(14)), Some(Closed::FalseAlarm));
-        assert_eq!(until_open(&mut breaker, 14 + 601), 2, "ten minutes later");
+        assert!(fails(&mut breaker, 1, "a", None, 12), "nothing has succeeded for ten seconds");
+        assert_eq!(breaker.succeeded(at(12)), Some(Closed::FalseAlarm));
+        assert_eq!(until_open(&mut breaker, 12 + 601), 2, "ten minutes later");
     }
 
     #[test]

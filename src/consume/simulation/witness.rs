@@ -104,7 +104,7 @@ impl Witness {
             self.failing.clear();
             self.probes.clear();
             if self.breaker_open_since.take().is_some() {
-                self.raised = (self.raised.max(1) * 4).min(4096);
+                self.raised = (self.raised.max(1) * 16).min(4096);
             }
             return false;
         }
