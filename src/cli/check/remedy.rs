@@ -65,8 +65,8 @@ const AMQP: [(&[&str], &str); 7] = [
     ),
     (
         &["connection reset", "Connection reset", "unexpected end of file", "broken pipe", "Broken pipe"],
-        "the broker hung up: amqp:// to a port for TLS (5671), or a user, password or virtual host that it does not take; its \
-         log says which",
+        "the broker hung up: a port for TLS (5671) wants amqps://, or it does not take the user, the password or the virtual \
+         host; its log says which",
     ),
 ];
 
