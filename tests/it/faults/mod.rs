@@ -13,6 +13,7 @@ mod kills;
 mod mutants;
 mod order;
 mod outages;
+mod parked;
 mod power;
 mod sender;
 mod slow;
