@@ -103,6 +103,16 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let starting = Lock::announce_start(path)?;
     checkpoint_at_start(&connection, path)?;
     drop(starting);
+    let from = schema_of(&connection).map_err(sqlite_error)?;
+    if (1..SCHEMA).contains(&from) {
+        tracing::warn!(
+            path = %path.display(),
+            from,
+            to = SCHEMA,
+            "the inbox is brought up to date: an older ralio-relay cannot open it any more, and the way back is a backup from \
+             before"
+        );
+    }
     migrations().to_latest(&mut connection).map_err(|error| {
         let message = match error {
             rusqlite_migration::Error::MigrationDefinition(_) => {
