@@ -44,7 +44,7 @@ pub async fn idle_memory(pid: u32) -> f64 {
 const QUIET: Duration = Duration::from_secs(1);
 
 /// User and system time of a process so far, in hundredths of a second.
-fn cpu_ticks(pid: u32) -> u64 {
+pub fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // The name, which may hold spaces, ends at the last bracket; utime and stime are the 12th and 13th after it.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();

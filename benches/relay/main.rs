@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on says where, and prints")]
 
 mod acks;
+mod against;
 mod daemon;
 mod delivery;
 mod fill;
@@ -26,13 +27,16 @@ struct Plan {
     seconds: u64,
     /// Events in the full inbox.
     events: u64,
+    /// Another release's binary, to be measured beside this one.
+    against: Option<String>,
     /// Names of the parts.
     parts: Vec<String>,
 }
 
-const USAGE: &str = "cargo bench [-- [PART...] [--runs N] [--seconds N] [--events N]]
+const USAGE: &str = "cargo bench [-- [PART...] [--runs N] [--seconds N] [--events N] [--against BINARY]]
 parts: acks tail sinks amqp http file reading resources; all of them without any
---events is the size of the full inbox, 10000000 unless given: 17 GB of disk. It is kept for the next time.";
+--events is the size of the full inbox, 10000000 unless given: 17 GB of disk. It is kept for the next time.
+--against measures acknowledgements beside those of another release's binary, in turn.";
 
 fn main() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
@@ -53,14 +57,14 @@ fn main() {
 }
 
 fn plan(arguments: &[String]) -> Option<Plan> {
-    let mut plan = Plan { runs: 5, seconds: 10, events: 10_000_000, parts: Vec::new() };
+    let mut plan = Plan { runs: 5, seconds: 10, events: 10_000_000, against: None, parts: Vec::new() };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|value| value.parse::<u64>().ok());
         match argument.as_str() {
-            "--runs" => plan.runs = number()? as usize,
-            "--seconds" => plan.seconds = number()?,
-            "--events" => plan.events = number()?,
+            "--runs" => plan.runs = number(&mut arguments)? as usize,
+            "--seconds" => plan.seconds = number(&mut arguments)?,
+            "--events" => plan.events = number(&mut arguments)?,
+            "--against" => plan.against = Some(arguments.next()?.clone()),
             part if PARTS.contains(&part) => plan.parts.push(part.to_owned()),
             _ => return None,
         }
@@ -68,9 +72,18 @@ fn plan(arguments: &[String]) -> Option<Plan> {
     Some(plan)
 }
 
+/// The number that an option has.
+fn number<'a>(arguments: &mut impl Iterator<Item = &'a String>) -> Option<u64> {
+    arguments.next().and_then(|value| value.parse().ok())
+}
+
 const PARTS: [&str; 8] = ["acks", "tail", "sinks", "amqp", "http", "file", "reading", "resources"];
 
 async fn measure(plan: &Plan) {
+    if let Some(other) = &plan.against {
+        against::releases(plan, other).await;
+        return;
+    }
     let wanted = |part: &str| plan.parts.is_empty() || plan.parts.iter().any(|name| name == part);
     if wanted("acks") {
         acks::rates(plan).await;
