@@ -62,6 +62,34 @@ def test_the_overview_answers_first(browser):
         expect(page.get_by_role("row", name="ledger")).to_contain_text("running")
 
 
+def test_a_sink_that_is_not_configured_and_has_events_is_on_the_overview(browser):
+    """What is wrong, and the command that mends it, as it is typed."""
+    removed = {
+        "name": "erp", "undelivered": 3, "dead_letters": 1, "perhaps_renamed_to": ["erpx"],
+        "finding": "the inbox has a sink 'erp' (3 to go, 1 dead letter) that is not configured, and 'erpx' is new",
+        "advice": "if it was renamed, run `ralio-relay sinks rename erp erpx` before the next start or reload",
+    }
+
+    def answer(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"removed_with_events": [removed]})
+
+    for scheme, width in [("light", 1280), ("light", 390)]:
+        with Tab(browser, scheme, width, 844 if width < 600 else 800, scripts=[AXE]) as tab:
+            page = tab.page
+            page.route("**/api/overview", answer)
+            tab.sign_in()
+            found = page.locator(".findings li").filter(has_text="'erp'")
+            expect(found).to_contain_text("The inbox has a sink 'erp' (3 to go, 1 dead letter) that is not configured")
+            expect(found).to_contain_text("If it was renamed, run")
+            expect(found.locator("code")).to_have_text("ralio-relay sinks rename erp erpx")
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"the overview is {wide} wide, the window {width}"
+            accessible(tab, f"overview at {width}")
+            tab.shot(f"removed-with-events-{width}")
+            tab.check()
+
+
 def in_trouble(sink, now):
     """The sink as it would be if its far side were down."""
     ago = lambda seconds: (now - datetime.timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

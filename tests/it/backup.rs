@@ -210,7 +210,7 @@ async fn a_backup_can_be_browsed() {
     fs::write(&config, format!("[inbox]\nurl = \"sqlite://{}\"\n", file.display())).unwrap();
     // With that configuration only: in the daemon's inbox there are two.
     let listed = ["events", "list", "--format", "json", "--config", "copy.toml"];
-    let events = run_in(relay.settings().directory(), &listed, b"").await.found();
+    let events = run_in(relay.settings().directory(), &listed, b"").await.success().json();
     assert_eq!(events.len(), 1);
     assert_eq!((text(&events[0], "id"), &events[0]["seq"]), ("evt-1", &json!(1)));
     relay.settled().await;

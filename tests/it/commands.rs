@@ -239,6 +239,18 @@ async fn events_list_and_show_have_stable_fields_and_work_without_a_daemon() {
     assert!(missing.stdout.is_empty() && missing.stderr.contains("nobody"), "{missing:?}");
 }
 
+#[tokio::test]
+async fn an_empty_list_is_a_success_and_says_that_it_is_empty() {
+    let relay = TestRelay::builder().start().await;
+    for noun in ["events", "quarantine", "deadletters", "parked", "replay"] {
+        for format in ["table", "json"] {
+            let listed = relay.cli(&[noun, "list", "--format", format]).await.success();
+            assert!(listed.stdout.is_empty() && !listed.stderr.is_empty(), "{noun}: {listed:?}");
+        }
+    }
+    relay.shutdown().await;
+}
+
 /// Root may look anywhere, so the place nobody can look into is below a file.
 #[tokio::test]
 async fn an_inbox_that_cannot_be_seen_is_not_said_to_be_absent() {

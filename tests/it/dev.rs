@@ -85,7 +85,7 @@ async fn the_printed_line_fills_the_inbox() {
     eventually("a counted duplicate, and the forged one in quarantine", async || {
         let events = run_in(directory.path(), &list, b"").await.success().json();
         let quarantine = ["quarantine", "list", "--format", "json"];
-        let refused = run_in(directory.path(), &quarantine, b"").await.found().len();
+        let refused = run_in(directory.path(), &quarantine, b"").await.success().json().len();
         let repeated = events.iter().filter(|event| event["arrivals"].as_u64() > Some(1)).count();
         if repeated > 0 && refused > 0 { Ok(()) } else { Err((repeated, refused)) }
     })

@@ -60,7 +60,7 @@ impl Case {
     }
 
     async fn sinks(&self) -> Vec<Value> {
-        self.relay.cli(&["sinks", "list", "--format", "json"]).await.found()
+        self.relay.cli(&["sinks", "list", "--format", "json"]).await.success().json()
     }
 
     async fn sink(&self, name: &str) -> Value {

@@ -180,7 +180,7 @@ async fn with_dead_letters(app: &FakeHttp) -> TestRelay {
 
 async fn letters(relay: &TestRelay, filters: &[&str]) -> Vec<Value> {
     let args = [&["deadletters", "list", "--format", "json"], filters].concat();
-    let mut letters = relay.cli(&args).await.found();
+    let mut letters = relay.cli(&args).await.success().json();
     letters.sort_by_key(|letter| letter["seq"].as_i64());
     letters
 }

@@ -45,7 +45,7 @@ pub fn replayed(app: &FakeHttp) -> (Vec<String>, BTreeSet<String>) {
 }
 
 pub async fn replays(settings: &Builder) -> Vec<Value> {
-    typed_without_daemon(settings, &["replay", "list", "--format", "json"]).await.found()
+    typed_without_daemon(settings, &["replay", "list", "--format", "json"]).await.success().json()
 }
 
 async fn ended(settings: &Builder, state: &str) -> Value {
@@ -244,7 +244,7 @@ async fn what_a_replay_gives_up_is_in_the_replay_alone() {
     assert!(text(&given_up[0], "last_error").contains("422"), "{shown}");
     let people = relay.cli(&["replay", "show", &id]).await.success().stdout;
     assert!(people.contains("id payin-1") && people.contains("Given up"), "{people}");
-    relay.cli(&["deadletters", "list"]).await.code(1);
+    assert_eq!(relay.cli(&["deadletters", "list"]).await.success().stdout, "");
     assert_eq!(relay.event("payin-1").await["sinks"][0]["state"], "delivered", "it was, before");
     relay.cli(&["replay", "show", "999"]).await.code(1);
 }

@@ -39,7 +39,7 @@ fn ids(requests: &[Recorded]) -> Vec<String> {
 
 /// What `sinks list` says of a sink; null where it says nothing.
 async fn listed(relay: &TestRelay, sink: &str) -> Value {
-    let lines = relay.cli(&["sinks", "list", "--format", "json"]).await.found();
+    let lines = relay.cli(&["sinks", "list", "--format", "json"]).await.success().json();
     lines.into_iter().find(|line| line["name"] == sink).unwrap_or_default()
 }
 

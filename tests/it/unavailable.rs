@@ -18,7 +18,7 @@ async fn post(relay: &TestRelay, id: &str) {
 }
 
 async fn state(relay: &TestRelay, sink: &str) -> String {
-    let lines = relay.cli(&["sinks", "list", "--format", "json"]).await.found();
+    let lines = relay.cli(&["sinks", "list", "--format", "json"]).await.success().json();
     let line = lines.iter().find(|line| line["name"] == sink).unwrap_or_else(|| panic!("no {sink} in {lines:?}"));
     text(line, "state").to_owned()
 }

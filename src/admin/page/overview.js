@@ -35,13 +35,14 @@ export function show(main, { signal, onOverview }) {
 }
 
 function page(overview, told) {
+  const findings = [...told.findings, ...overview.removed_with_events.map(removed)];
   return [
     h(
       'div',
       { class: `verdict ${told.level}` },
       h('h1', { tabindex: '-1' }, told.sentence),
       h('p', null, told.more),
-      told.findings.length ? h('ul', { class: 'findings' }, told.findings.map(finding)) : null,
+      findings.length ? h('ul', { class: 'findings' }, findings.map(finding)) : null,
     ),
     figures(overview),
     section('Arrivals in the last hour', chart(overview.per_minute, overview.now)),
@@ -58,6 +59,18 @@ function finding({ level, text, todo, page: href }) {
     chip(level, words[level]),
     h('div', null, h('strong', null, withoutForms(text)), ' ', todo, href ? [' ', link(href, 'Look.')] : null),
   );
+}
+
+/** A sink that is not configured and still has events to get, as a finding. */
+function removed({ finding, advice }) {
+  const text = finding[0].toUpperCase() + finding.slice(1);
+  const todo = advice[0].toUpperCase() + advice.slice(1);
+  return { level: 'warn', text: `${text}.`, todo: commands(`${todo}.`) };
+}
+
+/** A text in which what stands between backticks is a command. */
+function commands(text) {
+  return text.split('`').map((part, at) => (at % 2 ? h('code', null, part) : part));
 }
 
 function figures(overview) {

@@ -18,7 +18,7 @@ Examples:
 Those that somebody has decided about (delivered again, discarded) are not listed, nor what replays gave up: see \
 `events show` and `replay show`.
 
-Exit code: 0 when there is any, 1 when there is none.";
+Exit code: 0, also when there is none.";
 
 /// List those that nobody has decided about, newest first
 #[derive(clap::Args)]
@@ -74,7 +74,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     out.finish()?;
     if count == 0 {
         eprintln!("no dead letter matches");
-        return Ok(Exit::Finding);
     }
     if more && args.limit.is_none() {
         eprintln!("there are more: these are the first {limit}; see --limit and the filters");

@@ -34,7 +34,7 @@ Examples:
   ralio-relay quarantine list
   ralio-relay quarantine list --source production --format json | jq -r .reason | sort | uniq -c
 
-Exit code: 0 when there is any, 1 when there is none.";
+Exit code: 0, also when there is none.";
 
 /// List them, newest first
 #[derive(clap::Args)]
@@ -129,7 +129,6 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     out.finish()?;
     if count == 0 {
         eprintln!("nothing {}is in quarantine", if args.source.is_some() { "of this source " } else { "" });
-        return Ok(Exit::Finding);
     }
     if more && args.limit.is_none() {
         eprintln!("there are more: these are the first {limit}; see --limit");

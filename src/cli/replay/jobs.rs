@@ -25,7 +25,7 @@ Examples:
   ralio-relay replay list
   ralio-relay replay list --format json | jq 'select(.state == \"running\")'
 
-Exit code: 0 when there is any, 1 when there is none.";
+Exit code: 0, also when there is none.";
 
 /// List replays, newest first
 #[derive(clap::Args)]
@@ -126,7 +126,6 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     out.finish()?;
     if count == 0 {
         eprintln!("there has been no replay");
-        return Ok(Exit::Finding);
     }
     if let Some(id) = open.filter(|_| !daemon_runs(&inbox.path)) {
         eprintln!(

@@ -31,13 +31,6 @@ impl Output {
         self
     }
 
-    /// What a command that lists things has found: with nothing found it exits with 1.
-    #[track_caller]
-    pub fn found(self) -> Vec<Value> {
-        let code = i32::from(self.stdout.is_empty());
-        self.code(code).json()
-    }
-
     /// Its results: one JSON value a line.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {

@@ -152,7 +152,7 @@ impl TestRelay {
 
     /// The requests in quarantine, oldest first.
     pub async fn quarantine(&self) -> Vec<Value> {
-        let mut refused = self.cli(&["quarantine", "list", "--format", "json"]).await.found();
+        let mut refused = self.cli(&["quarantine", "list", "--format", "json"]).await.success().json();
         refused.sort_by_key(|entry| entry["id"].as_i64());
         refused
     }
@@ -201,7 +201,7 @@ impl TestRelay {
     /// `events list` with these filters, oldest first.
     pub async fn events_where(&self, filters: &[&str]) -> Vec<Value> {
         let args = [&["events", "list", "--format", "json", "--limit", "100000"], filters].concat();
-        let mut events = self.cli(&args).await.found();
+        let mut events = self.cli(&args).await.success().json();
         events.sort_by_key(|event| event["seq"].as_i64());
         events
     }
