@@ -414,6 +414,8 @@ pub struct SinkRecord {
     pub lag: u64,
     /// Set aside.
     pub parked: u64,
+    /// Those of them that come after the cursor: [`Self::lag`] counts them as well.
+    pub parked_ahead: u64,
     /// Dead letters that no person has decided about.
     pub dead_letters: u64,
     /// Events delivered so far, first deliveries only.
@@ -448,8 +450,8 @@ impl SinkRecord {
         SinkState::of(paused_since.is_some(), build_failure.is_some(), is_down, health.is_failing())
     }
 
-    /// Events that the sink has still to get: after the cursor, and parked.
+    /// Events that the sink has still to get: after the cursor, and parked, each counted once.
     pub fn undelivered(&self) -> u64 {
-        self.lag + self.parked
+        (self.lag + self.parked).saturating_sub(self.parked_ahead)
     }
 }

@@ -99,6 +99,7 @@ mod tests {
             cursor: Seq::ZERO,
             lag: 40,
             parked: 1,
+            parked_ahead: 0,
             dead_letters: 17,
             delivered: 0,
             paused_since: None,

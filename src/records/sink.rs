@@ -188,6 +188,7 @@ pub(crate) mod tests {
             cursor: Seq::new(40).unwrap(),
             lag: 2,
             parked: 3,
+            parked_ahead: 0,
             dead_letters: 4,
             delivered: 33,
             paused_since: None,

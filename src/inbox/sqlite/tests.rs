@@ -416,3 +416,17 @@ async fn why_a_sink_is_not_built_is_read_with_its_time() {
     assert!(noted(Some("no disk")).await.1.is_some_and(|(_, again)| again > since), "it is another failure");
     inbox.close().await;
 }
+
+/// Parked after the cursor, as while the breaker is open, it is behind the cursor and parked at once.
+#[tokio::test]
+async fn what_a_sink_has_still_to_get_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    fill(&inbox, 6).await;
+    let id = register(&inbox, "bus").await.id;
+    inbox.record(Progress { park: vec![parked(1, 1), parked(4, 1)], ..progress(id, 2) }).await.unwrap();
+    let record = Reader::open(&config).unwrap().sinks().unwrap().remove(0);
+    assert_eq!((record.lag, record.parked, record.undelivered()), (4, 2, 5));
+    inbox.close().await;
+}

@@ -36,7 +36,8 @@ impl Reader {
     /// The sinks' consumers as recorded, by name.
     pub fn sinks(&self) -> Result<Vec<SinkRecord>, ReadError> {
         let mut rows = self.connection.prepare_cached(&format!(
-            "SELECT id, name, cursor, delivered, paused_at, build_error, build_failed_since, first_seq, created_at,
+            "SELECT id, name, cursor, delivered, paused_at, build_error, build_failed_since,
+                 (SELECT count(*) FROM parked WHERE sink_id = s.id AND seq > s.cursor), created_at,
                  (SELECT coalesce(max(seq), 0) FROM events),
                  (SELECT count(*) FROM parked WHERE sink_id = s.id),
                  (SELECT count(*) FROM dead_letters WHERE sink_id = s.id AND discarded_at IS NULL),
@@ -55,6 +56,7 @@ impl Reader {
                 cursor: seq(cursor),
                 lag: u64::try_from(head - cursor).unwrap_or_default(),
                 parked: row.get(10)?,
+                parked_ahead: row.get(7)?,
                 dead_letters: row.get(11)?,
                 delivered: row.get(3)?,
                 paused_since: row.get::<_, Option<i64>>(4)?.map(from_micros),
