@@ -62,10 +62,9 @@ function finding({ level, text, todo, page: href }) {
 }
 
 /** A sink that is not configured and still has events to get, as a finding. */
-function removed({ finding, advice }) {
-  const text = finding[0].toUpperCase() + finding.slice(1);
-  const todo = advice[0].toUpperCase() + advice.slice(1);
-  return { level: 'warn', text: `${text}.`, todo: commands(`${todo}.`) };
+function removed(sink) {
+  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+  return { level: 'warn', text: sentence(sink.finding), todo: commands(sentence(sink.advice)) };
 }
 
 /** A text in which what stands between backticks is a command. */
