@@ -55,7 +55,7 @@ pub async fn all(plan: &Plan) {
 /// Bytes of the bodies, bytes of the files.
 async fn disk(settings: &Builder) -> (f64, f64) {
     let relay = settings.clone().start().await;
-    let newest = relay.cli(&["events", "list", "--format", "json", "--limit", "1000"]).await.found();
+    let newest = relay.cli(&["events", "list", "--format", "json", "--limit", "1000"]).await.success().json();
     let mean = newest.iter().map(|event| event["size"].as_f64().unwrap()).sum::<f64>() / newest.len() as f64;
     let count = newest[0]["seq"].as_f64().unwrap();
     let bytes = relay.metric("inbox_bytes", &[]).await as f64;
