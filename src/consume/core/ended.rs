@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Core, PRUNED};
+use super::{Core, HURRIED, PRUNED};
 use crate::consume::breaker::{Closed, Failed};
 use crate::consume::later;
 use crate::inbox::{Attempt, DeadLetter, Discarded};
@@ -78,6 +78,7 @@ impl Core {
         let lane = self.lanes.item(seq).lane.clone();
         self.end(seq);
         self.successes += 1;
+        let was_failing = self.health.is_failing();
         (self.health.failures, self.health.failing_since) = (0, None);
         self.health.last_success_at = Some(now);
         self.asked_until = None;
@@ -87,6 +88,7 @@ impl Core {
                 self.lanes.all_due(now);
                 self.slow_start.begin(now);
             }
+            None if was_failing => self.few_are_due(now),
             // What failed has its own time; the others go on.
             Some(Closed::FalseAlarm) | None => {}
         }
@@ -96,6 +98,18 @@ impl Core {
             at_fault.into_iter().for_each(|at| self.bury_condemned(at, now));
         }
         closed.map(|_| Switched::Closed)
+    }
+
+    /// A sink with so few orders that its breaker never opened is back: what waits need not wait longer, unless it is at
+    /// fault itself.
+    fn few_are_due(&mut self, now: Timestamp) {
+        let few = self.config.retry.breaker_after.max(HURRIED);
+        let blameless = |seq: &Seq| self.lanes.get(*seq).is_some_and(|item| item.faults.own() == 0);
+        let waiting: Vec<Seq> = self.lanes.timers().map(|(_, seq)| seq).take(few + 1).collect();
+        if waiting.len() <= few {
+            let due: Vec<Seq> = waiting.into_iter().filter(blameless).collect();
+            self.lanes.are_due(&due, now);
+        }
     }
 
     fn failed(&mut self, seq: Seq, failure: Failure, now: Timestamp, chance: f64) -> Option<Switched> {

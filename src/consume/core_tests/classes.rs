@@ -189,6 +189,8 @@ fn a_few_orders_are_tried_as_often_as_a_sink_is_probed() {
     played.go_on(60, |_| delivered());
     let first = played.delivered.values().min().copied().unwrap() - back;
     assert!(first <= SignedDuration::from_secs(17), "{first:?}");
+    let last = played.last_of(1..=4) - back;
+    assert!(last <= first + SignedDuration::from_secs(1), "the others follow at once: {last:?}");
 }
 
 #[test]

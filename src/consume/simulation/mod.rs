@@ -94,7 +94,7 @@ fn schedules() {
     }
     eprintln!("{tally:?}");
     let wanted = ["crashes", "timeouts", "open breakers", "parked", "dead letters", "revivals", "replays"];
-    for what in wanted.into_iter().chain(["failed records", "lost answers"]) {
+    for what in wanted.into_iter().chain(["failed records", "lost answers", "events of a class"]) {
         assert!(tally.get(what).is_some_and(|count| *count > SCHEDULES / 10), "too few {what}: {tally:?}");
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct SinkPlan {
     pub hangs: u32,
     /// So many events in a hundred are refused whenever they come.
     pub poisoned: u32,
+    /// Events of a type that begins so are never taken; for now or, where it says so, for good.
+    pub class: Option<(&'static str, bool)>,
     /// The longest time until it answers, in milliseconds.
     pub latency: u64,
     /// When it is down altogether.
@@ -149,6 +151,7 @@ impl SinkPlan {
             permanent: sometimes(rng, 20),
             hangs: sometimes(rng, 20),
             poisoned: sometimes(rng, 30),
+            class: (rng.u32(0..3) == 0).then(|| (["payin.processing", "payout."][rng.usize(0..2)], rng.bool())),
             latency: u64::from(sometimes(rng, 1500)),
             outages: outages(rng, length),
         }

@@ -42,6 +42,12 @@ impl Far {
         if is_poison && !stage.state().healed || stage.mishap(plan.permanent) {
             return Some(Outcome::permanent("HTTP 400"));
         }
+        let of_class =
+            |(begin, _): &(&str, bool)| !stage.state().healed && event.event_type.as_str().starts_with(begin);
+        if let Some((_, permanent)) = plan.class.filter(of_class) {
+            stage.count("events of a class");
+            return Some(if permanent { Outcome::permanent("HTTP 422") } else { Outcome::transient("HTTP 500") });
+        }
         if stage.mishap(plan.transient) {
             let retry_after = stage.chance(20).then(|| Duration::from_secs(3));
             return Some(Outcome::Transient { reason: Reason::new("HTTP 503"), retry_after });
