@@ -14,9 +14,12 @@ fn every_mutant_applies_and_names_a_test() {
     assert!(patches.len() >= 5, "{patches:?}");
     for patch in patches {
         let text = std::fs::read_to_string(patch).unwrap();
-        let test = text.lines().next().and_then(|line| line.strip_prefix("Caught by: cargo test --test it "));
-        let (module, name) = test.and_then(|test| test.rsplit_once("::")).expect("the first line names the test");
-        let source = root.join(format!("tests/it/{}.rs", module.replace("::", "/")));
+        let named = text.lines().next().and_then(|line| line.strip_prefix("Caught by: cargo test "));
+        let in_it = named.and_then(|test| Some(("tests/it", test.strip_prefix("--test it ")?)));
+        let in_lib = named.and_then(|test| Some(("src", test.strip_prefix("--lib ")?)));
+        let (directory, test) = in_it.or(in_lib).expect("the first line names a test of it, or of the library");
+        let (module, name) = test.rsplit_once("::").expect("a test is in a module");
+        let source = root.join(format!("{directory}/{}.rs", module.replace("::", "/")));
         let source = std::fs::read_to_string(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         assert!(source.contains(&format!("fn {name}()")), "{}: no such test: {module}::{name}", patch.display());
         let Ok(check) = Command::new("git").args(["apply", "--check"]).arg(patch).current_dir(root).output() else {
