@@ -80,6 +80,8 @@ async fn retried(daemon_is_up: bool) {
     let app = FakeHttp::answering([503]).await;
     let mut relay = with_parked(&app).await;
     app.answer([200]);
+    // Once the others are taken, this one is tried too: the sink is back.
+    app.rule(Some(Box::new(|headers, _| headers["ce-type"].as_bytes().starts_with(b"transfer.").then_some(503))));
     let mut output;
     (relay, output) = typed(relay, daemon_is_up, &["parked", "retry", "77"]).await;
     assert!(output.code(1).stderr.contains("nothing to retry"));
