@@ -200,9 +200,9 @@ impl Core {
         (self.config.concurrency * READ_AHEAD).max(MIN_READ_AHEAD)
     }
 
-    /// Whether so much is parked that reading stops.
+    /// Whether more is parked than may be, so that reading stops.
     pub(super) fn is_full(&self) -> bool {
-        self.lanes.parked() >= self.config.retry.max_parked
+        self.lanes.parked() > self.config.retry.max_parked
     }
 
     /// Whether no event of its type has failed since the last success.
