@@ -43,7 +43,7 @@ impl Class {
         let (id, order) = (format!("bad-{n}"), format!("order-{n}"));
         match self {
             Self::Type => signed::Delivery::current(&id, "kyc_session_created", json!({"sessionId": format!("s-{n}")})),
-            Self::Key => signed::payin_of(&id, "payin_processing", &format!("bad-order-{}", n % 7)),
+            Self::Key => signed::payin_of(&id, "payin_processing", &format!("bad-order-{}", n / 100)),
             Self::Content => {
                 let data = json!({"status": "COMPLETED", "orderId": order, "reference": "poison"});
                 signed::Delivery::current(&id, "payin_completed", data)
