@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::fake_http::{FakeHttp, Rule};
-use crate::harness::{Ack, Campaign, Delivery, TestRelay, eventually, signed};
+use crate::harness::{Ack, Campaign, Delivery, TestRelay, eventually_within, signed};
 
 /// Requests under way.
 const AT_A_TIME: usize = 32;
@@ -116,7 +116,8 @@ async fn classes(mut campaign: Campaign, size: usize) {
         app.rule(None);
         relay.cli(&["sinks", "try", "app"]).await.success();
         let all = size + HEALTHY + mixed.chunks(every).count();
-        eventually("each event is delivered, or a dead letter", async || {
+        let patience = Duration::from_secs(60) + Duration::from_millis(5 * size as u64);
+        eventually_within(patience, "each event is delivered, or a dead letter", async || {
             let delivered = app.accepted_bodies().into_iter().collect::<HashSet<_>>().len();
             let dead = usize::try_from(relay.metric("dead_letters", &[("sink", "app")]).await).unwrap();
             if delivered + dead == all { Ok(()) } else { Err((delivered, dead, all)) }
