@@ -149,7 +149,7 @@ pub struct SinkHealth {
     pub last_success_at: Option<Timestamp>,
     /// When the next attempt is due; `None` while nothing waits for a time.
     pub next_try: Option<Timestamp>,
-    /// Whether nothing more is read because `retry.max_parked` events are parked.
+    /// Whether nothing more is read because more than `retry.max_parked` events are parked.
     pub reading_stopped: bool,
 }
 

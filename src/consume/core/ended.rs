@@ -32,7 +32,9 @@ impl Core {
     pub(in crate::consume) fn not_started(&mut self, seq: Seq, now: Timestamp) {
         let next = later(now, self.config.retry.initial);
         self.breaker.probe_is_void(seq, next);
-        if self.lanes.get(seq).is_some_and(|item| item.parked) {
+        if self.discarded.contains(&seq) {
+            self.end(seq);
+        } else if self.lanes.get(seq).is_some_and(|item| item.parked) {
             // The inbox need not know: it is as parked as before.
             self.lanes.park(seq, next);
         } else {
@@ -115,6 +117,12 @@ impl Core {
     fn failed(&mut self, seq: Seq, failure: Failure, now: Timestamp, chance: f64) -> Option<Switched> {
         let retry = self.config.retry;
         self.note_failure(&failure, now);
+        if self.discarded.contains(&seq) {
+            // The inbox has its end already.
+            self.breaker.probe_is_void(seq, now);
+            self.end(seq);
+            return None;
+        }
         let item = self.lanes.item(seq);
         let is_at_fault = item.faults.failed(self.successes);
         let has_refused_enough = failure.permanent && item.faults.refused(self.successes);
@@ -235,6 +243,7 @@ impl Core {
 
     pub(super) fn end(&mut self, seq: Seq) {
         self.condemned.remove(&seq);
+        self.discarded.remove(&seq);
         let item = self.lanes.remove(seq);
         self.proven.remove(seq, item.first_attempt);
         if item.parked {

@@ -72,6 +72,8 @@ pub(super) struct Core {
     condemned: BTreeMap<Seq, Reason>,
     /// Parked events that are at fault themselves.
     proven: Proven,
+    /// Discarded by a person while in flight.
+    discarded: BTreeSet<Seq>,
     health: SinkHealth,
     /// Until when the far side asked not to be tried.
     asked_until: Option<Timestamp>,
@@ -110,6 +112,7 @@ impl Core {
             pace: rate.map(|rate| Pace::new(rate, now)),
             condemned: BTreeMap::new(),
             proven: Proven::default(),
+            discarded: BTreeSet::new(),
             health: state.health,
             asked_until: None,
             successes: 0,
@@ -164,12 +167,16 @@ impl Core {
         self.lanes.are_due(seqs, now);
     }
 
-    /// The inbox has these parked events no more. What is in flight of them lands all the same.
+    /// A person has discarded these parked events. What is in flight of them lands all the same, and is not tried again.
     pub(super) fn unparked(&mut self, seqs: &[Seq], now: Timestamp) {
         for seq in seqs {
-            if self.lanes.get(*seq).is_some_and(|item| item.parked && !item.is_flying()) {
-                self.breaker.probe_is_void(*seq, now);
-                self.end(*seq);
+            match self.lanes.get(*seq).filter(|item| item.parked) {
+                Some(item) if item.is_flying() => _ = self.discarded.insert(*seq),
+                Some(_) => {
+                    self.breaker.probe_is_void(*seq, now);
+                    self.end(*seq);
+                }
+                None => {}
             }
         }
     }

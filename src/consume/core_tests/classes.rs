@@ -277,6 +277,31 @@ fn a_person_takes_parked_events_away_or_has_them_tried() {
     assert_eq!(world.parked(), Vec::<i64>::new());
 }
 
+/// Discarded while it is in flight, an event that fails is not tried again, and its order goes on.
+#[test]
+fn what_is_discarded_in_flight_is_not_tried_again() {
+    let mut played = Played::new(of_keys(&["a", "a"]), defaults(32));
+    played.go_on(1, |_| down());
+    let world = &mut played.world;
+    world.core.try_now(world.now);
+    world.turn();
+    assert_eq!(world.in_flight, [seq(1)]);
+    world.disk.parked.remove(&seq(1));
+    world.core.unparked(&[seq(1)], world.now);
+    world.finish(0, down(), 0.5);
+    world.turn();
+    assert_eq!(world.record.as_ref().map(|record| record.park.iter().any(|parked| parked.seq == seq(1))), Some(false));
+    world.commit();
+    for _ in 0..100 {
+        world.turn();
+        assert!(!world.in_flight.contains(&seq(1)), "a person has discarded it");
+        world.finish_all(&down());
+        world.commit();
+        world.now = world.core.next_due().map_or(world.now, |due| due.max(world.now));
+    }
+    assert!(world.attempts_of(2) > 0, "what waited behind it goes on");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -5,7 +5,7 @@ ALTER TABLE sinks ADD COLUMN last_error TEXT;                      -- of the las
 ALTER TABLE sinks ADD COLUMN last_error_at INTEGER;
 ALTER TABLE sinks ADD COLUMN last_success_at INTEGER;
 ALTER TABLE sinks ADD COLUMN next_try INTEGER;                     -- NULL: nothing waits for a time
-ALTER TABLE sinks ADD COLUMN reading_stopped INTEGER NOT NULL DEFAULT 0; -- 1: retry.max_parked events are parked
+ALTER TABLE sinks ADD COLUMN reading_stopped INTEGER NOT NULL DEFAULT 0; -- 1: more than retry.max_parked are parked
 -- The sink could not be built from its configuration, so nothing is delivered; NULL: it could.
 ALTER TABLE sinks ADD COLUMN build_error TEXT;
 ALTER TABLE sinks ADD COLUMN build_failed_since INTEGER;
