@@ -88,6 +88,7 @@ impl Core {
         match closed {
             Some(Closed::Outage) => {
                 self.lanes.all_due(now);
+                self.recovering = true;
                 self.slow_start.begin(now);
             }
             None if was_failing => self.few_are_due(now),
@@ -129,6 +130,7 @@ impl Core {
         if !failure.permanent {
             item.faults.not_refused();
         }
+        self.recovering &= item.attempts <= 1;
         let (attempts, lane, event_type) = (item.attempts, item.lane.clone(), item.event_type.clone());
         let asked = failure.retry_after;
         let told = Failed { seq, lane: &lane, event_type: &event_type, asked, is_at_fault };
