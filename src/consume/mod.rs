@@ -23,6 +23,7 @@ mod runner_tests;
 mod simulation;
 mod slow_start;
 mod still;
+mod turns;
 
 use std::time::Duration;
 

@@ -88,7 +88,7 @@ impl Core {
         match closed {
             Some(Closed::Outage) => {
                 self.lanes.all_due(now);
-                self.recovering = true;
+                self.turns.outage_ended();
                 self.slow_start.begin(now);
             }
             None if was_failing => self.few_are_due(now),
@@ -130,7 +130,7 @@ impl Core {
         if !failure.permanent {
             item.faults.not_refused();
         }
-        self.recovering &= item.attempts <= 1;
+        self.turns.failed(item.attempts);
         let (attempts, lane, event_type) = (item.attempts, item.lane.clone(), item.event_type.clone());
         let asked = failure.retry_after;
         let told = Failed { seq, lane: &lane, event_type: &event_type, asked, is_at_fault };

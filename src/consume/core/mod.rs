@@ -15,6 +15,7 @@ use super::ledger::{Ledger, Mark};
 use super::pace::Pace;
 use super::slow_start::SlowStart;
 use super::still::Still;
+use super::turns::Turns;
 use super::{Config, Ordering, later};
 use crate::inbox::StoredEvent;
 use crate::inbox::{ConsumerState, DeadLetter, Discarded, EventOutline, Parked, Progress, SinkHealth, Standing};
@@ -30,8 +31,6 @@ const MAX_FLYING_BYTES: usize = 16 << 20;
 const READ_AHEAD: usize = 4;
 /// Events read ahead at least: a sink that wants few of them must not need a read and a record for each handful.
 const MIN_READ_AHEAD: usize = 256;
-/// While untried events wait, one that has failed before goes after so many of them.
-const RETRY_TURN: u32 = 15;
 /// Parked events looked at for one that may be hurried.
 const HURRIED: usize = 64;
 /// Deliveries in flight or not yet recorded, for each that may be in flight: what a crash of the relay may repeat. Without
@@ -81,10 +80,7 @@ pub(super) struct Core {
     asked_until: Option<Timestamp>,
     /// Deliveries that succeeded.
     successes: u64,
-    /// Starts of events that were not parked, since the last start of one that was.
-    since_parked: u32,
-    /// An outage has ended, and nothing that it left has failed again since.
-    recovering: bool,
+    turns: Turns,
     /// Draws what to probe with.
     rng: fastrand::Rng,
 }
@@ -120,8 +116,7 @@ impl Core {
             health: state.health,
             asked_until: None,
             successes: 0,
-            since_parked: 0,
-            recovering: false,
+            turns: Turns::default(),
             rng: fastrand::Rng::with_seed(seed),
         };
         core.adopt(&state.parked, parked);
@@ -269,14 +264,12 @@ impl Core {
         }
         self.give_up_proven(now);
         while self.has_room() && self.config.rate.as_ref().is_none_or(|rate| rate.allows(now)) {
-            let since_parked = self.since_parked;
             let Some(seq) = self.choose(now) else { break };
             if self.is_at_fault(seq) {
                 self.bury_condemned(seq, now);
             } else if self.fits(seq) && self.config.rate.as_ref().is_none_or(|rate| rate.try_spend(now)) {
                 starts.push(self.launch(seq, now));
             } else {
-                self.since_parked = since_parked;
                 break;
             }
         }
@@ -307,16 +300,8 @@ impl Core {
         let parked = self.first_timer().filter(|(at, _)| *at <= now).map(|(_, seq)| seq);
         let parked = parked.filter(|seq| self.keeps_pace(*seq));
         let ready = self.lanes.first_ready().filter(|seq| self.keeps_pace(*seq));
-        // In turns: entities that fail again and again must not look like an outage by going one after the other, and
-        // new events need not wait for all that an outage has left. What has failed before goes more rarely: a hundred
-        // thousand events that are never taken must not halve what is left for the others.
         let is_retry = parked.is_some_and(|seq| !self.is_untried(seq));
-        let turn = if is_retry && !self.recovering { RETRY_TURN } else { 1 };
-        let parked_goes = ready.is_none() || self.since_parked >= turn;
-        let chosen = parked.filter(|_| parked_goes).or(ready);
-        let is_parked = chosen.is_some() && chosen == parked;
-        self.since_parked = if is_parked { 0 } else { self.since_parked.saturating_add(1) };
-        chosen
+        parked.filter(|_| ready.is_none() || self.turns.is_for_parked(is_retry)).or(ready)
     }
 
     /// When the next probe is due: at once where an event is there whose type has not failed, unless the far side has asked
@@ -400,6 +385,7 @@ impl Core {
         if item.first_attempt.is_none() {
             item.still = still;
         }
+        self.turns.started(item.parked);
         self.lanes.fly(seq).map_or(Start::Reread(seq), Start::Event)
     }
 
