@@ -109,8 +109,13 @@ impl AppError {
 /// Runs the daemon until it is asked to stop, or until the inbox fails for good.
 ///
 /// Asked to stop softly, it drains, for as long as `server.drain_timeout`; while it starts there is nothing to drain.
-pub async fn run(settings: Settings, sockets: Sockets, reload: Reload, stop: Stop) -> Result<(), AppError> {
-    let metrics = Arc::new(Metrics::new());
+pub async fn run(
+    settings: Settings,
+    sockets: Sockets,
+    reload: Reload,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+) -> Result<(), AppError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (gate, gate_seen) = watch::channel(Gate::Starting);
     let (wanted, sinks_wanted) = watch::channel(Wanted::at_start(&settings.sinks));

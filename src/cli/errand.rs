@@ -138,7 +138,7 @@ fn style(template: &str) -> ProgressStyle {
 /// What goes wrong while a job is carried out here is said beside the bar.
 fn log_beside(bar: &ProgressBar) -> anyhow::Result<()> {
     let bar = bar.clone();
-    let filter = EnvFilter::try_new(format!("{},warn", super::serve::QUIET)).context("cannot log")?;
+    let filter = EnvFilter::try_new(format!("{},warn", super::log::QUIET)).context("cannot log")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false).without_time();
     // Another subscriber can only be a test's.
     let _ = lines.with_writer(move || Beside(bar.clone())).try_init();

@@ -14,6 +14,7 @@ mod events;
 mod filter;
 mod health;
 mod init;
+mod log;
 mod man;
 mod output;
 mod parked;

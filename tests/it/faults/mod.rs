@@ -10,6 +10,7 @@ mod copies;
 mod disk_full;
 mod fsync_fails;
 mod kills;
+mod log;
 mod mutants;
 mod order;
 mod outages;

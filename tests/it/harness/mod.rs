@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub use ack::Ack;
 pub use campaign::Campaign;
 pub use cli::{Output, run, run_in};
-pub use relay::TestRelay;
+pub use relay::{TestRelay, lines};
 pub use settings::{Builder, TOKEN, write_certificate, write_certificate_until, write_secret};
 pub use signed::{Delivery, SECRET};
 

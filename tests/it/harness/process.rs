@@ -74,9 +74,7 @@ impl Process {
 
     /// Sends a signal by name, such as `TERM`. The shell's own `kill`: no package needed.
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status().unwrap();
-        assert!(status.success(), "cannot send {name} to {pid}");
+        signal(self.pid(), name);
     }
 
     /// Processes that it has started and that still run.
@@ -91,6 +89,13 @@ fn parent(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Sends a signal by name, such as `TERM`, to a process that somebody else holds.
+pub fn signal(pid: u32, name: &str) {
+    let pid = pid.to_string();
+    let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status().unwrap();
+    assert!(status.success(), "cannot send {name} to {pid}");
 }
 
 /// Kills a process that somebody else holds, at once.
