@@ -11,14 +11,18 @@ use crate::inbox::{NewEvent, QuarantineLimits};
 use crate::model::SourceName;
 use crate::verify::{Keys, Unverified, sign};
 
+fn open(path: &std::path::Path) -> Opened {
+    open_writer(path, &mut |error| panic!("{error}")).unwrap()
+}
+
 fn writer(dir: &std::path::Path) -> Writer {
     let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
     let config = Config { path: dir.join("inbox.db"), quarantine, retention: None };
     let lock = Lock::try_take(&config.path).unwrap().unwrap();
-    let connection = open_writer(&config.path).unwrap();
+    let opened = open(&config.path);
     let (commands, _) = std::sync::mpsc::channel();
     let metrics = Arc::new(Metrics::new());
-    Writer::new(&config, connection, lock, Arc::new(SystemClock), metrics, Arc::new(Shared::new()), commands).unwrap()
+    Writer::new(&config, opened, lock, Arc::new(SystemClock), metrics, Arc::new(Shared::new()), commands).unwrap()
 }
 
 type Answer = oneshot::Receiver<Result<Appended, Unavailable>>;
@@ -193,7 +197,7 @@ fn what_a_crash_left_in_the_log_is_in_the_file_before_anything_else() {
     }
     let wal = || std::fs::metadata(crashed.path().join("inbox.db-wal")).unwrap().len();
     assert!(wal() > 0);
-    let opened = open_writer(&crashed.path().join("inbox.db")).unwrap();
+    let opened = open(&crashed.path().join("inbox.db")).connection;
     assert_eq!(wal(), 0);
     let full: i64 = opened.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
     assert_eq!(full, 2, "every commit is synced");
