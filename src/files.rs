@@ -4,7 +4,9 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::iter::successors;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown,
+};
 use std::path::{Path, PathBuf};
 
 /// The rights that others than the owner have.
@@ -71,10 +73,7 @@ pub fn create_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Nobody but root can give a file away, and nobody else has to.
-fn give(
-    directory: &Path,
-    to: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>,
-) -> io::Result<()> {
+fn give(directory: &Path, to: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -92,7 +91,9 @@ pub fn whose(path: &Path) -> String {
     let (place, owner, mode) = (place.display(), data.uid(), data.permissions().mode() & 0o7777);
     let group = data.gid();
     let todo = if owner == me { String::new() } else { format!("; `chown {me} {place}` gives it to this user") };
-    format!("{place} belongs to user {owner} and group {group} with mode {mode:04o}, and this process is user {me}{todo}")
+    format!(
+        "{place} belongs to user {owner} and group {group} with mode {mode:04o}, and this process is user {me}{todo}"
+    )
 }
 
 #[cfg(test)]
@@ -135,6 +136,10 @@ mod tests {
         let told = whose(&inner.join("file"));
         let me = "belongs to user 65534 and group 65533 with mode 0600, and this process is user 0";
         assert!(told.contains(me) && told.contains("chown 0 "), "{told}");
-        assert!(whose(&inner.join("missing/file")).contains("a/b belongs to"), "{}", whose(&inner.join("missing/file")));
+        assert!(
+            whose(&inner.join("missing/file")).contains("a/b belongs to"),
+            "{}",
+            whose(&inner.join("missing/file"))
+        );
     }
 }

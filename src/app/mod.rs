@@ -328,8 +328,9 @@ async fn open_inbox(
             Ok(()) = reasons.changed() => {
                 let why = reasons.borrow_and_update().clone();
                 if let Some(listen) = listen.take() {
-                    tracing::error!(why, "the inbox cannot be opened yet: senders are answered 503");
-                    public = Some(listen()?);
+                    let listener = listen()?;
+                    tracing::error!(why, addr = %listener.addr(), "the inbox cannot be opened yet: senders are answered 503");
+                    public = Some(listener);
                 }
                 readiness.waiting_for(why);
             }

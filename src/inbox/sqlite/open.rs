@@ -282,3 +282,20 @@ pub(super) fn schema_of(connection: &Connection) -> rusqlite::Result<usize> {
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), whose: files::whose(path), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This way of SQLite's to lock a file knows no shared memory: what a file system without it is like.
+    #[test]
+    fn without_shared_memory_there_is_no_inbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("inbox.db");
+        let (flags, locking) = (OpenFlags::default(), c"unix-dotfile");
+        let connection = Connection::open_with_flags_and_vfs(&path, flags, locking).unwrap();
+        let error = use_write_ahead_log(&connection, &path).unwrap_err();
+        assert!(matches!(&error, OpenError::NoSharedMemory { journal, .. } if journal == "delete"), "{error}");
+        assert!(error.to_string().contains("local disk in inbox.url"), "{error}");
+    }
+}
