@@ -15,6 +15,22 @@ const READER_AT_THE_END: Duration = Duration::from_millis(500);
 const READER_IN_NEED: Duration = Duration::from_secs(2);
 
 impl Writer {
+    /// From here on everybody is told to come again.
+    pub(super) fn note_moved(&mut self, moved: Moved) {
+        self.shared.close();
+        self.shared.set_trouble(Some(moved.to_string()));
+        self.moved = Some(moved);
+    }
+
+    /// Nothing is written to files that were moved, once that is seen.
+    pub(super) fn look_at_files(&mut self) {
+        if !self.is_over()
+            && let Err(moved) = self.paths.check()
+        {
+            self.note_moved(moved);
+        }
+    }
+
     /// The last of all. After a failed fsync nothing is touched: the next start does what is needed.
     pub(super) fn end(mut self) {
         self.look_at_files();
