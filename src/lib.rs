@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod consume;
+pub mod files;
 pub mod inbox;
 pub mod ingest;
 pub mod jobs;

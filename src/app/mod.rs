@@ -9,7 +9,8 @@ mod times;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -189,22 +190,20 @@ async fn start(
 ) -> Result<Started, AppError> {
     let (metrics, clock) = (&readiness.metrics, &readiness.clock);
     let lock = take_lock(settings, readiness).await?;
-    let inbox = open_inbox(settings, lock, clock, metrics).await?;
+    let place = Arc::new(OnceLock::new());
+    let listen = || {
+        let (inbox, metrics, clock) = (Arc::clone(&place), Arc::clone(metrics), Arc::clone(clock));
+        let deps = ingest::Deps { inbox, metrics, clock, gate: readiness.gate.clone() };
+        let addr = settings.ingest.listen;
+        listening("the public listener", addr, sockets.public(addr), |listener| {
+            ingest::start(listener, &settings.ingest, tls, deps)
+        })
+    };
+    let (inbox, public) = open_inbox(settings, lock, readiness, listen).await?;
+    _ = place.set(Arc::clone(&inbox));
     set(&readiness.inbox, Some(Arc::clone(&inbox)));
 
-    // The inbox is checkpointed by now: from here on a sender may be answered, though only with 503 until the sinks
-    // have their cursors.
     readiness.waiting_for("registering the sinks");
-    let ingest_deps = ingest::Deps {
-        inbox: Arc::clone(&inbox),
-        metrics: Arc::clone(metrics),
-        clock: Arc::clone(clock),
-        gate: readiness.gate.clone(),
-    };
-    let public =
-        listening("the public listener", settings.ingest.listen, sockets.public(settings.ingest.listen), |listener| {
-            ingest::start(listener, &settings.ingest, tls, ingest_deps)
-        })?;
     let deps = consume::Deps { inbox: Arc::clone(&inbox), clock: Arc::clone(clock), metrics: Arc::clone(metrics) };
     let shared = Shared {
         destinations: Destinations::default(),
@@ -306,18 +305,51 @@ async fn take_lock(settings: &Settings, readiness: &Readiness) -> Result<Lock, A
     }
 }
 
+/// Opens the inbox, and then listens. Its log is durable by then: from there on a sender may be answered, though only with
+/// 503 until the sinks have their cursors. While another program has locked the inbox it listens all the same, and says why
+/// nothing is taken.
 async fn open_inbox(
     settings: &Settings,
     lock: Lock,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Inbox>, AppError> {
-    let (config, clock, metrics) = (settings.inbox.clone(), Arc::clone(clock), Arc::clone(metrics));
-    let opening = tokio::task::spawn_blocking(move || SqliteInbox::open(&config, lock, clock, metrics));
-    let inbox = opening.await.map_err(|error| AppError::Ended(error.to_string()))??;
+    readiness: &Readiness,
+    listen: impl FnOnce() -> Result<Listener, AppError>,
+) -> Result<(Arc<dyn Inbox>, Listener), AppError> {
+    let (held_up, mut reasons) = watch::channel(String::new());
+    let (config, clock) = (settings.inbox.clone(), Arc::clone(&readiness.clock));
+    let metrics = Arc::clone(&readiness.metrics);
+    let mut opening = tokio::task::spawn_blocking(move || {
+        // Until nobody waits for the inbox any more.
+        let mut patience = |why: &OpenError| match held_up.send(why.to_string()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        SqliteInbox::open_patiently(&config, lock, clock, metrics, &mut patience)
+    });
+    let mut listen = Some(listen);
+    let mut public = None;
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening => break opened,
+            Ok(()) = reasons.changed() => {
+                let why = reasons.borrow_and_update().clone();
+                if let Some(listen) = listen.take() {
+                    let listener = listen()?;
+                    tracing::error!(why, addr = %listener.addr(), "the inbox cannot be opened yet: senders are answered 503");
+                    public = Some(listener);
+                }
+                readiness.waiting_for(why);
+            }
+        }
+    };
+    let inbox = opened.map_err(|error| AppError::Ended(error.to_string()))??;
     let head = inbox.head().borrow().get();
     tracing::info!(path = %settings.inbox.path.display(), head, "the inbox is open");
-    Ok(Arc::new(inbox))
+    let public = match (public, listen) {
+        (Some(public), _) => public,
+        (None, Some(listen)) => listen()?,
+        (None, None) => unreachable!("it was taken to make the listener"),
+    };
+    Ok((Arc::new(inbox), public))
 }
 
 /// The sinks, for one command: nobody else has them. Only the one that is needed has to be built.

@@ -145,6 +145,8 @@ impl Format {
 /// usage or configuration, 3 when what it needs cannot be reached.
 pub fn main() -> ExitCode {
     forbid_core_dumps();
+    // What this process was left with by whoever started it is not for the commands that it starts.
+    close_fds::set_fds_cloexec(3, &[]);
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is installed once, here");
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),

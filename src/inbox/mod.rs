@@ -59,7 +59,8 @@ pub struct QuarantineLimits {
     pub max_bytes: u64,
 }
 
-/// Nothing was stored, and it may work later, unless it was refused: the sender is answered 503.
+/// Nothing was stored, and it may work later, unless it was refused: the sender is answered 503, or 500 where it is the
+/// event itself.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Unavailable {
     /// Too many appends are waiting.
@@ -74,6 +75,9 @@ pub enum Unavailable {
     /// What was asked for cannot be done, and could not be later either.
     #[error("{0}")]
     Refused(String),
+    /// The database refuses this event, and no other: the sender is answered 500.
+    #[error("the database refuses the event: {0}")]
+    Unstorable(String),
 }
 
 /// The log of events, as the daemon uses it.

@@ -222,7 +222,7 @@ impl Delivery<'_> {
         self.endpoint.counters.secret_used(verified.slot());
         let event = NewEvent::new(verified, received_at);
         let (id, event_type) = (event.id.clone(), event.envelope.event_type.clone());
-        match self.shared.inbox.append(event).await {
+        match self.shared.inbox().append(event).await {
             Ok(Appended { seq, kind }) => {
                 debug!(source = self.source(), event_id = %id, seq = seq.get(), r#type = %event_type, ?kind, "stored");
                 self.count(kind, event_type.category());
@@ -231,6 +231,16 @@ impl Delivery<'_> {
                         "an event came with the id of another one and with other bytes; both are kept");
                 }
                 Answer::Stored(id, kind)
+            }
+            Err(Unavailable::Unstorable(why)) => {
+                if let Some(suppressed) = self.shared.alerts.admit(Instant::now()) {
+                    error!(
+                        source = self.source(), event_id = %id, r#type = %event_type, why, suppressed,
+                        "the database refuses an event, which is not stored; answered 500, so it comes again: see whether \
+                         another program has put a trigger or a constraint into the inbox, and take it out"
+                    );
+                }
+                Answer::Refused(Outcome::Error)
             }
             Err(error) => self.unavailable(&error),
         }
@@ -254,7 +264,7 @@ impl Delivery<'_> {
             let size = rejected.delivery.body.len();
             warn!(source = self.source(), %peer, reason, size, suppressed, "refused a delivery for its signature");
         }
-        self.shared.inbox.quarantine(Refused { rejected, peer, received_at });
+        self.shared.inbox().quarantine(Refused { rejected, peer, received_at });
         Answer::Refused(self.endpoint.bad_signature)
     }
 
@@ -294,6 +304,7 @@ impl Delivery<'_> {
         }
         Answer::Refused(match error {
             Unavailable::Busy => Outcome::Overloaded,
+            Unavailable::Unstorable(_) => Outcome::Error,
             Unavailable::Closed | Unavailable::Storage(_) | Unavailable::Refused(_) => Outcome::Unavailable,
         })
     }

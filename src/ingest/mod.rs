@@ -16,7 +16,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -44,8 +44,8 @@ pub enum Gate {
 
 /// What the listener works with.
 pub struct Deps {
-    /// Where deliveries go.
-    pub inbox: Arc<dyn Inbox>,
+    /// Where deliveries go; to be set before the gate opens.
+    pub inbox: Arc<OnceLock<Arc<dyn Inbox>>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time of arrival.

@@ -30,7 +30,7 @@ const NO_SOURCE: &str = "-";
 
 /// The state of the listener; one for all workers.
 pub(super) struct Shared {
-    pub(super) inbox: Arc<dyn Inbox>,
+    inbox: Arc<OnceLock<Arc<dyn Inbox>>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) gate: watch::Receiver<Gate>,
     pub(super) max_body: usize,
@@ -132,6 +132,11 @@ impl Shared {
             sources,
             signature_headers,
         })
+    }
+
+    /// Where deliveries go, while the gate is open.
+    pub(super) fn inbox(&self) -> &dyn Inbox {
+        self.inbox.get().expect("the inbox is set before the gate opens").as_ref()
     }
 
     /// The source of a path; a trailing slash makes no difference.

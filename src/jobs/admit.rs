@@ -34,10 +34,19 @@ pub(super) async fn portion(
             let event = NewEvent::new(verified, received_at);
             let category = event.envelope.event_type.category();
             let source = event.delivery.source().as_str().to_owned();
-            if inbox.append(event).await?.kind != AppendKind::Duplicate {
-                deps.consume.metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
+            match inbox.append(event).await {
+                Ok(appended) => {
+                    if appended.kind != AppendKind::Duplicate {
+                        deps.consume.metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
+                    }
+                    admitted.push(id);
+                }
+                // It stays where it is, and holds up no other.
+                Err(Unavailable::Unstorable(why)) => {
+                    tracing::error!(request = id, why, "the database refuses a request that was to be admitted");
+                }
+                Err(error) => return Err(error),
             }
-            admitted.push(id);
         }
     }
     let done = admitted.len();

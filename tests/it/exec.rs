@@ -36,7 +36,9 @@ fn descriptors(listing: &str) -> Vec<(String, String)> {
 async fn a_command_inherits_nothing() {
     let script =
         "env >env; test $CE_ID = evt-1 && exec ls -l /proc/self/fd >fds; exec grep ^Sig /proc/self/status >signals";
-    let relay = with_script(script, "", "").env("CANARY_SECRET", "canary-1f7c").start().await;
+    // Nor what whoever has started the daemon has left open.
+    let relay = with_script(script, "", "").env("CANARY_SECRET", "canary-1f7c");
+    let relay = relay.wrapped(&["sh", "-c", "exec 9</dev/null; exec \"$@\"", "sh"]).start().await;
     let directory = relay.settings().directory().to_owned();
     for id in ["evt-1", "evt-2"] {
         relay.post(&signed::payin_completed(id)).await;

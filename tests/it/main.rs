@@ -43,6 +43,7 @@ mod showing;
 mod sink_contract;
 mod small_commands;
 mod sockets;
+mod starts;
 mod terminal;
 mod unavailable;
 mod upgrade;

@@ -65,7 +65,7 @@ impl Api {
         let reason = says.reason.map(|reason| reason.0).unwrap_or_default();
         let new = NewJob { task, who, reason, total: None, at: self.now() };
         let id = inbox.submit(new.clone()).await.map_err(|error| match error {
-            Unavailable::Refused(why) => Refusal::conflict("refused", why),
+            Unavailable::Refused(why) | Unavailable::Unstorable(why) => Refusal::conflict("refused", why),
             Unavailable::Busy | Unavailable::Closed | Unavailable::Storage(_) => Refusal::inbox_unavailable(),
         })?;
         // Not read back: where that failed, who asked would ask for the same again.

@@ -20,9 +20,10 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with, statvfs};
 use rustix::io::Errno;
 
-use super::open::{directory, open_reader, schema_of};
+use super::open::{open_reader, schema_of};
 use super::reader::{ReadError, check_schema, check_there};
 use super::{Lock, lock};
+use crate::files;
 use crate::inbox::Config;
 
 /// Pages in a step: 2 MiB, a few milliseconds.
@@ -167,7 +168,7 @@ impl Draft {
     }
 
     fn directory(&self) -> PathBuf {
-        directory(&self.path)
+        files::directory(&self.path)
     }
 
     /// What went wrong at it.

@@ -2,13 +2,18 @@
 //! while the writer goes on; the writer itself only does the rest, which must be done between two of its commits for
 //! the log to begin anew.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::open::open_desk;
+use super::open::{OpenError, io_error, open_desk};
+use super::paths::log_of;
 use super::writer::Command;
 
 /// Pages in the log (16 MiB) at which it is written back.
@@ -113,4 +118,61 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
         .query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+}
+
+/// How long a start waits for readers to let go of the log: they do so within a second, a backup when it hears of the start.
+const READERS: Duration = Duration::from_secs(2);
+/// Bytes of the log in memory at a time.
+const BLOCK: usize = 1 << 20;
+
+/// Makes sure that what can be read is on the disk, whatever fsyncs have failed before: writes the log back and empties
+/// it, or, while a reader holds on to it, writes the log itself anew. Nothing must have been read from the inbox before.
+pub(super) fn make_durable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite_error = |error| OpenError::sqlite(path, error);
+    let usual = connection.query_row("PRAGMA busy_timeout", [], |row| row.get(0)).map_err(sqlite_error)?;
+    connection.busy_timeout(READERS).map_err(sqlite_error)?;
+    if !empty(connection).map_err(sqlite_error)? {
+        write_log_again(connection, path)?;
+    }
+    connection.busy_timeout(Duration::from_millis(usual)).map_err(sqlite_error)
+}
+
+fn write_log_again(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite_error = |error| OpenError::sqlite(path, error);
+    // Nobody writes meanwhile, also no foreign program. Readers find the bytes that were there.
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(sqlite_error)?;
+    let log = log_of(path)?;
+    let written = write_again(&log);
+    connection.execute_batch("ROLLBACK").map_err(sqlite_error)?;
+    let bytes = written.map_err(|error| io_error(&log, error))?;
+    tracing::warn!(
+        log = %log.display(),
+        bytes,
+        "another program reads an old state of the inbox, so the write-ahead log cannot be emptied, and grows until that \
+         program ends; it was made durable where it is"
+    );
+    Ok(())
+}
+
+/// Writes the whole log back and empties it; false when a reader or a writer is in the way for longer than the
+/// connection's patience.
+pub(super) fn empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+}
+
+/// Writes each byte of a file in its place as it is read, and syncs it. The descriptor may be closed: SQLite's locks are
+/// on the database and on `-shm`, and none on the log.
+fn write_again(file: &Path) -> io::Result<u64> {
+    let file = OpenOptions::new().read(true).write(true).open(file)?;
+    let (mut block, mut place) = (vec![0; BLOCK], 0);
+    loop {
+        let read = file.read_at(&mut block, place)?;
+        if read == 0 {
+            break;
+        }
+        file.write_all_at(&block[..read], place)?;
+        place += read as u64;
+    }
+    file.sync_data()?;
+    Ok(place)
 }

@@ -36,6 +36,9 @@ pub(super) fn explain(what: &str, path: &Path, error: &rusqlite::Error) -> Strin
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             "make the file and its directory writable for the user of the daemon"
         }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "the inbox is damaged: stop the relay, keep a copy of the file, and put a backup in its place (README, Backup)"
+        }
         _ => "look after the disk that it is on (`dmesg`)",
     };
     format!("{what}: {}: {error}; {todo}", path.display())

@@ -1,12 +1,12 @@
 //! Who may write: one process at a time, and who waits for it.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::iter::successors;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::open::{OpenError, directory, io_error, private_file};
+use super::open::{OpenError, io_error};
+use super::paths::Identity;
+use crate::files;
 
 /// How often it is looked whether what was announced is over.
 pub(super) const POLL: Duration = Duration::from_millis(50);
@@ -15,7 +15,9 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 /// process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    path: PathBuf,
+    file: Identity,
+    _held: File,
 }
 
 /// Somebody waits for the inbox, until this is dropped or the process ends.
@@ -27,21 +29,31 @@ pub struct Waiting {
 impl Lock {
     /// Makes the directory (mode 0700) and takes the lock; `None` when another process holds it.
     pub fn try_take(database: &Path) -> Result<Option<Self>, OpenError> {
-        let missing: Vec<PathBuf> =
-            successors(Some(directory(database)), |dir| Some(directory(dir))).take_while(|dir| !dir.exists()).collect();
-        if let Some(dir) = missing.first() {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| io_error(dir, e))?;
-        }
-        for parent in missing.iter().map(|dir| directory(dir)) {
-            File::open(&parent).and_then(|d| d.sync_all()).map_err(|e| io_error(&parent, e))?;
-        }
+        let directory = files::directory(database);
+        files::create_directory(&directory).map_err(|error| io_error(&directory, error))?;
         let path = database.with_extension("lock");
-        let file = private_file(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(io_error(&path, error)),
+        loop {
+            let held = files::open_private(&path).map_err(|error| io_error(&path, error))?;
+            match held.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(io_error(&path, error)),
+            }
+            let file = held.metadata().map_err(|error| io_error(&path, error))?;
+            let file = Identity::from(&file);
+            // Whoever had it may have been removing it: a lock on a file without a name keeps nobody out.
+            if Identity::of(&path).is_ok_and(|named| named == file) {
+                return Ok(Some(Self { path, file, _held: held }));
+            }
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.file
     }
 
     /// Says to whoever holds the lock that this process waits for it: a command that carries out a long job then stops
@@ -61,6 +73,11 @@ impl Lock {
         announce(database, "starting")
     }
 
+    /// Whether an inbox has ever been opened at this path: the first start leaves its mark once the database is there.
+    pub(super) fn was_here(database: &Path) -> bool {
+        database.with_extension("starting").exists()
+    }
+
     /// Whether a process that has taken the lock is about to write the log back; a hint like [`Self::is_wanted`].
     pub(super) fn is_starting(database: &Path) -> bool {
         is_announced(database, "starting")
@@ -69,7 +86,7 @@ impl Lock {
 
 fn announce(database: &Path, what: &str) -> Result<Waiting, OpenError> {
     let path = database.with_extension(what);
-    let file = private_file(&path)?;
+    let file = files::open_private(&path).map_err(|error| io_error(&path, error))?;
     // Only [`is_announced`] ever stands in the way, and for no time.
     file.lock_shared().map_err(|error| io_error(&path, error))?;
     Ok(Waiting { _file: file })

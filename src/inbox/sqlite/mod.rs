@@ -8,6 +8,7 @@ mod checkpoint;
 mod consumer;
 mod desk;
 mod errand;
+mod failure;
 mod fault;
 mod index;
 mod job;
@@ -15,6 +16,7 @@ mod letters;
 mod lock;
 mod open;
 mod parked;
+mod paths;
 mod progress;
 mod quarantine;
 mod query;
@@ -26,12 +28,14 @@ mod stale;
 mod tests;
 mod writer;
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -63,6 +67,8 @@ const MAX_WAITING: usize = 2048;
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Outlines read in one snapshot.
 const OUTLINES: usize = 4096;
+/// How long opening waits for another program that has locked the database.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections for reading: more reads wait, so that a thousand parked events that are due at once do not open a
 /// thousand files.
 const MAX_READERS: usize = 4;
@@ -78,16 +84,30 @@ pub struct SqliteInbox {
 }
 
 impl SqliteInbox {
-    /// Opens the inbox: checkpoints it, brings its schema up to date, loads the newest keys, and starts the writer.
-    /// Blocks while it does; what it reads is bounded, whatever the size of the log. The lock is let go of when the
-    /// writer has ended: dropping the inbox only asks it to.
+    /// Opens the inbox: makes its log durable, brings its schema up to date, loads the newest keys, and starts the writer.
+    /// Blocks while it does; what it reads is bounded, whatever the size of the log. While another program has locked the
+    /// database it waits for 10 s. The lock is let go of when the writer has ended: dropping the inbox only asks it to.
     pub fn open(config: &Config, lock: Lock, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let sqlite_error = |source| OpenError::Sqlite { path: config.path.clone(), source };
-        let connection = open::open_writer(&config.path)?;
+        let until = Instant::now() + PATIENCE;
+        Self::open_patiently(config, lock, clock, metrics, &mut |_| match Instant::now() < until {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+    }
+
+    /// The same; `patience` decides, each time that the database was found locked, whether to try again.
+    pub fn open_patiently(
+        config: &Config,
+        lock: Lock,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        patience: &mut dyn FnMut(&OpenError) -> ControlFlow<()>,
+    ) -> Result<Self, OpenError> {
+        let opened = open::open_writer(&config.path, patience)?;
         let (commands, receiver): (_, Receiver<Command>) = channel();
         let shared = Arc::new(Shared::new());
-        let writer = Writer::new(config, connection, lock, clock, metrics, Arc::clone(&shared), commands.clone())
-            .map_err(sqlite_error)?;
+        let writer = Writer::new(config, opened, lock, clock, metrics, Arc::clone(&shared), commands.clone())
+            .map_err(|error| OpenError::sqlite(&config.path, error))?;
         let fate = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("inbox-writer".to_owned())
@@ -97,7 +117,7 @@ impl SqliteInbox {
                     fate.fail("the writer panicked: this is a bug");
                 }
             })
-            .map_err(|source| OpenError::Io { path: config.path.clone(), source })?;
+            .map_err(|error| open::io_error(&config.path, error))?;
         Ok(Self {
             commands,
             shared,
@@ -106,6 +126,10 @@ impl SqliteInbox {
             may_read: Arc::new(Semaphore::new(MAX_READERS)),
             writer: Mutex::new(Some(thread)),
         })
+    }
+
+    fn let_go_of_readers(&self) {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn send(&self, command: Command) -> Result<(), Unavailable> {
@@ -296,12 +320,14 @@ impl Inbox for SqliteInbox {
     }
 
     async fn close(&self) {
+        // Whoever reads may hold up the log.
+        self.let_go_of_readers();
         _ = self.send(Command::Close);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.let_go_of_readers();
     }
 }
 

@@ -1,16 +1,20 @@
-//! Opening the file: the modes, the pragmas, the checkpoint before anything else, the migrations.
+//! Opening the file: the modes, the pragmas, the log made durable before anything else, the migrations.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, metadata};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::{Lock, index};
+use super::checkpoint::make_durable;
+use super::paths::{Identity, Paths, with_suffix};
+use super::{Lock, index, lock};
+use crate::files;
 
 /// The version of the schema: how many migrations have made it.
 pub(super) const SCHEMA: usize = 4;
@@ -27,29 +31,32 @@ fn migrations() -> Migrations<'static> {
 /// Fixes the WAL-reset bug of 3.7.0 to 3.51.2, which can corrupt a database after a checkpoint.
 const MIN_SQLITE: i32 = 3_051_003;
 
+/// How long the writer waits for a lock on the database.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// 8 KiB: six bodies of 1.2 KiB fill a page; with 4 KiB a third of each page is lost.
 pub(super) const PAGE_BYTES: u64 = 8192;
-
-/// How long a checkpoint at start waits for readers: they let go of their snapshots within a second, a backup when it hears
-/// of the start.
-const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an inbox could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory or a file in it.
-    #[error("{path} cannot be used", path = path.display())]
+    #[error("{path} cannot be used ({whose})", path = path.display())]
     Io {
         /// What was touched.
         path: PathBuf,
+        /// Whose it is, and who asked.
+        whose: String,
         /// What the system said.
         source: io::Error,
     },
     /// SQLite refused.
-    #[error("{path} cannot be read or written as a database", path = path.display())]
+    #[error("{path} cannot be read or written as a database{whose}", path = path.display())]
     Sqlite {
         /// The database.
         path: PathBuf,
+        /// Whose it is, where that may be the reason.
+        whose: String,
         /// What SQLite said.
         source: rusqlite::Error,
     },
@@ -64,46 +71,154 @@ pub enum OpenError {
     /// The binary was linked with an SQLite that can lose data.
     #[error("this binary holds SQLite {0}, which can corrupt the inbox: at least 3.51.3 is needed")]
     SqliteVersion(&'static str),
-    /// Readers kept the write-ahead log from being written back.
-    #[error("{path}: a reader holds an old snapshot, so the write-ahead log cannot be written back", path = path.display())]
-    CheckpointBusy {
+    /// Another process has locked the database: that ends.
+    #[error(
+        "{path} is locked by another program: end that program (`fuser {path}` names it), and this goes on by itself",
+        path = path.display()
+    )]
+    Busy {
         /// The database.
         path: PathBuf,
     },
+    /// What is in the file is no database any more.
+    #[error(
+        "{path} is damaged, or is no inbox: keep a copy of it for whoever looks into it, put a backup in its place (README, \
+         Backup), and start again",
+        path = path.display()
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Readers and writer would block each other, and a crash could lose what was acknowledged.
+    #[error(
+        "{path} is on a file system without shared memory, which the write-ahead log needs (SQLite chose the journal \
+         '{journal}'): name a file on a local disk in inbox.url",
+        path = path.display()
+    )]
+    NoSharedMemory {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite uses there instead.
+        journal: String,
+    },
+    /// The database is gone, and what was acknowledged last may be in what is left of it.
+    #[error(
+        "{log} belongs to a database that is not at {path} any more, and may hold events that were acknowledged: put the \
+         database back; or, to begin with an empty inbox, move {log} away",
+        path = path.display(), log = log.display()
+    )]
+    LogAlone {
+        /// Where the database should be.
+        path: PathBuf,
+        /// Its write-ahead log.
+        log: PathBuf,
+    },
 }
 
-/// Opens the database for the one writer: checkpoints the write-ahead log back into the file, durably, before
-/// anything is read from it (after a failed fsync only this makes sure that what is read is also on disk), then
-/// migrates the schema.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+impl OpenError {
+    /// What SQLite said when it opened or read the database.
+    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged { path },
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                Self::Sqlite { whose: format!(" ({})", files::whose(&path)), path, source }
+            }
+            _ => Self::Sqlite { whose: String::new(), path, source },
+        }
+    }
+}
+
+/// What the writer works with.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) paths: Paths,
+}
+
+/// Asked whether to try again when another process has locked the database.
+pub(super) type Patience<'a> = &'a mut dyn FnMut(&OpenError) -> ControlFlow<()>;
+
+/// Opens the database for the one writer: makes durable what the write-ahead log holds before anything is read from it
+/// (after a failed fsync only this makes sure that what is read is also on disk), then migrates the schema.
+pub(super) fn open_writer(path: &Path, patience: Patience<'_>) -> Result<Opened, OpenError> {
     if rusqlite::version_number() < MIN_SQLITE {
         return Err(OpenError::SqliteVersion(rusqlite::version()));
     }
-    // Made here, so that SQLite gives its companions the same mode.
-    drop(private_file(path)?);
-    sync_directory(path)?;
+    // Nobody sends: it is a pause.
+    let (_never, pause) = channel::<()>();
+    loop {
+        match try_open_writer(path) {
+            Err(error @ OpenError::Busy { .. }) if patience(&error).is_continue() => {
+                _ = pause.recv_timeout(lock::POLL);
+            }
+            opened => return opened,
+        }
+    }
+}
 
-    let sqlite_error = |source| OpenError::Sqlite { path: path.to_owned(), source };
+fn try_open_writer(path: &Path) -> Result<Opened, OpenError> {
+    make_file(path)?;
+    let file = Identity::of(path).map_err(|error| io_error(path, error))?;
+    let sqlite_error = |source| OpenError::sqlite(path, source);
     let mut connection = Connection::open(path).map_err(sqlite_error)?;
-    let pragmas = format!(
-        "PRAGMA page_size = {PAGE_BYTES};
-         PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 67108864;
-         PRAGMA cache_size = -16384;
-         PRAGMA temp_store = MEMORY;
-         PRAGMA foreign_keys = OFF;
-         PRAGMA trusted_schema = OFF;
-         PRAGMA cell_size_check = ON;"
-    );
-    connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite_error)?;
-    connection.execute_batch(&pragmas).map_err(sqlite_error)?;
+    connection.busy_timeout(PATIENCE).map_err(sqlite_error)?;
+    connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES};")).map_err(sqlite_error)?;
+    use_write_ahead_log(&connection, path)?;
+    connection
+        .execute_batch(
+            "PRAGMA synchronous = FULL;
+             PRAGMA wal_autocheckpoint = 0;
+             PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -16384;
+             PRAGMA temp_store = MEMORY;
+             PRAGMA foreign_keys = OFF;
+             PRAGMA trusted_schema = OFF;
+             PRAGMA cell_size_check = ON;",
+        )
+        .map_err(sqlite_error)?;
     connection.set_prepared_statement_cache_capacity(64);
     let starting = Lock::announce_start(path)?;
-    checkpoint_at_start(&connection, path)?;
+    make_durable(&connection, path)?;
     drop(starting);
-    let from = schema_of(&connection).map_err(sqlite_error)?;
+    let paths = Paths::of(path, file)?;
+    migrate(&mut connection, path)?;
+    // The log has its name for good. SQLite syncs the directory too, but does not look at what came of it.
+    sync_directory(path)?;
+    Ok(Opened { connection, paths })
+}
+
+/// Makes the file where there is none, so that SQLite gives its companions the same mode and owner.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    let bytes = |path: &Path| metadata(path).map_or(0, |file| file.len());
+    let log = with_suffix(path, "-wal");
+    if bytes(path) == 0 && bytes(&log) > 0 {
+        return Err(OpenError::LogAlone { path: path.to_owned(), log });
+    }
+    if !path.exists() && Lock::was_here(path) {
+        tracing::warn!(
+            path = %path.display(),
+            "there was an inbox here, and its file is gone: an empty one is made, so that deliveries can be taken. It knows \
+             nothing of the events before, nor of what sinks have got. If the file was moved, stop the relay and put it back"
+        );
+    }
+    let made = files::create_if_missing(path).and_then(|()| files::make_private(path));
+    made.map_err(|error| io_error(path, error))?;
+    sync_directory(path)
+}
+
+fn use_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let journal = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+    match journal.map_err(|error| OpenError::sqlite(path, error))? {
+        journal if journal == "wal" => Ok(()),
+        journal => Err(OpenError::NoSharedMemory { path: path.to_owned(), journal }),
+    }
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let from = schema_of(connection).map_err(|error| OpenError::sqlite(path, error))?;
     if (1..SCHEMA).contains(&from) {
         tracing::warn!(
             path = %path.display(),
@@ -113,22 +228,23 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
              before"
         );
     }
-    migrations().to_latest(&mut connection).map_err(|error| {
+    migrations().to_latest(connection).map_err(|error| {
         let message = match error {
             rusqlite_migration::Error::MigrationDefinition(_) => {
                 "it was written by a newer ralio-relay: run that version, or restore a backup".to_owned()
             }
+            rusqlite_migration::Error::RusqliteError { err, .. } => match OpenError::sqlite(path, err) {
+                OpenError::Sqlite { source, .. } => format!("the schema could not be brought up to date: {source}"),
+                known => return known,
+            },
             other => format!("the schema could not be brought up to date: {other}"),
         };
         OpenError::Schema { path: path.to_owned(), message }
-    })?;
-    // The log has its name for good. SQLite syncs the directory too, but does not look at what came of it.
-    sync_directory(path)?;
-    Ok(connection)
+    })
 }
 
 fn sync_directory(path: &Path) -> Result<(), OpenError> {
-    let dir = directory(path);
+    let dir = files::directory(path);
     File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| io_error(&dir, e))
 }
 
@@ -163,38 +279,23 @@ pub(super) fn schema_of(connection: &Connection) -> rusqlite::Result<usize> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-fn checkpoint_at_start(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let until = Instant::now() + CHECKPOINT_PATIENCE;
-    loop {
-        let busy: i64 = connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-            .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
-        if busy == 0 {
-            return Ok(());
-        }
-        if Instant::now() > until {
-            return Err(OpenError::CheckpointBusy { path: path.to_owned() });
-        }
-    }
-}
-
-pub(super) fn private_file(path: &Path) -> Result<File, OpenError> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(|e| io_error(path, e))?;
-    let mode = file.metadata().map_err(|e| io_error(path, e))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(|e| io_error(path, e))?;
-    }
-    Ok(file)
-}
-
-pub(super) fn directory(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { path: path.to_owned(), source }
+    OpenError::Io { path: path.to_owned(), whose: files::whose(path), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This way of SQLite's to lock a file knows no shared memory: what a file system without it is like.
+    #[test]
+    fn without_shared_memory_there_is_no_inbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("inbox.db");
+        let (flags, locking) = (OpenFlags::default(), c"unix-dotfile");
+        let connection = Connection::open_with_flags_and_vfs(&path, flags, locking).unwrap();
+        let error = use_write_ahead_log(&connection, &path).unwrap_err();
+        assert!(matches!(&error, OpenError::NoSharedMemory { journal, .. } if journal == "delete"), "{error}");
+        assert!(error.to_string().contains("local disk in inbox.url"), "{error}");
+    }
 }

@@ -12,9 +12,12 @@ use rusqlite::{Connection, ErrorCode};
 use super::append::{Append, Names, append};
 use super::checkpoint::Checkpoints;
 use super::errand::Errand;
+use super::failure::Failure;
 use super::fault::{Fault, explain};
 use super::index::{self, Index, Loaded};
 use super::lock::Lock;
+use super::open::Opened;
+use super::paths::{Moved, Paths};
 use super::quarantine::{Quarantine, Removed};
 use super::shared::Shared;
 use crate::clock::Clock;
@@ -66,6 +69,9 @@ impl Written {
 
 pub(super) struct Writer {
     path: PathBuf,
+    paths: Paths,
+    /// Set once one of the files is not where it was: nothing is written any more.
+    moved: Option<Moved>,
     index: Index,
     names: Names,
     quarantine: Quarantine,
@@ -97,16 +103,19 @@ impl Writer {
     /// Reads what the writer must know: the last seq, the keys above the watermark, the quarantine's sizes.
     pub(super) fn new(
         config: &Config,
-        connection: Connection,
+        opened: Opened,
         lock: Lock,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         shared: Arc<Shared>,
         commands: Sender<Command>,
     ) -> rusqlite::Result<Self> {
+        let Opened { connection, paths } = opened;
         let last_seq = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
         let writer = Self {
             path: config.path.clone(),
+            paths: paths.with_lock(&lock),
+            moved: None,
             index: Index::load(&connection)?,
             names: Names::default(),
             quarantine: Quarantine::load(&connection, config.quarantine)?,
@@ -144,21 +153,30 @@ impl Writer {
             if !batch.is_empty() {
                 self.commit(&mut batch);
             }
+            if self.ticked.elapsed() >= TICK {
+                self.look_at_files();
+            }
             let full = self.arrivals.len() > MAX_ARRIVALS && self.shared.trouble().is_none();
-            if !self.shared.has_failed() && (closing || full || self.ticked.elapsed() >= TICK) {
+            if !self.is_over() && (closing || full || self.ticked.elapsed() >= TICK) {
                 self.housekeep();
             }
             // Nothing is built upon what a failed fsync left behind.
-            if !self.shared.has_failed() {
+            if !self.is_over() {
                 self.checkpoint_if_due();
             }
-            if closing || self.shared.has_failed() {
+            if closing || self.is_over() {
                 break;
             }
         }
         self.shared.close();
         // Whoever is still waiting learns at once: the replies are dropped with their commands.
         while commands.try_recv().is_ok() {}
+        self.end();
+    }
+
+    /// Whether nothing may be written any more.
+    fn is_over(&self) -> bool {
+        self.moved.is_some() || self.shared.has_failed()
     }
 
     /// Takes what is waiting, up to a batch; true when told to close.
@@ -208,7 +226,15 @@ impl Writer {
                 }
                 batch.drain(..).zip(written).for_each(|(command, written)| self.answer(command, written));
             }
-            Err(error) => {
+            Err(Failure::Moved(moved)) => {
+                self.note_moved(moved);
+                batch.drain(..).for_each(|command| refuse(command, &Unavailable::Closed));
+            }
+            Err(Failure::Event(error)) => {
+                self.roll_back(committed_seq);
+                self.without_the_event(batch, &error);
+            }
+            Err(Failure::Storage(error)) => {
                 self.roll_back(committed_seq);
                 let unavailable = self.note_failure("a batch could not be committed", &error);
                 batch.drain(..).for_each(|command| refuse(command, &unavailable));
@@ -216,26 +242,33 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, batch: &mut [Command]) -> rusqlite::Result<Vec<Written>> {
+    fn transact(&mut self, batch: &mut [Command]) -> Result<Vec<Written>, Failure> {
         self.execute("BEGIN IMMEDIATE")?;
         let before = self.last_seq;
-        let written = batch.iter_mut().map(|command| self.write(command)).collect::<rusqlite::Result<Vec<_>>>()?;
+        let written = batch.iter_mut().map(|command| self.write(command)).collect::<Result<Vec<_>, Failure>>()?;
         let new_events = usize::try_from(self.last_seq - before).unwrap_or_default();
         self.index.work(&self.connection, new_events)?;
-        self.execute("COMMIT")?;
+        self.make_lasting()?;
         Ok(written)
     }
 
-    fn write(&mut self, command: &mut Command) -> rusqlite::Result<Written> {
+    /// Commits, with its fsync; and what is then on the disk must be in files that a start would find.
+    fn make_lasting(&self) -> Result<(), Failure> {
+        self.execute("COMMIT")?;
+        Ok(self.paths.check_database()?)
+    }
+
+    fn write(&mut self, command: &mut Command) -> Result<Written, Failure> {
         match command {
             Command::Append(new) => {
-                let appended = append(&self.connection, &mut self.index, &mut self.names, new, self.last_seq + 1)?;
+                let appended = append(&self.connection, &mut self.index, &mut self.names, new, self.last_seq + 1)
+                    .map_err(Failure::of_event)?;
                 if appended.kind != AppendKind::Duplicate {
                     self.last_seq += 1;
                 }
                 Ok(Written::Append(appended))
             }
-            Command::Errand(errand) => self.carry_out(errand.as_mut()).map(Written::Errand),
+            Command::Errand(errand) => Ok(Written::Errand(self.carry_out(errand.as_mut())?)),
             Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {
                 unreachable!("these are taken out when a batch is gathered")
             }
@@ -334,7 +367,8 @@ impl Writer {
                     self.shared.refused.written(self.refused.drain(..));
                     self.shared.set_trouble(None);
                 }
-                Err(error) => self.housekeeping_failed(&error),
+                Err(Failure::Moved(moved)) => self.note_moved(moved),
+                Err(Failure::Storage(error) | Failure::Event(error)) => self.housekeeping_failed(&error),
             }
         }
         self.measure();
@@ -348,7 +382,7 @@ impl Writer {
         self.metrics.wal_bytes.set(file_bytes(&PathBuf::from(wal)));
     }
 
-    fn write_behind(&mut self) -> rusqlite::Result<()> {
+    fn write_behind(&mut self) -> Result<(), Failure> {
         self.execute("BEGIN IMMEDIATE")?;
         for (&seq, &(again, last_at)) in &self.arrivals {
             self.connection
@@ -362,7 +396,7 @@ impl Writer {
             self.quarantine.keep(&self.connection, refused)?;
         }
         self.execute("UPDATE index_state SET watermark = watermark")?;
-        self.execute("COMMIT")
+        self.make_lasting()
     }
 
     fn housekeeping_failed(&mut self, error: &rusqlite::Error) {
@@ -426,5 +460,7 @@ fn file_bytes(path: &std::path::Path) -> i64 {
     std::fs::metadata(path).map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX))
 }
 
+mod alone;
+mod ending;
 #[cfg(test)]
 mod tests;

@@ -189,7 +189,8 @@ impl Relay {
         });
         let (gate, open) = watch::channel(Gate::Open);
         let metrics = Arc::new(Metrics::new());
-        let deps = Deps { inbox: inbox.clone(), metrics: metrics.clone(), clock: Arc::new(SystemClock), gate: open };
+        let place: Arc<OnceLock<Arc<dyn Inbox>>> = Arc::new(OnceLock::from(inbox.clone() as Arc<dyn Inbox>));
+        let deps = Deps { inbox: place, metrics: metrics.clone(), clock: Arc::new(SystemClock), gate: open };
         let listener = start(TcpListener::bind(config.listen).unwrap(), config, tls, deps).unwrap();
         Self { listener, inbox, metrics, gate }
     }

@@ -4,9 +4,8 @@
 //! is no queue, and the next start finishes what a crash has interrupted. At every moment the plain file or the whole
 //! compressed one is there.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, BufReader, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,8 @@ use std::thread;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+
+use crate::files;
 
 use super::log::sync_directory;
 use super::rotated::{compressed, is_rotated, partial};
@@ -111,7 +112,12 @@ fn compress(plain: &Path, stop: &AtomicBool) -> io::Result<()> {
 
 fn write(plain: &Path, partial: &Path, stop: &AtomicBool) -> io::Result<()> {
     let mut source = fs::File::open(plain)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial)?;
+    // What an earlier try has left.
+    match fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = files::create(partial)?;
     let mut encoder = GzEncoder::new(file, Compression::default());
     let mut block = vec![0; BLOCK_BYTES];
     loop {

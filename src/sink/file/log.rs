@@ -2,12 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use crate::files;
 use crate::sink::lines::Target;
 use crate::throttle::Throttle;
 
@@ -34,8 +36,8 @@ struct Current {
 }
 
 impl Log {
-    /// Makes sure that the file can be appended to, and that it is there. What it holds is not touched before the first
-    /// batch: until then it may be another one's, who is about to close it.
+    /// Makes sure that the file can be appended to, or made. What it holds is not touched before the first batch: until then
+    /// it may be another one's, who is about to close it.
     pub(super) fn open(config: Config) -> io::Result<Self> {
         check(&config.path)?;
         let compressor = config.compress.then(|| Compressor::start(config.path.clone())).transpose()?;
@@ -105,7 +107,19 @@ impl Current {
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(error),
         };
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        files::create_if_missing(path)?;
+        match files::make_private(path) {
+            Ok(false) => {}
+            Ok(true) => {
+                let path = path.display();
+                tracing::warn!(%path, "others could read the file, which holds personal data: now its owner alone can");
+            }
+            Err(error) => {
+                let (path, whose) = (path.display(), files::whose(path));
+                tracing::warn!(%path, %error, whose, "others can read the file, which holds personal data: make its mode 0600");
+            }
+        }
+        let mut file = OpenOptions::new().read(true).append(true).open(path)?;
         if is_new {
             sync_directory(path)?;
         } else {
@@ -116,13 +130,21 @@ impl Current {
     }
 }
 
-/// Whether lines could be appended, without writing any.
+/// Whether lines could be appended, without writing any, and without making the file: whoever only looks may be another
+/// user than the one who delivers.
 pub(super) fn check(path: &Path) -> io::Result<()> {
-    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
-        // Removed or replaced since it was opened: the next batch would create it.
-        return Current::open(path).map(|_| ());
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => OpenOptions::new().append(true).open(path).map(drop),
+        Ok(_) => Err(io::Error::other("it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = files::directory(path);
+            if !fs::metadata(&directory)?.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            Ok(accessat(CWD, &directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?)
+        }
+        Err(error) => Err(error),
     }
-    OpenOptions::new().append(true).open(path).map(|_| ())
 }
 
 fn is_same(file: &fs::File, path: &Path) -> io::Result<bool> {

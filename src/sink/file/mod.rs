@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
 
+use crate::files;
 use crate::model::{Outcome, Outgoing};
 
 use super::lines::LineWriter;
@@ -38,7 +39,9 @@ pub struct File {
 }
 
 impl File {
-    /// Opens the file, or creates it with mode 0600. Its directory must be there.
+    /// Makes sure that the file can be appended to, or created in its directory, which must be there. The first event creates
+    /// it, with mode 0600; where root does, it belongs to the owner of the directory. Rights of others to a file that is
+    /// there are taken away.
     pub async fn open(config: &Config) -> Result<Self, BuildError> {
         let log = blocking({
             let config = config.clone();
@@ -53,7 +56,10 @@ impl File {
 
 fn refusal(config: &Config, error: &std::io::Error) -> String {
     let path = config.path.display();
-    format!("cannot append to {path}: {error}; create its directory, or give the relay's user the right to write there")
+    let whose = files::whose(&config.path);
+    format!(
+        "cannot append to {path}: {error}; create its directory, or give the relay's user the right to write there: {whose}"
+    )
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {

@@ -8,6 +8,7 @@ mod calls;
 mod classes;
 mod copies;
 mod disk_full;
+mod files_moved;
 mod fsync_fails;
 mod kills;
 mod log;

@@ -32,6 +32,13 @@ pub struct Answered {
     any: BTreeSet<String>,
 }
 
+impl Answered {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.any.len() as u64
+    }
+}
+
 /// A request. The body hangs on the id alone: from 200 bytes to 10 KiB, most of them small.
 fn delivery(id: &str) -> Delivery {
     let number: u64 = id.trim_start_matches("evt-").parse().unwrap();

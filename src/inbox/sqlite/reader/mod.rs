@@ -14,7 +14,7 @@ mod undelivered;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::open::{SCHEMA, open_reader, schema_of};
 use super::rows::{Stored, seq};
@@ -69,7 +69,22 @@ pub enum ReadError {
     Times(#[source] std::io::Error),
     /// SQLite's words.
     #[error("the inbox could not be read")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
+    /// What is in the file is no database any more.
+    #[error(
+        "the inbox is damaged, or is no inbox: name another file in inbox.url, or stop the daemon and put a backup in its \
+         place (README, Backup)"
+    )]
+    Damaged,
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
+            _ => Self::Sqlite(error),
+        }
+    }
 }
 
 impl Reader {

@@ -9,7 +9,6 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::super::rows::{Stored, seq};
 use super::secrets::Uses;
 use super::{Direction, ReadError, Reader, SCAN};
+use crate::files;
 use crate::inbox::{Config, EventFilter, micros};
 use crate::model::{Digest, Seq};
 
@@ -126,7 +126,9 @@ impl Times {
     /// Replaces the file. What is there after a power cut is whole, or cannot be read and counts for nothing.
     fn save(&self, inbox: &Path) -> io::Result<()> {
         let (path, new) = (path(inbox), inbox.with_extension("times.new"));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // A process that has died may have left one.
+        _ = fs::remove_file(&new);
+        let mut file = files::create(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(new, path)
     }

@@ -11,14 +11,18 @@ use crate::inbox::{NewEvent, QuarantineLimits};
 use crate::model::SourceName;
 use crate::verify::{Keys, Unverified, sign};
 
+fn open(path: &std::path::Path) -> Opened {
+    open_writer(path, &mut |error| panic!("{error}")).unwrap()
+}
+
 fn writer(dir: &std::path::Path) -> Writer {
     let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
     let config = Config { path: dir.join("inbox.db"), quarantine, retention: None };
     let lock = Lock::try_take(&config.path).unwrap().unwrap();
-    let connection = open_writer(&config.path).unwrap();
+    let opened = open(&config.path);
     let (commands, _) = std::sync::mpsc::channel();
     let metrics = Arc::new(Metrics::new());
-    Writer::new(&config, connection, lock, Arc::new(SystemClock), metrics, Arc::new(Shared::new()), commands).unwrap()
+    Writer::new(&config, opened, lock, Arc::new(SystemClock), metrics, Arc::new(Shared::new()), commands).unwrap()
 }
 
 type Answer = oneshot::Receiver<Result<Appended, Unavailable>>;
@@ -193,9 +197,62 @@ fn what_a_crash_left_in_the_log_is_in_the_file_before_anything_else() {
     }
     let wal = || std::fs::metadata(crashed.path().join("inbox.db-wal")).unwrap().len();
     assert!(wal() > 0);
-    let opened = open_writer(&crashed.path().join("inbox.db")).unwrap();
+    let opened = open(&crashed.path().join("inbox.db")).connection;
     assert_eq!(wal(), 0);
     let full: i64 = opened.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
     assert_eq!(full, 2, "every commit is synced");
     assert_eq!(opened.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+fn seqs(answers: &[Result<Appended, Unavailable>]) -> Vec<Option<i64>> {
+    answers.iter().map(|answer| answer.as_ref().ok().map(|appended| appended.seq.get())).collect()
+}
+
+/// Whatever another program has put into the file: an event that it refuses costs no other event anything.
+#[test]
+fn an_event_that_the_database_refuses_is_alone_with_it() {
+    let refusals = [
+        "CREATE TRIGGER no BEFORE INSERT ON events WHEN new.event_id LIKE 'bad%' BEGIN SELECT raise(ABORT, 'no'); END",
+        // Takes the whole transaction back.
+        "CREATE TRIGGER no BEFORE INSERT ON events WHEN new.event_id LIKE 'bad%' BEGIN SELECT raise(ROLLBACK, 'no'); END",
+        "CREATE TRIGGER no AFTER INSERT ON events WHEN new.event_id LIKE 'bad%' BEGIN SELECT raise(FAIL, 'no'); END",
+        // A place is taken, and not one of the log's.
+        "CREATE TABLE other (id INTEGER PRIMARY KEY); INSERT INTO other VALUES (1);
+         CREATE TRIGGER no AFTER INSERT ON events WHEN new.event_id LIKE 'bad%' BEGIN INSERT INTO other VALUES (1); END",
+        // A value that is too big.
+        "CREATE TRIGGER no AFTER INSERT ON events WHEN new.event_id LIKE 'bad%' BEGIN SELECT zeroblob(3000000000); END",
+        // A value of another type than the column's.
+        "CREATE TABLE other (id INTEGER PRIMARY KEY);
+         CREATE TRIGGER no AFTER INSERT ON events WHEN new.event_id LIKE 'bad%' BEGIN INSERT INTO other VALUES ('x'); END",
+    ];
+    for refusal in refusals {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(dir.path());
+        let other = rusqlite::Connection::open(dir.path().join("inbox.db")).unwrap();
+        other.execute_batch(refusal).unwrap();
+        let ids = ["a", "b", "bad-1", "c", "d", "bad-2", "bad-3", "e", "a"];
+        let answers = commit(&mut writer, ids.map(|id| command(id, 1)).into());
+        let stored = [Some(1), Some(2), None, Some(3), Some(4), None, None, Some(5), Some(1)];
+        assert_eq!(seqs(&answers), stored, "{refusal}");
+        assert!(matches!(&answers[2], Err(Unavailable::Unstorable(why)) if !why.is_empty()), "{answers:?}");
+        assert!(!writer.is_over() && writer.shared.trouble().is_none());
+        // It comes again, and is stored once the other program is done.
+        other.execute_batch("DROP TRIGGER no").unwrap();
+        assert_eq!(seqs(&commit(&mut writer, vec![command("bad-1", 1), command("b", 1)])), [Some(6), Some(2)]);
+    }
+}
+
+/// What this process knows of the log is wrong: only a start can read it anew.
+#[test]
+fn a_place_that_another_process_has_taken_is_a_failure_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path());
+    commit(&mut writer, vec![command("a", 1)]);
+    let other = rusqlite::Connection::open(dir.path().join("inbox.db")).unwrap();
+    let taken = "CREATE TEMP TABLE copy AS SELECT * FROM events; UPDATE copy SET seq = 2; INSERT INTO events SELECT * FROM copy";
+    other.execute_batch(taken).unwrap();
+    let answers = commit(&mut writer, vec![command("b", 1), command("c", 1)]);
+    assert!(answers.iter().all(|answer| *answer == Err(Unavailable::Closed)), "{answers:?}");
+    let why = writer.shared.failure().borrow().clone().unwrap();
+    assert!(why.contains("another process writes to this inbox"), "{why}");
 }
