@@ -1,18 +1,27 @@
 //! An HTTP listener on threads of its own, and its orderly end: what `ingest` and `admin` share of actix.
 
+mod admission;
+mod admit;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use actix_server::{Server, ServerHandle};
 use actix_service::ServiceFactory;
 use futures_util::FutureExt as _;
-use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+pub(crate) use admission::{Admission, Admitted, GRACE};
+pub(crate) use admit::Incoming;
+use admit::Admitting;
+
+/// Connections that may be accepted beyond the places of a listener, to wait for one or to take that of another one.
+const WAITING: usize = 64;
 
 /// A running listener. Dropping it closes every connection at once; [`Self::stop`] is the orderly end.
 #[derive(Debug)]
@@ -42,19 +51,22 @@ impl Connections {
     }
 }
 
-/// Serves `listener` with `workers` threads, each with at most `per_worker` connections; more wait in the backlog.
-/// Callable from any thread, in a runtime or not. `service` is called once per worker.
+/// Serves `listener` with `workers` threads. `admission` decides which connections stay; when it has no place for a new
+/// one, new ones wait in the backlog. Callable from any thread, in a runtime or not. `service` is called once per worker.
 pub(crate) fn run<F, S>(
     listener: TcpListener,
     name: &'static str,
     workers: usize,
-    per_worker: usize,
+    admission: Arc<Admission>,
     service: F,
 ) -> io::Result<Listener>
 where
     F: Fn(Connections) -> S + Send + Clone + 'static,
-    S: ServiceFactory<TcpStream, Config = ()> + 'static,
+    S: ServiceFactory<Incoming, Config = (), Response = (), InitError = ()> + 'static,
+    S::Error: From<io::Error> + std::fmt::Debug,
 {
+    // Each thread counts for itself; together they take the places and those that wait.
+    let per_worker = admission.places().div_ceil(workers) + (WAITING / workers).max(1);
     let addr = listener.local_addr()?;
     let connections = Connections::default();
     let shared = connections.clone();
@@ -62,7 +74,7 @@ where
         .workers(workers)
         .max_concurrent_connections(per_worker)
         .disable_signals()
-        .listen(name, listener, move || service(shared.clone()))?
+        .listen(name, listener, move || Admitting::new(service(shared.clone()), Arc::clone(&admission)))?
         .run();
     let handle = server.handle();
     let (started, outcome) = mpsc::channel();

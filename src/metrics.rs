@@ -53,6 +53,11 @@ pub struct Metrics {
     pub sink_reading_stopped: IntGaugeVec,
     /// `filter_errors_total{sink}`: events that the sink's filter could not decide on; they are delivered.
     pub filter_errors: IntCounterVec,
+    /// `tls_handshake_failures_total{reason}`.
+    pub tls_handshake_failures: IntCounterVec,
+    /// `unproven_closed_total{what}`: what strangers lost to make room for others: a `connection`, a `body`, or a
+    /// connection to the `admin` listener.
+    pub unproven_closed: IntCounterVec,
     /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
     pub tls_cert_expiry_seconds: IntGauge,
     /// `log_lines_dropped_total`: lines that standard error did not take.
@@ -96,6 +101,18 @@ impl Metrics {
                 "filter_errors_total",
                 "Events that the sink's filter could not decide on",
                 &["sink"],
+            ),
+            tls_handshake_failures: counters(
+                &registry,
+                "tls_handshake_failures_total",
+                "TLS handshakes that failed on the public listener",
+                &["reason"],
+            ),
+            unproven_closed: counters(
+                &registry,
+                "unproven_closed_total",
+                "Connections without a valid signature or token that were closed to make room",
+                &["what"],
             ),
             tls_cert_expiry_seconds: gauge(&registry, "tls_cert_expiry_seconds", "Time left for the certificate"),
             log_lines_dropped: counter(&registry, "log_lines_dropped_total", "Log lines that could not be written"),
@@ -229,6 +246,8 @@ mod tests {
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
         ("log_lines_dropped_total", &[]),
+        ("tls_handshake_failures_total", &["reason"]),
+        ("unproven_closed_total", &["what"]),
         ("filter_errors_total", &["sink"]),
         ("build_info", &["version", "commit"]),
     ];
@@ -240,7 +259,9 @@ mod tests {
             counters.with_label_values(&["a", "b"]).inc();
         }
         metrics.secret_used.with_label_values(&["a", "0"]).inc();
-        metrics.filter_errors.with_label_values(&["a"]).inc();
+        for counters in [&metrics.filter_errors, &metrics.tls_handshake_failures, &metrics.unproven_closed] {
+            counters.with_label_values(&["a"]).inc();
+        }
         for histogram in [&metrics.ack_seconds, &metrics.sink_delivery_seconds] {
             histogram.with_label_values(&["a"]).observe(1.0);
         }

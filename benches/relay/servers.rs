@@ -116,6 +116,8 @@ fn null(directory: &Path) {
         max_body: 1 << 20,
         ack_deadline: std::time::Duration::from_secs(20),
         max_connections: 4096,
+        max_head: 16 * 1024,
+        trusted_proxies: Vec::new(),
         read_timeout: std::time::Duration::from_secs(15),
         tls: Some(tls),
         sources: vec![source],

@@ -1,4 +1,4 @@
-//! A signature header is accepted if, and only if, it is an encoding of the right HMAC.
+//! A signature header is accepted if, and only if, it is an encoding of the right HMAC, or a list of such encodings.
 
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
@@ -13,8 +13,12 @@ pub fn encodings(tag: &[u8]) -> [String; 6] {
     [HEXLOWER, HEXUPPER, BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD].map(|encoding| encoding.encode(tag))
 }
 
-/// Whether a header's value is a way to write that tag: compares texts, and decodes nothing.
+/// Whether a header's value is a way to write that tag, or a list of several ways: compares texts, and decodes nothing.
 pub fn is_an_encoding(value: &[u8], tag: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').all(|member| is_one_encoding(member, tag))
+}
+
+fn is_one_encoding(value: &[u8], tag: &[u8]) -> bool {
     let value = value.trim_ascii();
     let prefixed = value.len() >= 7 && value[..7].eq_ignore_ascii_case(b"sha256=");
     let value = if prefixed { &value[7..] } else { value };
@@ -30,16 +34,17 @@ pub fn is_accepted(secrets: &[&[u8]], value: &[u8], body: &[u8]) -> bool {
 }
 
 /// The first byte says how to read the rest. Up to 13: an encoding, how many changes of one byte are made to it (place,
-/// value), and the body. Else: a header's value, a line feed, and the body.
+/// value), and the body. Up to 27: the same, with the hex form behind a comma. Else: a header's value, a line feed, and the body.
 pub fn holds(input: &[u8]) {
     let Some((&form, rest)) = input.split_first() else { return };
-    let (value, body, tag) = if form < 14 {
+    let (value, body, tag) = if form < 28 {
         let Some((&changes, rest)) = rest.split_first() else { return };
         let Some((changes, body)) = rest.split_at_checked(usize::from(changes) * 2) else { return };
         let tag = mac(body);
         let prefix = if form % 2 == 0 { "" } else { "sha256=" };
         let encoding = encodings(&tag)[usize::from(form / 2) % 6].clone();
-        let mut value = format!("{prefix}{encoding}").into_bytes();
+        let second = if form < 14 { String::new() } else { format!(",{}", HEXLOWER.encode(&tag)) };
+        let mut value = format!("{prefix}{encoding}{second}").into_bytes();
         for change in changes.chunks_exact(2) {
             let place = usize::from(change[0]) % value.len();
             value[place] = change[1];

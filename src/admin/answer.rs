@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -17,6 +17,7 @@ use serde_json::json;
 use super::api::refusal::Refusal;
 use super::{Config, Deps, Status, Token, page};
 use crate::inbox::BuildFailure;
+use crate::listener::Admitted;
 use crate::metrics::Metrics;
 use crate::model::SinkName;
 use crate::records::Time;
@@ -112,6 +113,10 @@ pub(super) async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let admin = request.app_data::<web::Data<Admin>>().expect("it is the application's").clone();
+    let has_token = admin.authorize(request.headers()).is_ok();
+    if has_token && let Some(admitted) = request.conn_data::<Arc<Admitted>>() {
+        admitted.prove();
+    }
     let mut response = match admin.may_ask(request.headers()) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(refusal) => request.into_response(refusal.error_response()),
@@ -120,6 +125,10 @@ pub(super) async fn guard(
         if !response.headers().contains_key(&name) {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
+    }
+    if !has_token {
+        // A place is kept only for who has shown the token.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response)
 }

@@ -4,6 +4,7 @@
 mod answer;
 mod api;
 mod page;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
@@ -22,7 +23,6 @@ use jiff::Timestamp;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -30,16 +30,19 @@ use crate::inbox::{self, BuildFailure, Inbox};
 use crate::metrics::Metrics;
 use crate::model::{SinkName, SourceName};
 use crate::records::sink_detail::{Retry, Settings};
+use crate::listener::{Admission, Incoming};
+use crate::throttle::Throttle;
 use crate::{consume, listener};
 use answer::{Admin, guard, handle};
 use api::Api;
+use stream::Stream;
 
 pub use crate::listener::Listener;
 
 /// Connections at a time: scrapers and health checks, with room for people.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection may stay without a request: longer than scrapers pause, or they would meet the close of one.
+/// How long a connection of somebody who has shown the token may stay without a request: longer than scrapers pause, or they would meet the close of one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// A connection whose peer takes nothing for so long is closed by the system.
@@ -182,8 +185,17 @@ pub struct Deps {
 /// its own. Fails when a thread or socket is refused.
 pub fn start(listener: TcpListener, config: &Config, deps: Deps) -> io::Result<Listener> {
     let admin = Arc::new(Admin::new(config, &deps));
+    let (closed, lines) = (deps.metrics.unproven_closed.with_label_values(&["admin"]), Throttle::default());
+    // Health is asked for without a token: it would not answer if connections that do nothing could take every place.
+    let admission = Admission::new(MAX_CONNECTIONS, move |peer| {
+        closed.inc();
+        if let Some(suppressed) = lines.admit(Instant::now()) {
+            tracing::info!(%peer, suppressed,
+                "the admin listener has as many connections as it may: closed the oldest of those that have not shown the token");
+        }
+    });
     let api = Arc::new(Api::new(deps));
-    listener::run(listener, "admin", 1, MAX_CONNECTIONS, move |connections| {
+    listener::run(listener, "admin", 1, admission, move |connections| {
         let stopping = connections.clone();
         let app = App::new()
             .app_data(web::Data::from(admin.clone()))
@@ -191,17 +203,19 @@ pub fn start(listener: TcpListener, config: &Config, deps: Deps) -> io::Result<L
             .service(api::scope())
             .default_service(web::to(handle))
             .wrap(from_fn(guard));
-        let http = HttpService::<TcpStream, _, _>::build()
+        let http = HttpService::<Stream, _, _>::build()
             .keep_alive(KEEP_ALIVE)
             .graceful_shutdown_signal(move || stopping.stopping())
-            .on_connect_ext(move |_, data| {
+            .on_connect_ext(move |stream: &Stream, data| {
                 data.insert(connections.open());
+                data.insert(Arc::clone(stream.admitted()));
             })
             .finish(map_config(app.into_factory(), |()| AppConfig::default()));
-        fn_service(async |tcp: TcpStream| {
-            let peer = tcp.peer_addr()?;
-            set_tcp_user_timeout(&tcp, UNREAD.as_millis() as u32).map_err(io::Error::from)?;
-            Ok((tcp, Protocol::Http1, Some(peer)))
+        fn_service(async |incoming: Incoming| {
+            let stream = Stream::new(incoming);
+            set_tcp_user_timeout(stream.tcp(), UNREAD.as_millis() as u32).map_err(io::Error::from)?;
+            let peer = stream.admitted().peer();
+            Ok((stream, Protocol::Http1, Some(peer)))
         })
         .and_then(http)
     })

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use super::parse::{self, Wrong};
 use super::secret::{STAND_IN, Secret};
 use super::section::Section;
-use crate::ingest::{Config, OnBadSignature, Source, Tls};
+use crate::ingest::{BadNetwork, Config, Network, OnBadSignature, Source, Tls};
 use crate::model::SourceName;
 use crate::verify::Keys;
 
@@ -20,6 +20,8 @@ pub(super) fn server(root: &mut Section<'_>) -> Option<(Config, Duration)> {
         let max_body = s.size("max_body", Some("1MiB"), ["1KiB", "64MiB"]);
         // The sender waits for 60 s. An answer that comes later is no answer.
         let ack_deadline = s.duration("ack_deadline", Some("20s"), ["100ms", "59s"]);
+        let max_head = s.size("max_head", Some("16KiB"), ["4KiB", "64KiB"]);
+        let trusted_proxies = trusted_proxies(s);
         let max_connections = s.integer("max_connections", 4096, [1, 65_536]);
         let read_timeout = s.duration("read_timeout", Some("15s"), ["100ms", "5m"]);
         let drain_timeout = s.duration("drain_timeout", Some("25s"), ["100ms", "10m"]);
@@ -47,12 +49,33 @@ pub(super) fn server(root: &mut Section<'_>) -> Option<(Config, Duration)> {
             max_body: usize::try_from(max_body?).expect("64 MiB fit into a usize"),
             ack_deadline: ack_deadline?,
             max_connections: max_connections? as usize,
+            max_head: usize::try_from(max_head?).expect("64 KiB fit into a usize"),
+            trusted_proxies: trusted_proxies?,
             read_timeout: read_timeout?,
             tls,
             sources: Vec::new(),
         };
         Some((config, drain_timeout?))
     })
+}
+
+/// Networks whose `X-Forwarded-For` counts.
+fn trusted_proxies(s: &mut Section<'_>) -> Option<Vec<Network>> {
+    let texts = s.strings("trusted_proxies").unwrap_or_default();
+    let mut networks = Vec::new();
+    for text in &texts {
+        match text.parse() {
+            Ok(network) => networks.push(network),
+            Err(error) => {
+                let hint = match &error {
+                    BadNetwork::Unreadable => "write trusted_proxies = [\"10.0.0.0/8\"]".to_owned(),
+                    BadNetwork::Within(network) => format!("write \"{network}\", or the address without a length"),
+                };
+                s.wrong("trusted_proxies", format!("{text:?}: {error}"), hint);
+            }
+        }
+    }
+    (networks.len() == texts.len()).then_some(networks)
 }
 
 fn tls(s: &mut Section<'_>) -> Option<Tls> {

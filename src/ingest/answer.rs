@@ -47,9 +47,11 @@ pub(super) enum Outcome {
     Stopping,
     /// Not a path of ours, and not signed.
     NotFound,
+    /// Not a path of ours; there is a signature, but it does not hold with the secrets of any source.
+    NotFoundSigned,
     /// A path of ours, but not a delivery.
     MethodNotAllowed,
-    /// Signed, but sent to a path that is not configured.
+    /// Signed with the secret of a source, but sent to a path that is not configured.
     Misdirected,
     /// Closed without an answer: cut off, too slow, broken, or far too large to be checked.
     Aborted,
@@ -58,7 +60,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Conflict,
@@ -72,6 +74,7 @@ impl Outcome {
         Self::Starting,
         Self::Stopping,
         Self::NotFound,
+        Self::NotFoundSigned,
         Self::MethodNotAllowed,
         Self::Misdirected,
         Self::Aborted,
@@ -91,7 +94,7 @@ impl Outcome {
             Self::Deadline => "deadline",
             Self::Starting => "starting",
             Self::Stopping => "stopping",
-            Self::NotFound => "not_found",
+            Self::NotFound | Self::NotFoundSigned => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Misdirected => "misdirected",
             Self::Aborted => "aborted",
@@ -113,6 +116,7 @@ impl Outcome {
             | Self::Deadline
             | Self::Starting
             | Self::Stopping
+            | Self::NotFoundSigned
             | Self::Misdirected => StatusCode::SERVICE_UNAVAILABLE,
             // Aborted: the connection is closed before this could be written.
             Self::Aborted | Self::Error => StatusCode::INTERNAL_SERVER_ERROR,
@@ -132,7 +136,7 @@ impl Outcome {
             Self::Stopping => "the receiver is stopping",
             Self::NotFound => "there is nothing here",
             Self::MethodNotAllowed => "deliveries are sent with POST",
-            Self::Misdirected => "no webhook is configured at this path",
+            Self::NotFoundSigned | Self::Misdirected => "no webhook is configured at this path",
             Self::Error => "the receiver failed",
         }
     }
@@ -148,7 +152,7 @@ impl Outcome {
             Self::Overloaded | Self::Unavailable | Self::Deadline | Self::Starting => {
                 response.insert_header((RETRY_AFTER, SOON))
             }
-            Self::BadSignatureRetry | Self::TooLargeGenuine | Self::Misdirected => {
+            Self::BadSignatureRetry | Self::TooLargeGenuine | Self::NotFoundSigned | Self::Misdirected => {
                 response.insert_header((RETRY_AFTER, LATER))
             }
             Self::Accepted

@@ -1,13 +1,15 @@
 //! Reading a delivery's body within bounds of size and memory. Its time is bounded by the connection.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::memory::{Memory, Share};
+use crate::listener::Admitted;
 use crate::verify::{Check, Keys};
 
 /// How far over the limit a body is still read, to learn whether it is genuine: enough for a limit that is a little too
@@ -15,12 +17,12 @@ use crate::verify::{Check, Keys};
 const CHECKED_FACTOR: u64 = 16;
 
 /// What a declared length may make us allocate before the bytes are here.
-const MAX_ADVANCE: usize = 64 * 1024;
+const MAX_ADVANCE: usize = 16 * 1024;
 
 /// What came of reading a body.
 pub(super) enum Body<'a> {
     /// The whole body, and its share of the memory for bodies.
-    Whole(Bytes, Option<SemaphorePermit<'a>>),
+    Whole(Bytes, Share<'a>),
     /// Over the limit; read to its end but not kept. The check has seen all of it.
     Oversize(Check),
     /// So far over the limit that nobody knows whether it is genuine.
@@ -35,8 +37,10 @@ pub(super) enum Body<'a> {
 pub(super) struct Limits<'a> {
     /// The largest body that is kept.
     pub(super) max: usize,
-    /// Bytes of bodies that may be in memory, over all connections.
-    pub(super) memory: &'a Semaphore,
+    /// The memory for bodies, over all connections.
+    pub(super) memory: &'a Memory,
+    /// The connection that it comes on.
+    pub(super) admitted: &'a Arc<Admitted>,
     /// What an oversize body is checked with.
     pub(super) keys: &'a Keys,
 }
@@ -97,15 +101,15 @@ pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u6
         return Body::Endless;
     }
     let mut kept = Kept::new(declared);
+    let mut share = limits.memory.begin(limits.admitted);
     if declared.is_some_and(|length| length > limits.max as u64) {
         return read_oversize(pieces, kept, limits).await;
     }
     while let Some(piece) = pieces.next().await {
         let Ok(piece) = piece else { return Body::Broken };
         let oversize = kept.len() + piece.len() > limits.max;
-        let room = oversize || kept.make_room(piece.len(), limits.memory);
-        if !room {
-            drop(kept);
+        if !oversize && !share.grow(piece.len()).await {
+            drop((kept, share));
             return match discard(pieces, limits.max).await {
                 Discarded::Whole | Discarded::Part => Body::NoRoom,
                 Discarded::Broken => Body::Broken,
@@ -113,14 +117,15 @@ pub(super) async fn read<'a, E>(pieces: &mut impl Pieces<E>, declared: Option<u6
         }
         kept.push(piece);
         if oversize {
+            drop(share);
             return read_oversize(pieces, kept, limits).await;
         }
     }
-    Body::Whole(kept.body(), kept.permit)
+    Body::Whole(kept.body(), share)
 }
 
 /// Goes on with a body that is over the limit, hashing instead of keeping it.
-async fn read_oversize<'a, E>(pieces: &mut impl Pieces<E>, mut kept: Kept<'_>, limits: &Limits<'a>) -> Body<'a> {
+async fn read_oversize<'a, E>(pieces: &mut impl Pieces<E>, mut kept: Kept, limits: &Limits<'a>) -> Body<'a> {
     let mut check = limits.keys.begin();
     let mut length = kept.len() as u64;
     check.update(&kept.body());
@@ -134,6 +139,41 @@ async fn read_oversize<'a, E>(pieces: &mut impl Pieces<E>, mut kept: Kept<'_>, l
         check.update(&piece);
     }
     Body::Oversize(check)
+}
+
+/// What came of checking a body that is not kept.
+pub(super) enum Checked<T> {
+    /// The checks have seen all of it.
+    Whole(Vec<(T, Check)>),
+    /// It is larger than what is checked; so much was read for nothing that an answer arrives.
+    Endless,
+    /// It ended early, or its framing is broken.
+    Broken,
+}
+
+/// Reads a body of up to `max` bytes through several checks, without keeping it.
+pub(super) async fn check<E, T>(
+    pieces: &mut impl Pieces<E>,
+    declared: Option<u64>,
+    max: usize,
+    mut checks: Vec<(T, Check)>,
+) -> Checked<T> {
+    let mut length = 0;
+    if declared.is_none_or(|declared| declared <= max as u64) {
+        while let Some(piece) = pieces.next().await {
+            let Ok(piece) = piece else { return Checked::Broken };
+            length += piece.len();
+            if length > max {
+                return Checked::Endless;
+            }
+            checks.iter_mut().for_each(|(_, check)| check.update(&piece));
+        }
+        return Checked::Whole(checks);
+    }
+    match discard(pieces, max).await {
+        Discarded::Whole | Discarded::Part => Checked::Endless,
+        Discarded::Broken => Checked::Broken,
+    }
 }
 
 /// What came of reading a body for nothing.
@@ -162,32 +202,20 @@ pub(super) async fn discard<E>(pieces: &mut impl Pieces<E>, limit: usize) -> Dis
 }
 
 /// The part of a body that has arrived. One that came in a single piece, as nearly all do, is not copied.
-struct Kept<'a> {
+struct Kept {
     first: Bytes,
     all: BytesMut,
     advance: usize,
-    permit: Option<SemaphorePermit<'a>>,
 }
 
-impl<'a> Kept<'a> {
+impl Kept {
     fn new(declared: Option<u64>) -> Self {
         let advance = declared.map_or(0, |length| usize::try_from(length).unwrap_or(MAX_ADVANCE).min(MAX_ADVANCE));
-        Self { first: Bytes::new(), all: BytesMut::new(), advance, permit: None }
+        Self { first: Bytes::new(), all: BytesMut::new(), advance }
     }
 
     fn len(&self) -> usize {
         self.first.len().max(self.all.len())
-    }
-
-    /// False when there is no room.
-    fn make_room(&mut self, bytes: usize, memory: &'a Semaphore) -> bool {
-        let more = u32::try_from(bytes).ok().and_then(|bytes| memory.try_acquire_many(bytes).ok());
-        let Some(more) = more else { return false };
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
-        }
-        true
     }
 
     fn push(&mut self, piece: Bytes) {

@@ -1,22 +1,35 @@
 //! A guard around every public connection. A peer that is too slow, or that sends what is no HTTP, is disconnected
 //! without an answer: the HTTP server below us would answer 400, 408 or 431, and the provider never repeats a 4xx.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::answer::CLIENT_ERRORS;
+use super::head::{Heads, Passed, Pending, Refusal};
+use crate::listener::Admitted;
 
 /// How long a connection may stay without a request; longer than the pools of common senders keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How much the HTTP server may read before it has to look at it: it would buffer 128 KiB of each connection otherwise.
+const READ_AT_ONCE: usize = 16 * 1024;
+
+/// How long a connection that is closed after an answer is still read, so that the answer arrives.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Where a connection is in its cycle of requests; what is waited for from the peer has a deadline.
 #[derive(Clone, Copy)]
@@ -35,24 +48,71 @@ enum Phase {
     Ending(Instant),
 }
 
+/// Who is told of requests that never reached a handler.
+pub(super) trait Witness {
+    /// Which headers are kept of a request that has too many, in lower case.
+    fn wanted_headers(&self) -> &[String];
+
+    /// A request to that path, as far as it is known, ended without an answer.
+    fn broken(&self, peer: SocketAddr, path: &[u8], why: Why);
+}
+
+/// Why a request never reached a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The connection ended first.
+    Ended,
+    /// It took too long.
+    Slow,
+    /// Its head cannot be taken.
+    Refused(Refusal),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("the connection ended before the request was whole"),
+            Self::Slow => f.write_str("it did not arrive within server.read_timeout"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
 /// The state of a connection that its stream and its handlers share.
 pub(super) struct Conn {
     phase: Cell<Phase>,
     closing: Cell<bool>,
+    is_verified: Cell<bool>,
     patience: Duration,
-    broken: IntCounter,
+    admitted: Arc<Admitted>,
 }
 
 impl Conn {
-    /// `patience` is what a request may take to arrive, and an answer to be taken; `broken` counts requests that never
-    /// reached a handler.
-    pub(super) fn new(patience: Duration, broken: IntCounter) -> Rc<Self> {
+    /// `patience` is what a request may take to arrive, and an answer to be taken.
+    pub(super) fn new(patience: Duration, admitted: Arc<Admitted>) -> Rc<Self> {
         let phase = Cell::new(Phase::Fresh(Instant::now() + patience));
-        Rc::new(Self { phase, closing: Cell::new(false), patience, broken })
+        Rc::new(Self { phase, closing: Cell::new(false), is_verified: Cell::new(false), patience, admitted })
+    }
+
+    /// The place of the connection among the others.
+    pub(super) fn admitted(&self) -> &Arc<Admitted> {
+        &self.admitted
+    }
+
+    /// The signature of the request in hand holds.
+    pub(super) fn verified(&self) {
+        self.is_verified.set(true);
+        self.admitted.prove();
+    }
+
+    /// Whether the signature of the request in hand holds.
+    pub(super) fn is_verified(&self) -> bool {
+        self.is_verified.get()
     }
 
     /// A handler has got a head, and will read the body.
     pub(super) fn head_read(&self) {
+        self.is_verified.set(false);
         self.phase.set(Phase::Body(match self.phase.get() {
             Phase::Fresh(deadline) | Phase::Head(deadline) | Phase::Body(deadline) => deadline,
             // It came in together with the request before it.
@@ -65,10 +125,11 @@ impl Conn {
         self.phase.set(Phase::Busy);
     }
 
-    /// The handler is done.
+    /// The handler is done. The connection stays only for whoever has signed the request.
     pub(super) fn answered(&self) {
         self.phase.set(match self.phase.get() {
             Phase::Body(deadline) => Phase::Ending(deadline),
+            _ if !self.is_verified() => Phase::Ending(Instant::now() + LINGER),
             Phase::Fresh(_) | Phase::Idle(_) | Phase::Head(_) | Phase::Busy | Phase::Ending(_) => {
                 Phase::Idle(Instant::now() + KEEP_ALIVE)
             }
@@ -78,14 +139,6 @@ impl Conn {
     /// Closes the connection instead of writing anything more.
     pub(super) fn close(&self) {
         self.closing.set(true);
-    }
-
-    /// Counts a request that never reached a handler; a handler counts its own.
-    fn ended(&self) {
-        if matches!(self.phase.get(), Phase::Head(_)) {
-            self.answered();
-            self.broken.inc();
-        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -121,20 +174,28 @@ impl Conn {
     }
 }
 
-/// A stream that enforces the deadlines of its [`Conn`], and lets no answer out that no handler gave.
-pub(super) struct Guarded<S> {
+/// A stream that enforces the deadlines of its [`Conn`], bounds heads, and lets no answer out that no handler gave.
+pub(super) struct Guarded<S, W: Witness = super::shared::Shared> {
     stream: S,
     conn: Rc<Conn>,
+    heads: Heads,
+    /// Bytes that were held back, on their way to the HTTP server.
+    pending: Pending,
+    /// Bytes that the HTTP server has read without a pause.
+    at_once: usize,
+    why: Why,
+    witness: Arc<W>,
     // Never armed later than any deadline that could be set meanwhile, so that it need not be reset for each request.
     read_timer: Pin<Box<Sleep>>,
     write_timer: Option<Pin<Box<Sleep>>>,
     _open: TaskTrackerToken,
 }
 
-impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, conn: Rc<Conn>, open: TaskTrackerToken) -> Self {
+impl<S, W: Witness> Guarded<S, W> {
+    pub(super) fn new(stream: S, conn: Rc<Conn>, max_head: usize, witness: Arc<W>, open: TaskTrackerToken) -> Self {
         let read_timer = Box::pin(sleep_until(Instant::now() + conn.patience.min(KEEP_ALIVE)));
-        Self { stream, conn, read_timer, write_timer: None, _open: open }
+        let (heads, pending) = (Heads::new(max_head), Pending::default());
+        Self { stream, conn, heads, pending, at_once: 0, why: Why::Ended, witness, read_timer, write_timer: None, _open: open }
     }
 
     pub(super) fn conn(&self) -> &Rc<Conn> {
@@ -148,7 +209,7 @@ impl<S> Guarded<S> {
             let now = Instant::now();
             let deadline = self.conn.deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                return Poll::Ready(self.conn.expire());
+                return Poll::Ready(self.expire());
             }
             let tick = now + self.conn.patience.min(KEEP_ALIVE);
             self.read_timer.as_mut().reset(deadline.map_or(tick, |deadline| deadline.min(tick)));
@@ -167,36 +228,109 @@ impl<S> Guarded<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    fn expire(&mut self) -> io::Result<()> {
+        self.why = Why::Slow;
+        self.conn.expire()
+    }
+
+    /// Reads, and gives the HTTP server what it may have of it. `false` = it is not at its end, and got nothing.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let (now, read) = (Instant::now(), buf.filled().len() - before);
+        let is_first = matches!(self.conn.phase.get(), Phase::Idle(_));
+        self.conn.received(read, now);
+        // A peer that is always ready is never waited for: its time runs out here.
+        if self.conn.deadline().is_some_and(|deadline| deadline <= now) {
+            buf.set_filled(before);
+            return Poll::Ready(self.expire().map(|()| true));
+        }
+        if read == 0 {
+            return Poll::Ready(Ok(true));
+        }
+        let given = match self.heads.take(&buf.filled()[before..], is_first, self.witness.wanted_headers()) {
+            Ok(Passed::First(length)) => {
+                buf.set_filled(before + length);
+                length > 0
+            }
+            Ok(Passed::Instead(bytes)) => {
+                buf.set_filled(before);
+                self.pending = Pending::new(bytes);
+                self.give_pending(buf)
+            }
+            Err(refusal) => {
+                // As if the peer had closed: what it asked for before is still answered.
+                buf.set_filled(before);
+                self.break_off(Why::Refused(refusal));
+                true
+            }
+        };
+        Poll::Ready(Ok(given))
+    }
+
+    fn give_pending(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let bytes = self.pending.take(buf.remaining());
+        buf.put_slice(&bytes);
+        !bytes.is_empty()
+    }
+
+    /// Tells of a request that never reaches a handler; a handler tells of its own.
+    fn break_off(&mut self, why: Why) {
+        self.why = why;
+        self.witness.broken(self.conn.admitted.peer(), self.heads.path(), why);
+        if let Phase::Head(_) = self.conn.phase.get() {
+            self.conn.phase.set(Phase::Ending(Instant::now() + LINGER));
+        }
+    }
+
+    fn ended(&mut self) {
+        if let Phase::Head(_) = self.conn.phase.get() {
+            self.break_off(self.why);
+        }
+    }
+
     fn check_open(&self) -> io::Result<()> {
         if self.conn.closing.get() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin, W: Witness> AsyncRead for Guarded<S, W> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check_open()?;
+        if self.at_once >= READ_AT_ONCE {
+            self.at_once = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            Poll::Ready(Ok(())) => {
-                let now = Instant::now();
-                self.conn.received(buf.filled().len() - before, now);
-                // A peer that is always ready is never waited for: its time runs out here.
-                if self.conn.deadline().is_some_and(|deadline| deadline <= now) {
-                    buf.set_filled(before);
-                    return Poll::Ready(self.conn.expire());
+        if self.give_pending(buf) || matches!(self.why, Why::Refused(_)) {
+            self.at_once += buf.filled().len() - before;
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            match self.poll_fill(cx, buf) {
+                Poll::Ready(Ok(true)) => {
+                    self.at_once += buf.filled().len() - before;
+                    return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(false)) => {}
+                // TLS that ends without a goodbye. A request's own framing says whether it is whole (RFC 9112, section 9.8),
+                // and a sender that only closed its side still waits for the answer.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.at_once = 0;
+                    return self.poll_read_deadline(cx);
+                }
             }
-            // TLS that ends without a goodbye. A request's own framing says whether it is whole (RFC 9112, section 9.8), and
-            // a sender that only closed its side still waits for the answer.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_read_deadline(cx),
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncWrite + Unpin, W: Witness> AsyncWrite for Guarded<S, W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check_open()?;
         let ours = match foreign_answer(buf) {
@@ -204,9 +338,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             Some(0) => {
                 let flushed = Pin::new(&mut self.stream).poll_flush(cx);
                 ready!(self.within_patience(flushed, cx))?;
-                self.conn.phase.set(Phase::Head(Instant::now()));
+                self.break_off(Why::Refused(Refusal::Invalid));
                 self.conn.close();
-                tracing::debug!("closing a connection that sent no valid HTTP");
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             Some(end) => &buf[..end],
@@ -224,15 +357,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.conn.ended();
+        self.ended();
         let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.within_patience(closed, cx)
     }
 }
 
-impl<S> Drop for Guarded<S> {
+impl<S, W: Witness> Drop for Guarded<S, W> {
     fn drop(&mut self) {
-        self.conn.ended();
+        self.ended();
     }
 }
 
@@ -256,115 +389,4 @@ fn foreign_answer(buf: &[u8]) -> Option<usize> {
 fn is_foreign(line: &[u8]) -> bool {
     let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
     status.is_some_and(|status| status.starts_with(b"4") && !CLIENT_ERRORS.contains(&status))
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio_util::task::TaskTracker;
-
-    use super::*;
-
-    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-    const BAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-
-    fn guarded(patience: Duration, buffer: usize) -> (Guarded<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
-        let (ours, theirs) = tokio::io::duplex(buffer);
-        let conn = Conn::new(patience, IntCounter::new("broken", "broken").unwrap());
-        (Guarded::new(ours, conn, TaskTracker::new().token()), theirs)
-    }
-
-    #[test]
-    fn only_foreign_answers_are_found() {
-        assert_eq!(foreign_answer(OK), None);
-        assert_eq!(foreign_answer(BAD), Some(0));
-        assert_eq!(foreign_answer(&[OK, BAD].concat()), Some(OK.len()));
-        assert_eq!(foreign_answer(&[OK, OK, BAD, OK].concat()), Some(2 * OK.len()));
-        assert_eq!(foreign_answer(b"HTTP/1.0 431 Request Header Fields Too Large\r\n"), Some(0));
-        assert_eq!(foreign_answer(b"HTTP/1.1 408 Request Timeout\r\n"), Some(0));
-        for ours in ["100 Continue", "401 Unauthorized", "404 Not Found", "405 Method Not Allowed", "413 X", "503 X"] {
-            assert_eq!(foreign_answer(format!("HTTP/1.1 {ours}\r\n\r\n").as_bytes()), None, "{ours}");
-        }
-        let id = b"HTTP/1.1 200 OK\r\n\r\n{\"id\":\"}HTTP/1.1 400 \",\"duplicate\":false}";
-        assert_eq!(foreign_answer(id), None);
-        assert_eq!(foreign_answer(&[id, OK].concat()), None);
-        assert_eq!(foreign_answer(&[id, BAD].concat()), Some(id.len()));
-        assert_eq!(foreign_answer(b"HTTP/1.1 400 \",\"duplicate\":false}"), None, "the rest of a body");
-    }
-
-    #[tokio::test]
-    async fn what_came_before_a_foreign_answer_still_gets_out() {
-        let (mut guard, mut peer) = guarded(Duration::from_secs(5), 4096);
-        let error = guard.write_all(&[OK, BAD].concat()).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        let broken = guard.conn.broken.clone();
-        drop(guard);
-        assert_eq!(broken.get(), 1);
-        let mut got = Vec::new();
-        peer.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, OK);
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_does_not_read_is_given_up() {
-        let (mut guard, _peer) = guarded(Duration::from_millis(30), 16);
-        let error = guard.write_all(OK).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(guard.write(OK).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-    }
-
-    #[tokio::test]
-    async fn silence_ends_in_good_order_but_half_a_head_does_not() {
-        let mut buf = [0; 64];
-        let (mut guard, _peer) = guarded(Duration::from_millis(30), 64);
-        assert_eq!(guard.read(&mut buf).await.unwrap(), 0, "nothing sent: as if the peer had closed");
-
-        let (mut guard, mut peer) = guarded(Duration::from_millis(30), 64);
-        peer.write_all(b"POST").await.unwrap();
-        assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
-        assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        let broken = guard.conn.broken.clone();
-        drop(guard);
-        assert_eq!(broken.get(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_never_pauses_is_hurried_too() {
-        let mut buf = [0; 4];
-        for late in [Phase::Head, Phase::Body] {
-            let (mut guard, mut peer) = guarded(Duration::from_secs(10), 64);
-            peer.write_all(b"POST /there").await.unwrap();
-            assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
-            guard.conn.phase.set(late(Instant::now()));
-            assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_head_and_its_body_have_one_deadline() {
-        let (mut guard, mut peer) = guarded(Duration::from_secs(10), 64);
-        peer.write_all(b"POST").await.unwrap();
-        let deadline = guard.conn.deadline();
-        assert_eq!(guard.read(&mut [0; 4]).await.unwrap(), 4);
-        guard.conn.head_read();
-        assert_eq!(guard.conn.deadline(), deadline);
-    }
-
-    #[tokio::test]
-    async fn only_a_request_under_way_is_hurried() {
-        let mut buf = [0; 64];
-        let (mut guard, mut peer) = guarded(Duration::from_millis(20), 64);
-        peer.write_all(b"POST").await.unwrap();
-        assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
-        guard.conn.head_read();
-        guard.conn.body_read();
-        let waited = tokio::time::timeout(Duration::from_millis(100), guard.read(&mut buf)).await;
-        assert!(waited.is_err(), "a handler is at work");
-        guard.conn.answered();
-        let waited = tokio::time::timeout(Duration::from_millis(100), guard.read(&mut buf)).await;
-        assert!(waited.is_err(), "the connection is idle");
-        peer.write_all(b"POST").await.unwrap();
-        assert_eq!(guard.read(&mut buf).await.unwrap(), 4);
-        assert_eq!(guard.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    }
 }

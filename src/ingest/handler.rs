@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Instant;
 
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Gate;
 use super::answer::{Answer, Outcome};
-use super::body::{self, Body, Delimited, Discarded, Limits};
+use super::body::{self, Body, Checked, Delimited, Discarded, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
 use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
@@ -22,7 +22,7 @@ use crate::model::Category;
 use crate::verify::{Check, Header, Rejected, Unverified};
 
 /// Headers that are kept with a delivery, besides its signature and content type, which have places of their own.
-static KEPT: [HeaderName; 5] = [
+pub(super) static KEPT: [HeaderName; 5] = [
     header::USER_AGENT,
     header::DATE,
     header::CONTENT_ENCODING,
@@ -56,7 +56,12 @@ pub(super) async fn handle(shared: web::Data<Shared>, request: HttpRequest, payl
         endpoint.counters.ack_seconds.observe(started.elapsed().as_secs_f64());
     }
     tally.count(outcome);
-    answer.into_response()
+    let mut response = answer.into_response();
+    if !conn.is_verified() {
+        // Only who has signed a request may keep its connection: anybody else would keep others out.
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
 }
 
 /// Counts a request once; as aborted when the connection ends before there is an answer.
@@ -84,7 +89,7 @@ impl Drop for Tally<'_> {
 enum Route<'a> {
     Delivery(&'a Endpoint),
     WrongMethod(&'a Endpoint),
-    /// Signed, on an unknown path.
+    /// On an unknown path, with what may be a signature.
     Misdirected,
     Unknown,
 }
@@ -134,10 +139,7 @@ async fn answer(
         (Route::Delivery(_), Gate::Starting) => Outcome::Starting,
         (Route::Delivery(_), Gate::Stopping) => Outcome::Stopping,
         (Route::WrongMethod(_), _) => Outcome::MethodNotAllowed,
-        (Route::Misdirected, _) => {
-            alert_misdirected(shared, request);
-            Outcome::Misdirected
-        }
+        (Route::Misdirected, _) => return misdirected(shared, request, payload, declared, conn).await,
         (Route::Unknown, _) => Outcome::NotFound,
     };
     let discarded = body::discard(&mut payload, shared.max_body).await;
@@ -147,16 +149,50 @@ async fn answer(
     Answer::Refused(if discarded == Discarded::Broken { Outcome::Aborted } else { outcome })
 }
 
-fn alert_misdirected(shared: &Shared, request: &HttpRequest) {
-    if let Some(suppressed) = shared.alerts.admit(Instant::now()) {
+/// A request with a signature to an unknown path. It is a lost delivery only where the signature holds for some source:
+/// the others are a stranger's, who can neither page anybody nor hide those.
+async fn misdirected(
+    shared: &Shared,
+    request: &HttpRequest,
+    mut payload: Payload,
+    declared: Option<u64>,
+    conn: &Conn,
+) -> Answer {
+    let headers = request.headers();
+    let checks = match body::check(&mut payload, declared, shared.max_body, shared.begin_checks(headers)).await {
+        Checked::Whole(checks) => checks,
+        Checked::Endless => return Answer::Refused(Outcome::NotFoundSigned),
+        Checked::Broken => return Answer::Refused(Outcome::Aborted),
+    };
+    conn.body_read();
+    let holds = |(endpoint, check): (&Endpoint, Check)| check.finish(&signatures(headers, endpoint)).is_ok();
+    if !checks.into_iter().any(holds) {
+        return Answer::Refused(Outcome::NotFoundSigned);
+    }
+    conn.verified();
+    if let Some(suppressed) = shared.misdirected.admit(Instant::now()) {
         let path: String = request.uri().path().chars().take(200).collect();
         error!(
             path,
-            peer = %peer(request),
+            peer = %peer(shared, request),
             suppressed,
             "a signed delivery came to a path that is not configured; answered 503: correct the URL in the provider's portal"
         );
     }
+    Answer::Refused(Outcome::Misdirected)
+}
+
+/// The different values of a source's signature header, as far as they are kept. One more than two is enough to know that
+/// they differ.
+fn signatures(headers: &HeaderMap, endpoint: &Endpoint) -> Vec<Bytes> {
+    let mut signatures: Vec<Bytes> = Vec::new();
+    for value in headers.get_all(&endpoint.signature_header) {
+        let value = cut(value.as_bytes());
+        if signatures.len() < MAX_SIGNATURES && signatures.iter().all(|signature| signature != value) {
+            signatures.push(Bytes::copy_from_slice(value));
+        }
+    }
+    signatures
 }
 
 /// A delivery to a known source, while the gate is open.
@@ -181,27 +217,34 @@ impl Delivery<'_> {
 
     async fn take(&self, mut payload: Payload, declared: Option<u64>) -> Answer {
         let headers = self.request.headers();
-        let signatures: Vec<Bytes> = headers
-            .get_all(&self.endpoint.signature_header)
-            .take(MAX_SIGNATURES)
-            .map(|value| Bytes::copy_from_slice(cut(value.as_bytes())))
-            .collect();
-        let limits = Limits { max: self.shared.max_body, memory: &self.shared.body_memory, keys: &self.endpoint.keys };
+        let signatures = signatures(headers, self.endpoint);
+        let limits = Limits {
+            max: self.shared.max_body,
+            memory: &self.shared.memory,
+            admitted: self.conn.admitted(),
+            keys: &self.endpoint.keys,
+        };
         let body = body::read(&mut payload, declared, &limits).await;
         self.conn.body_read();
         match body {
-            // The permit is held until the answer: the inbox holds the body that long.
-            Body::Whole(body, _permit) => self.store(signatures, body).await,
+            // The share is held until the answer: the inbox holds the body that long.
+            Body::Whole(body, _share) => self.store(signatures, body).await,
             Body::Oversize(check) => self.oversize(check, &signatures),
             Body::NoRoom => self.overloaded(),
             Body::Endless => {
                 if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
-                    warn!(source = self.source(), peer = %peer(self.request), declared, suppressed,
+                    warn!(source = self.source(), peer = %self.peer(), declared, suppressed,
                         "closed the connection of a body too large to be checked");
                 }
                 Answer::Refused(Outcome::Aborted)
             }
-            Body::Broken => Answer::Refused(Outcome::Aborted),
+            Body::Broken => {
+                if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
+                    info!(source = self.source(), peer = %self.peer(), suppressed,
+                        "closed a connection without an answer: the body ended early, came too slowly, or is no valid HTTP");
+                }
+                Answer::Refused(Outcome::Aborted)
+            }
         }
     }
 
@@ -219,6 +262,7 @@ impl Delivery<'_> {
             Ok(verified) => verified,
             Err(rejected) => return self.refuse(rejected, received_at),
         };
+        self.conn.verified();
         self.endpoint.counters.secret_used(verified.slot());
         let event = NewEvent::new(verified, received_at);
         let (id, event_type) = (event.id.clone(), event.envelope.event_type.clone());
@@ -259,7 +303,7 @@ impl Delivery<'_> {
     }
 
     fn refuse(&self, rejected: Rejected, received_at: jiff::Timestamp) -> Answer {
-        let (peer, reason) = (peer(self.request), rejected.reason.label());
+        let (peer, reason) = (self.peer(), rejected.reason.label());
         if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
             let size = rejected.delivery.body.len();
             warn!(source = self.source(), %peer, reason, size, suppressed, "refused a delivery for its signature");
@@ -271,7 +315,8 @@ impl Delivery<'_> {
     fn oversize(&self, check: Check, signatures: &[Bytes]) -> Answer {
         match check.finish(signatures) {
             Ok(_) => {
-                if let Some(suppressed) = self.shared.alerts.admit(Instant::now()) {
+                self.conn.verified();
+                if let Some(suppressed) = self.shared.too_large.admit(Instant::now()) {
                     error!(
                         source = self.source(),
                         max_body = self.shared.max_body,
@@ -284,7 +329,7 @@ impl Delivery<'_> {
             Err(reason) => {
                 if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
                     let reason = reason.label();
-                    info!(source = self.source(), peer = %peer(self.request), reason, suppressed, "refused an oversize body");
+                    info!(source = self.source(), peer = %self.peer(), reason, suppressed, "refused an oversize body");
                 }
                 Answer::Refused(Outcome::TooLarge)
             }
@@ -312,6 +357,10 @@ impl Delivery<'_> {
     fn source(&self) -> &str {
         self.endpoint.name.as_str()
     }
+
+    fn peer(&self) -> IpAddr {
+        peer(self.shared, self.request)
+    }
 }
 
 fn kept_headers(headers: &HeaderMap) -> Vec<Header> {
@@ -331,6 +380,7 @@ fn cut_text(value: &str) -> String {
     value[..value.floor_char_boundary(MAX_VALUE_BYTES)].to_owned()
 }
 
-fn peer(request: &HttpRequest) -> IpAddr {
-    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip().to_canonical())
+fn peer(shared: &Shared, request: &HttpRequest) -> IpAddr {
+    let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
+    shared.sender(peer, request.headers())
 }

@@ -8,6 +8,10 @@ mod body;
 mod connection;
 mod descriptors;
 mod handler;
+mod handshake;
+mod head;
+mod memory;
+mod networks;
 mod serve;
 mod shared;
 #[cfg(test)]
@@ -28,6 +32,7 @@ use crate::model::SourceName;
 use crate::verify::Keys;
 
 pub use crate::listener::Listener;
+pub use networks::{BadNetwork, Network};
 pub use serve::start;
 pub use tls::{About, ServerTls, TlsError, describe, load_tls};
 
@@ -65,6 +70,10 @@ pub struct Config {
     pub ack_deadline: Duration,
     /// Connections at a time; fewer where the system lets the process open fewer files.
     pub max_connections: usize,
+    /// The largest head of a request that is taken, in bytes.
+    pub max_head: usize,
+    /// Proxies that may say whom a request is from.
+    pub trusted_proxies: Vec<Network>,
     /// A request whose head and body take longer is closed; so is a connection whose peer does not take its answer.
     pub read_timeout: Duration,
     /// Certificate and key; `None` = plain HTTP behind a proxy that terminates TLS.

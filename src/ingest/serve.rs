@@ -6,28 +6,26 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_service::{IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
-use prometheus::IntCounter;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::answer::Outcome;
-use super::connection::{Conn, Guarded};
+use super::connection::{Conn, Guarded, LINGER};
 use super::handler::handle;
+use super::handshake::{self, Failures};
 use super::shared::Shared;
 use super::{Config, Deps, Listener, ServerTls, descriptors};
-use crate::listener::{self, Connections};
-
-/// How long a connection that is closed after an early answer is still read, so that the answer arrives.
-const LINGER: Duration = Duration::from_secs(5);
+use crate::metrics::Metrics;
+use crate::listener::{self, Admission, Connections, Incoming};
+use crate::throttle::Throttle;
 
 type Stream = Guarded<Either<TlsStream<TcpStream>, TcpStream>>;
 
@@ -39,12 +37,25 @@ pub fn start(listener: TcpListener, config: &Config, tls: Option<ServerTls>, dep
     }
     let max_connections = descriptors::within_limit(config.max_connections);
     let workers = available_parallelism().map_or(1, NonZeroUsize::get).min(max_connections).max(1);
-    let per_worker = (max_connections / workers).max(1);
+    let (failures, admission) = (Arc::new(Failures::new(deps.metrics.clone())), admission(max_connections, &deps.metrics));
     let shared = Arc::new(Shared::new(config, deps)?);
-    let acceptor =
-        Acceptor { tls, patience: config.read_timeout, broken: shared.elsewhere.get(Outcome::Aborted).clone() };
-    listener::run(listener, "ingest", workers, per_worker, move |connections| {
+    let (patience, max_head) = (config.read_timeout, config.max_head);
+    let acceptor = Acceptor { tls, patience, max_head, failures, shared: shared.clone() };
+    listener::run(listener, "ingest", workers, admission, move |connections| {
         pipeline(acceptor.clone(), shared.clone(), connections)
+    })
+}
+
+/// A place for each connection; the count and the log say whose is taken away.
+fn admission(max_connections: usize, metrics: &Metrics) -> Arc<Admission> {
+    let (closed, lines) = (metrics.unproven_closed.with_label_values(&["connection"]), Throttle::default());
+    Admission::new(max_connections, move |peer| {
+        closed.inc();
+        if let Some(suppressed) = lines.admit(Instant::now()) {
+            let peer = peer.ip().to_canonical();
+            tracing::warn!(%peer, suppressed,
+                "server.max_connections are open: closed the oldest of those that have shown no valid signature");
+        }
     })
 }
 
@@ -61,14 +72,12 @@ fn pipeline(
     acceptor: Acceptor,
     shared: Arc<Shared>,
     connections: Connections,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
+) -> impl ServiceFactory<Incoming, Config = (), Response = (), Error = DispatchError, InitError = ()> {
     let open = connections.clone();
-    let accept = fn_service(move |tcp: TcpStream| {
+    let accept = fn_service(move |incoming: Incoming| {
         let (acceptor, open) = (acceptor.clone(), open.open());
         async move {
-            let peer = tcp.peer_addr()?;
-            let conn = Conn::new(acceptor.patience, acceptor.broken.clone());
-            let stream = Guarded::new(acceptor.accept(tcp).await?, conn, open);
+            let (stream, peer) = acceptor.accept(incoming, open).await?;
             Ok::<_, DispatchError>((stream, Protocol::Http1, Some(peer)))
         }
     });
@@ -102,22 +111,22 @@ fn application(
 struct Acceptor {
     tls: Option<ServerTls>,
     patience: Duration,
-    broken: IntCounter,
+    max_head: usize,
+    failures: Arc<Failures>,
+    shared: Arc<Shared>,
 }
 
 impl Acceptor {
-    async fn accept(&self, tcp: TcpStream) -> io::Result<Either<TlsStream<TcpStream>, TcpStream>> {
+    async fn accept(&self, incoming: Incoming, open: TaskTrackerToken) -> io::Result<(Stream, SocketAddr)> {
+        let Incoming { tcp, admitted } = incoming;
+        let peer = admitted.peer();
         tcp.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Either::Right(tcp)) };
-        let peer = tcp.peer_addr()?;
-        let accepted = match tokio::time::timeout(self.patience, TlsAcceptor::from(tls.config()).accept(tcp)).await {
-            Ok(accepted) => accepted,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        // The time for a request begins with the connection: the handshake is a part of it.
+        let conn = Conn::new(self.patience, admitted);
+        let stream = match &self.tls {
+            Some(tls) => Either::Left(handshake::accept(tls, tcp, peer, self.patience, &self.failures).await?),
+            None => Either::Right(tcp),
         };
-        accepted.map(Either::Left).inspect_err(|error| log_handshake(peer, error))
+        Ok((Guarded::new(stream, conn, self.max_head, Arc::clone(&self.shared), open), peer))
     }
-}
-
-fn log_handshake(peer: SocketAddr, error: &io::Error) {
-    tracing::debug!(%peer, %error, "a TLS handshake failed");
 }

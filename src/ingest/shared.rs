@@ -2,24 +2,28 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use prometheus::{Histogram, IntCounter};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::answer::Outcome;
+use super::connection::{Why, Witness};
+use super::handler::KEPT;
+use super::memory::Memory;
+use super::networks::{self, Network};
 use super::{Config, Deps, Gate, Source};
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::model::{Category, SourceName};
 use crate::throttle::Throttle;
-use crate::verify::Keys;
+use crate::verify::{Check, Keys};
 
-/// Bytes of bodies in memory, over all connections: 64 of the default maximum size, or some 50,000 of the usual one. On
-/// top of that each connection has buffers, of some 160 KiB when it is fed the largest head as slowly as it may be.
+/// Bytes of bodies in memory, over all connections, beyond the first few KiB of each: 64 of the default maximum size.
 const BODY_MEMORY: usize = 64 * 1024 * 1024;
 
 /// Secrets whose counters are looked up once; any more are looked up each time.
@@ -35,15 +39,21 @@ pub(super) struct Shared {
     pub(super) gate: watch::Receiver<Gate>,
     pub(super) max_body: usize,
     pub(super) ack_deadline: Duration,
-    pub(super) body_memory: Semaphore,
+    pub(super) memory: Memory,
     /// For what anyone can provoke.
     pub(super) refusals: Throttle,
-    /// For what an operator must see: not to be drowned by the other.
-    pub(super) alerts: Throttle,
+    /// For connections that end without an answer.
+    closed: Throttle,
+    /// For what an operator must see: none of them is to be drowned by another one.
+    pub(super) misdirected: Throttle,
+    /// As above.
+    pub(super) too_large: Throttle,
     /// Counts what belongs to no source.
     pub(super) elsewhere: Outcomes,
     sources: HashMap<String, Endpoint>,
     signature_headers: Vec<HeaderName>,
+    wanted_headers: Vec<String>,
+    trusted_proxies: Vec<Network>,
 }
 
 /// A source, ready for requests.
@@ -119,6 +129,9 @@ impl Shared {
             }
             sources.insert(source.path.clone(), endpoint);
         }
+        let wanted = KEPT.iter().chain(&signature_headers).map(|name| name.as_str().to_owned());
+        let wanted_headers = wanted.chain(["x-forwarded-for".to_owned()]).collect();
+        let dropped = deps.metrics.unproven_closed.with_label_values(&["body"]);
         Ok(Self {
             elsewhere: Outcomes::new(&deps.metrics, NO_SOURCE),
             inbox: deps.inbox,
@@ -126,11 +139,15 @@ impl Shared {
             gate: deps.gate,
             max_body: config.max_body,
             ack_deadline: config.ack_deadline,
-            body_memory: Semaphore::new(BODY_MEMORY.max(config.max_body)),
+            memory: Memory::new(BODY_MEMORY.max(config.max_body), dropped),
             refusals: Throttle::default(),
-            alerts: Throttle::default(),
+            closed: Throttle::default(),
+            misdirected: Throttle::default(),
+            too_large: Throttle::default(),
             sources,
             signature_headers,
+            wanted_headers,
+            trusted_proxies: config.trusted_proxies.clone(),
         })
     }
 
@@ -148,6 +165,34 @@ impl Shared {
     /// Whether a request carries what some source would take for a signature.
     pub(super) fn has_signature(&self, headers: &HeaderMap) -> bool {
         self.signature_headers.iter().any(|name| headers.contains_key(name))
+    }
+
+    /// Begins to check a body against every source whose signature header is there.
+    pub(super) fn begin_checks(&self, headers: &HeaderMap) -> Vec<(&Endpoint, Check)> {
+        let endpoints = self.sources.values().filter(|endpoint| headers.contains_key(&endpoint.signature_header));
+        endpoints.map(|endpoint| (endpoint, endpoint.keys.begin())).collect()
+    }
+
+    /// Who sent a request, for people: a trusted proxy names another one than itself.
+    pub(super) fn sender(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        networks::sender(peer, headers, &self.trusted_proxies)
+    }
+}
+
+impl Witness for Shared {
+    fn wanted_headers(&self) -> &[String] {
+        &self.wanted_headers
+    }
+
+    fn broken(&self, peer: SocketAddr, path: &[u8], why: Why) {
+        let endpoint = std::str::from_utf8(path).ok().and_then(|path| self.endpoint(path));
+        endpoint.map_or(&self.elsewhere, |endpoint| &endpoint.counters.outcomes).get(Outcome::Aborted).inc();
+        let (peer, source) = (peer.ip().to_canonical(), endpoint.map(|endpoint| endpoint.name.as_str()));
+        if why == Why::Ended {
+            tracing::debug!(%peer, source, "closed a connection without an answer: {why}");
+        } else if let Some(suppressed) = self.closed.admit(Instant::now()) {
+            tracing::info!(%peer, source, suppressed, "closed a connection without an answer: {why}");
+        }
     }
 }
 

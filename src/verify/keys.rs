@@ -11,7 +11,7 @@ use sha2::Sha256;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::Rejection;
-use super::signature::{Tag, decode};
+use super::signature::{Tag, claim};
 
 /// The secrets of one source, ready for use; the place in the list is the slot. Clones are one: what
 /// [`replace`](Self::replace) does to one of them, it does to all.
@@ -122,17 +122,11 @@ impl Check {
     }
 
     /// The slot that made the signature, given every value of the signature header; the first one where two slots
-    /// hold the same secret. What was wrong with the header is looked at last: every slot is finished and compared
+    /// hold the same secret. Several values that agree are one. What was wrong with the header is looked at last: every slot is finished and compared
     /// whatever it holds, so that the time taken tells nothing.
     pub fn finish(self, signatures: &[Bytes]) -> Result<usize, Rejection> {
-        let (value, problem) = match signatures {
-            [] => (&b""[..], Some(Rejection::Missing)),
-            [value] => (&value[..], None),
-            [value, ..] => (&value[..], Some(Rejection::Repeated)),
-        };
-        let decoded = decode(value);
-        let problem = problem.or(decoded.is_none().then_some(Rejection::Undecodable));
-        let claimed = decoded.unwrap_or_default();
+        let claim = claim(signatures);
+        let claimed = claim.unwrap_or_default();
 
         let mut held = Choice::from(0);
         let mut slot = 0_u64;
@@ -142,10 +136,10 @@ impl Check {
             slot.conditional_assign(&(index as u64), equal);
             held |= equal;
         }
-        match problem {
-            Some(problem) => Err(problem),
-            None if held.into() => Ok(slot as usize),
-            None => Err(Rejection::Mismatch),
+        match claim {
+            Err(problem) => Err(problem),
+            Ok(_) if held.into() => Ok(slot as usize),
+            Ok(_) => Err(Rejection::Mismatch),
         }
     }
 }

@@ -21,7 +21,7 @@ pub type Header = (String, String);
 pub enum Rejection {
     /// No signature header.
     Missing,
-    /// More than one signature header.
+    /// More than one signature, and they differ.
     Repeated,
     /// Not 32 bytes in hex or base64.
     Undecodable,
@@ -146,9 +146,11 @@ impl Verified {
         &self.delivery.body
     }
 
-    /// The signature header's value exactly as received (it decoded, so it is ASCII).
+    /// The signature exactly as received (it decoded, so it is ASCII); one where several came that agree.
     pub fn signature(&self) -> &str {
-        std::str::from_utf8(&self.delivery.signatures[0]).unwrap_or_default()
+        let value = &self.delivery.signatures[0];
+        let value = if value.contains(&b',') { signature::members(value).next().unwrap_or_default() } else { value };
+        std::str::from_utf8(value).unwrap_or_default()
     }
 
     /// `Content-Type` as received.

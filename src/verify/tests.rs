@@ -66,13 +66,31 @@ fn each_slot_signs_and_is_named() {
 fn each_failure_has_its_reason() {
     let good = sign(SECRET, b"{}");
     assert_eq!(reason(b"{}", &[]), Rejection::Missing);
-    assert_eq!(reason(b"{}", &[&good, &good]), Rejection::Repeated);
-    assert_eq!(reason(b"{}", &[&format!("{good}, {good}")]), Rejection::Undecodable);
+    let stranger = sign(b"stranger", b"{}");
+    let (good, other) = (good.as_str(), stranger.as_str());
+    for differing in [[good, other], [other, good], [good, ""], ["", good], ["", ""], [good, "x"]] {
+        assert_eq!(reason(b"{}", &differing), Rejection::Repeated);
+        assert_eq!(reason(b"{}", &[&differing.join(", ")]), Rejection::Repeated);
+    }
+    assert_eq!(reason(b"{}", &[good, good, &format!("{good},{other}")]), Rejection::Repeated);
+    assert_eq!(reason(b"{}", &[other, other]), Rejection::Mismatch);
+    assert_eq!(reason(b"{}", &[&format!("\"{good}\"")]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &[""]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &["sha256="]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &[&good[..62]]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &[&sign(b"stranger", b"{}")]), Rejection::Mismatch);
-    assert_eq!(reason(b"{} ", &[&good]), Rejection::Mismatch);
+    assert_eq!(reason(b"{} ", &[good]), Rejection::Mismatch);
+}
+
+/// A proxy that doubles the header, as two lines or as a list, costs nothing; what is handed on is one signature.
+#[test]
+fn several_signatures_that_agree_are_one() {
+    let good = sign(SECRET, b"{}");
+    let [list, upper] = [format!(" {good} ,\t{good}"), good.to_uppercase()];
+    for agreeing in [vec![&*good, &good], vec![&list], vec![&good, &list, &upper]] {
+        let verified = delivery(b"{}", &agreeing).verify(&keys()).unwrap();
+        assert_eq!((verified.signature(), verified.slot()), (&*good, 0));
+    }
 }
 
 /// The tag that stands in for an undecodable signature opens nothing, even where it would be the right one.
@@ -146,6 +164,8 @@ proptest! {
         for encoded in encodings(&tag(&body)) {
             let value = format!("{pad}{prefix}{encoded}{pad}");
             prop_assert!(delivery(&body, &[&value]).verify(&keys()).is_ok(), "{}", value);
+            let list = format!("{value},{}", encodings(&tag(&body))[0]);
+            prop_assert!(delivery(&body, &[&list, &value]).verify(&keys()).is_ok(), "{}", list);
         }
     }
 

@@ -162,11 +162,13 @@ pub(super) async fn show(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     api.inbox()?;
+    let turn = api.bodies.turn(&api.readers, &id).await?;
     let events = api.readers.read(move |reader| reader.event(&id)).await?;
     if events.is_empty() {
         return Err(Refusal::absent("there is no such event"));
     }
-    Ok(HttpResponse::Ok().json(EventDetails { events: events.iter().map(Detail::from).collect() }))
+    let details = EventDetails { events: events.iter().map(Detail::from).collect() };
+    Ok(turn.ends_with(HttpResponse::Ok().json(details)))
 }
 
 /// The body of one event, byte for byte as it was received.
@@ -182,13 +184,15 @@ pub(super) async fn body(
     Query::none(&request)?;
     let seq = number(&seq)?;
     api.inbox()?;
+    let turn = api.bodies.turn(&api.readers, &seq.to_string()).await?;
     let found = api.readers.read(move |reader| body_at(reader, seq)).await?;
     let body = found.ok_or_else(|| Refusal::absent("there is no such event"))?;
     let pruned = || Refusal::new(StatusCode::GONE, "pruned", "retention has dropped the body; its SHA-256 is kept");
-    Ok(HttpResponse::Ok()
+    let answer = HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/octet-stream"))
         .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"event-{seq}\"")))
-        .body(body.ok_or_else(pruned)?))
+        .body(body.ok_or_else(pruned)?);
+    Ok(turn.ends_with(answer))
 }
 
 /// `None` where there is no event, and within it where its body is gone.

@@ -1,6 +1,7 @@
 //! The admin API: everything under `/api/`, for whoever has the token. What changes something becomes a job, which the
 //! daemon carries out as it does those of the command line.
 
+mod bodies;
 mod events;
 mod fields;
 mod input;
@@ -26,6 +27,7 @@ use actix_web::{Error, HttpRequest, HttpResponse, Resource, Responder, ResponseE
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+use self::bodies::Bodies;
 use self::reading::Readers;
 use self::refusal::Refusal;
 use super::Deps;
@@ -40,13 +42,14 @@ const MAX_TAILS: usize = 16;
 pub(super) struct Api {
     deps: Deps,
     readers: Readers,
+    bodies: Bodies,
     tails: Arc<Semaphore>,
 }
 
 impl Api {
     pub(super) fn new(deps: Deps) -> Self {
         let readers = Readers::new(deps.inbox.clone());
-        Self { deps, readers, tails: Arc::new(Semaphore::new(MAX_TAILS)) }
+        Self { deps, readers, bodies: Bodies::new(), tails: Arc::new(Semaphore::new(MAX_TAILS)) }
     }
 
     /// The inbox, once it is open.

@@ -13,7 +13,7 @@ use crate::inbox::sqlite::Reader;
 /// Connections; more reads wait for one.
 const MAX_READERS: usize = 4;
 /// So long a read waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Readers of the inbox, opened as they are needed.
 pub(super) struct Readers {

@@ -82,6 +82,10 @@ impl Refusal {
         Self::later("inbox_unavailable", "the inbox cannot be read or written at the moment: see the daemon's log")
     }
 
+    pub(super) fn large_body() -> Self {
+        Self::later("large_body", "another large body is being read, and only one may be at a time: try again")
+    }
+
     pub(super) fn too_many_streams() -> Self {
         Self::later("too_many_streams", "as many tails run as there may be: close another one")
     }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod limits;
+mod strangers;
 mod table;
 mod tls;
 
@@ -10,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -159,6 +159,8 @@ fn config() -> Config {
         max_body: 1024,
         ack_deadline: PATIENCE,
         max_connections: 64,
+        max_head: 16 * 1024,
+        trusted_proxies: Vec::new(),
         read_timeout: PATIENCE,
         tls: None,
         sources: vec![Source {

@@ -17,11 +17,24 @@ impl Reader {
     /// The events under an id (more than one when it has conflicts, or when two sources use it), and the one at a seq: an
     /// id may be a number, too.
     pub fn event(&mut self, id_or_seq: &str) -> Result<Vec<EventDetail>, ReadError> {
+        let seqs = self.seqs_of(id_or_seq)?;
+        seqs.into_iter().filter_map(|seq| self.detail(seq).transpose()).collect()
+    }
+
+    /// How many bytes the bodies have of the events that [`Self::event`] finds. Reads none of them.
+    pub fn body_bytes(&mut self, id_or_seq: &str) -> Result<u64, ReadError> {
+        let seqs = self.seqs_of(id_or_seq)?;
+        let mut size = self.connection.prepare_cached("SELECT length(body) FROM bodies WHERE seq = ?1")?;
+        let sizes = seqs.iter().map(|seq| size.query_row([seq], |row| row.get::<_, Option<u64>>(0)).optional());
+        Ok(sizes.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().flatten().sum())
+    }
+
+    fn seqs_of(&mut self, id_or_seq: &str) -> Result<Vec<i64>, ReadError> {
         let by_id = EventFilter { id: Some(id_or_seq.to_owned()), ..EventFilter::default() };
         let mut seqs = self.candidates(&by_id)?;
         let place = id_or_seq.parse::<i64>().ok().filter(|&seq| seq > 0);
         seqs.extend(place.filter(|seq| !seqs.contains(seq)));
-        seqs.into_iter().filter_map(|seq| self.detail(seq).transpose()).collect()
+        Ok(seqs)
     }
 
     fn detail(&mut self, at: i64) -> Result<Option<EventDetail>, ReadError> {
