@@ -33,6 +33,8 @@ pub struct Metrics {
     pub wal_bytes: IntGauge,
     /// `quarantine_entries`.
     pub quarantine_entries: IntGauge,
+    /// `quarantine_dropped_total{source}`: refused requests that were answered 503 and are not kept, or were evicted.
+    pub quarantine_dropped: IntCounterVec,
     /// `sink_attempts_total{sink,outcome}`.
     pub sink_attempts: IntCounterVec,
     /// `sink_delivery_seconds{sink}`.
@@ -72,6 +74,12 @@ impl Metrics {
             inbox_bytes: gauge(&registry, "inbox_bytes", "Size of the inbox"),
             wal_bytes: gauge(&registry, "wal_bytes", "Size of the write-ahead log"),
             quarantine_entries: gauge(&registry, "quarantine_entries", "Requests in quarantine"),
+            quarantine_dropped: counters(
+                &registry,
+                "quarantine_dropped_total",
+                "Refused requests that were answered 503 and are not kept",
+                &["source"],
+            ),
             sink_attempts: counters(&registry, "sink_attempts_total", "Delivery attempts", &["sink", "outcome"]),
             sink_delivery_seconds: seconds(&registry, "sink_delivery_seconds", "Time of one attempt", &["sink"]),
             sink_lag_events: gauges(&registry, "sink_lag_events", "Events after the cursor"),
@@ -198,7 +206,7 @@ mod tests {
     use super::*;
 
     /// The public interface: dashboards and alerts rely on these names.
-    const NAMES: [(&str, &[&str]); 22] = [
+    const NAMES: [(&str, &[&str]); 23] = [
         ("requests_total", &["source", "outcome"]),
         ("ack_seconds", &["source"]),
         ("events_total", &["source", "category"]),
@@ -217,6 +225,7 @@ mod tests {
         ("sink_state", &["sink", "state"]),
         ("sink_reading_stopped", &["sink"]),
         ("quarantine_entries", &[]),
+        ("quarantine_dropped_total", &["source"]),
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
         ("filter_errors_total", &["sink"]),
@@ -231,6 +240,7 @@ mod tests {
         }
         metrics.secret_used.with_label_values(&["a", "0"]).inc();
         metrics.filter_errors.with_label_values(&["a"]).inc();
+        metrics.quarantine_dropped.with_label_values(&["a"]).inc();
         for histogram in [&metrics.ack_seconds, &metrics.sink_delivery_seconds] {
             histogram.with_label_values(&["a"]).observe(1.0);
         }

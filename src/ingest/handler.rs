@@ -17,9 +17,9 @@ use super::answer::{Answer, Outcome};
 use super::body::{self, Body, Delimited, Discarded, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
-use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
+use crate::inbox::{AppendKind, Appended, NewEvent, Unavailable};
 use crate::model::Category;
-use crate::verify::{Check, Header, Rejected, Unverified};
+use crate::verify::{Check, Header, Unverified};
 
 /// Headers that are kept with a delivery, besides its signature and content type, which have places of their own.
 static KEPT: [HeaderName; 5] = [
@@ -160,10 +160,10 @@ fn alert_misdirected(shared: &Shared, request: &HttpRequest) {
 }
 
 /// A delivery to a known source, while the gate is open.
-struct Delivery<'a> {
-    shared: &'a Shared,
-    endpoint: &'a Endpoint,
-    request: &'a HttpRequest,
+pub(super) struct Delivery<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) request: &'a HttpRequest,
     conn: &'a Conn,
 }
 
@@ -217,7 +217,7 @@ impl Delivery<'_> {
         };
         let verified = match delivery.verify(&self.endpoint.keys) {
             Ok(verified) => verified,
-            Err(rejected) => return self.refuse(rejected, received_at),
+            Err(rejected) => return self.refuse(rejected, received_at).await,
         };
         self.endpoint.counters.secret_used(verified.slot());
         let event = NewEvent::new(verified, received_at);
@@ -246,16 +246,6 @@ impl Delivery<'_> {
                 counters.conflicts.inc();
             }
         }
-    }
-
-    fn refuse(&self, rejected: Rejected, received_at: jiff::Timestamp) -> Answer {
-        let (peer, reason) = (peer(self.request), rejected.reason.label());
-        if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
-            let size = rejected.delivery.body.len();
-            warn!(source = self.source(), %peer, reason, size, suppressed, "refused a delivery for its signature");
-        }
-        self.shared.inbox.quarantine(Refused { rejected, peer, received_at });
-        Answer::Refused(self.endpoint.bad_signature)
     }
 
     fn oversize(&self, check: Check, signatures: &[Bytes]) -> Answer {
@@ -288,7 +278,7 @@ impl Delivery<'_> {
         Answer::Refused(Outcome::Overloaded)
     }
 
-    fn unavailable(&self, error: &Unavailable) -> Answer {
+    pub(super) fn unavailable(&self, error: &Unavailable) -> Answer {
         if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
             warn!(source = self.source(), %error, suppressed, "a delivery could not be stored; answered 503");
         }
@@ -298,7 +288,7 @@ impl Delivery<'_> {
         })
     }
 
-    fn source(&self) -> &str {
+    pub(super) fn source(&self) -> &str {
         self.endpoint.name.as_str()
     }
 }
@@ -320,6 +310,6 @@ fn cut_text(value: &str) -> String {
     value[..value.floor_char_boundary(MAX_VALUE_BYTES)].to_owned()
 }
 
-fn peer(request: &HttpRequest) -> IpAddr {
+pub(super) fn peer(request: &HttpRequest) -> IpAddr {
     request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip().to_canonical())
 }

@@ -10,7 +10,7 @@ use prometheus::{Histogram, IntCounter};
 use tokio::sync::{Semaphore, watch};
 
 use super::answer::Outcome;
-use super::{Config, Deps, Gate, Source};
+use super::{Config, Deps, Gate, OnBadSignature, Source};
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) refusals: Throttle,
     /// For what an operator must see: not to be drowned by the other.
     pub(super) alerts: Throttle,
+    /// For refused requests that are not kept: it lasts until a person has acted.
+    pub(super) not_kept: Throttle,
     /// Counts what belongs to no source.
     pub(super) elsewhere: Outcomes,
     sources: HashMap<String, Endpoint>,
@@ -51,7 +53,7 @@ pub(super) struct Endpoint {
     pub(super) name: SourceName,
     pub(super) keys: Keys,
     pub(super) signature_header: HeaderName,
-    pub(super) bad_signature: Outcome,
+    pub(super) on_bad_signature: OnBadSignature,
     pub(super) counters: Counters,
 }
 
@@ -129,6 +131,7 @@ impl Shared {
             body_memory: Semaphore::new(BODY_MEMORY.max(config.max_body)),
             refusals: Throttle::default(),
             alerts: Throttle::default(),
+            not_kept: Throttle::lines_in(1, Duration::from_secs(10)),
             sources,
             signature_headers,
         })
@@ -155,7 +158,7 @@ fn endpoint(source: &Source, metrics: &Arc<Metrics>) -> io::Result<Endpoint> {
         name: source.name.clone(),
         keys: source.keys.clone(),
         signature_header,
-        bad_signature: source.on_bad_signature.into(),
+        on_bad_signature: source.on_bad_signature,
         counters: Counters::new(metrics, &source.name),
     })
 }

@@ -21,7 +21,7 @@ pub type Header = (String, String);
 pub enum Rejection {
     /// No signature header.
     Missing,
-    /// More than one signature header.
+    /// Several signatures that differ.
     Repeated,
     /// Not 32 bytes in hex or base64.
     Undecodable,
@@ -146,9 +146,10 @@ impl Verified {
         &self.delivery.body
     }
 
-    /// The signature header's value exactly as received (it decoded, so it is ASCII).
+    /// The signature as received (it decoded, so it is ASCII). Of several that agree, the first.
     pub fn signature(&self) -> &str {
-        std::str::from_utf8(&self.delivery.signatures[0]).unwrap_or_default()
+        let value = std::str::from_utf8(&self.delivery.signatures[0]).unwrap_or_default();
+        value.split_once(',').map_or(value, |(first, _)| first)
     }
 
     /// `Content-Type` as received.

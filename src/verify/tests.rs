@@ -66,13 +66,29 @@ fn each_slot_signs_and_is_named() {
 fn each_failure_has_its_reason() {
     let good = sign(SECRET, b"{}");
     assert_eq!(reason(b"{}", &[]), Rejection::Missing);
-    assert_eq!(reason(b"{}", &[&good, &good]), Rejection::Repeated);
-    assert_eq!(reason(b"{}", &[&format!("{good}, {good}")]), Rejection::Undecodable);
+    let other = sign(b"stranger", b"{}");
+    for values in [&[&good[..], &other[..]], &[&other[..], &good[..]], &[&good[..], ""], &["", &good[..]]] {
+        assert_eq!(reason(b"{}", values), Rejection::Repeated);
+    }
+    assert_eq!(reason(b"{}", &[&format!("{good}, {other}")]), Rejection::Repeated);
+    assert_eq!(reason(b"{}", &["", ""]), Rejection::Undecodable);
+    assert_eq!(reason(b"{}", &["00", "00"]), Rejection::Undecodable);
+    assert_eq!(reason(b"{}", &[&other, &other]), Rejection::Mismatch);
     assert_eq!(reason(b"{}", &[""]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &["sha256="]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &[&good[..62]]), Rejection::Undecodable);
     assert_eq!(reason(b"{}", &[&sign(b"stranger", b"{}")]), Rejection::Mismatch);
     assert_eq!(reason(b"{} ", &[&good]), Rejection::Mismatch);
+}
+
+/// A proxy has copied the header, joined its values, or quoted them in another encoding.
+#[test]
+fn signatures_that_agree_are_one() {
+    let (hex, base64) = (sign(SECRET, b"{}"), BASE64.encode(&tag(b"{}")));
+    for values in [vec![&hex[..], &hex], vec![&hex, &base64, &hex], vec![&format!("{hex}, {hex}")]] {
+        let verified = delivery(b"{}", &values).verify(&keys()).unwrap();
+        assert_eq!((verified.slot(), verified.signature()), (0, &hex[..]), "{values:?}");
+    }
 }
 
 /// The tag that stands in for an undecodable signature opens nothing, even where it would be the right one.

@@ -13,7 +13,7 @@ use rusqlite_migration::{M, Migrations};
 use super::{Lock, index};
 
 /// The version of the schema: how many migrations have made it.
-pub(super) const SCHEMA: usize = 4;
+pub(super) const SCHEMA: usize = 5;
 
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
@@ -21,6 +21,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("schema/002.sql")),
         M::up_with_hook(include_str!("schema/003.sql"), |tables| Ok(index::move_from_tables(tables)?)),
         M::up(include_str!("schema/004.sql")),
+        M::up(include_str!("schema/005.sql")),
     ])
 }
 
