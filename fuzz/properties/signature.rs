@@ -13,8 +13,13 @@ pub fn encodings(tag: &[u8]) -> [String; 6] {
     [HEXLOWER, HEXUPPER, BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD].map(|encoding| encoding.encode(tag))
 }
 
-/// Whether a header's value is a way to write that tag: compares texts, and decodes nothing.
+/// Whether a header's value is a way to write that tag, once or several times with commas between: compares texts, and
+/// decodes nothing.
 pub fn is_an_encoding(value: &[u8], tag: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').all(|one| is_one_encoding(one, tag))
+}
+
+fn is_one_encoding(value: &[u8], tag: &[u8]) -> bool {
     let value = value.trim_ascii();
     let prefixed = value.len() >= 7 && value[..7].eq_ignore_ascii_case(b"sha256=");
     let value = if prefixed { &value[7..] } else { value };

@@ -33,7 +33,9 @@ pub use progress::{
     Discarded, Pair, PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord,
     Standing,
 };
-pub use quarantine::{Kept, NoRoom, QuarantineCounts, QuarantineLimits, Quarantined, RefusalAnswer, Refused};
+pub use quarantine::{
+    NoRoom, QuarantineCounts, QuarantineLimits, QuarantineOutcome, Quarantined, RefusalAnswer, Refused,
+};
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
 pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
@@ -77,8 +79,8 @@ pub trait Inbox: Send + Sync {
     async fn append(&self, event: NewEvent) -> Result<Appended, Unavailable>;
 
     /// Keeps a refused request where there is room for it, and returns once it is durable; one that is kept already is not
-    /// kept twice. Whatever else comes of it than [`Kept::Durably`]: the sender must be answered 503.
-    async fn quarantine(&self, refused: Refused) -> Result<Kept, Unavailable>;
+    /// kept twice. Whatever else comes of it than [`QuarantineOutcome::Kept`]: the sender must be answered 503.
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable>;
 
     /// The last durable event. A hint: a consumer polls as well.
     fn head(&self) -> watch::Receiver<Seq>;

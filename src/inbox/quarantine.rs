@@ -75,11 +75,11 @@ pub struct Refused {
 /// What became of a request that was to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a request that is not kept must not be answered 401"]
-pub enum Kept {
-    /// It is durable, or was already.
-    Durably,
-    /// It is not kept: the sender must send it again.
-    No(NoRoom),
+pub enum QuarantineOutcome {
+    /// It is kept, durably, or was already.
+    Kept,
+    /// It is not: the sender must send it again.
+    NotKept(NoRoom),
 }
 
 /// Why a request is not kept.

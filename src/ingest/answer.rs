@@ -126,7 +126,9 @@ impl Outcome {
     fn message(self) -> &'static str {
         match self {
             Self::Accepted | Self::Duplicate | Self::Conflict | Self::Aborted => "",
-            Self::BadSignature | Self::BadSignatureRetry | Self::BadSignatureNotKept => "the signature is missing or does not match the body",
+            Self::BadSignature | Self::BadSignatureRetry | Self::BadSignatureNotKept => {
+                "the signature is missing or does not match the body"
+            }
             Self::TooLarge => "the body is too large",
             Self::TooLargeGenuine => "the body is larger than this receiver is configured for",
             Self::Overloaded => "too many deliveries at once",

@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::OnBadSignature;
 use super::answer::{Answer, Outcome};
 use super::handler::{Delivery, peer};
-use crate::inbox::{Kept, NoRoom, RefusalAnswer, Refused};
+use crate::inbox::{NoRoom, QuarantineOutcome, RefusalAnswer, Refused};
 use crate::verify::Rejected;
 
 impl Delivery<'_> {
@@ -26,13 +26,13 @@ impl Delivery<'_> {
         };
         let kept = self.shared.inbox.quarantine(Refused { rejected, peer, received_at, answer }).await;
         match (kept, self.endpoint.on_bad_signature) {
-            (Ok(Kept::Durably), OnBadSignature::Reject) => Answer::Refused(Outcome::BadSignature),
-            (Ok(Kept::Durably), OnBadSignature::Retry) => Answer::Refused(Outcome::BadSignatureRetry),
-            (Ok(Kept::No(why)), OnBadSignature::Reject) => {
+            (Ok(QuarantineOutcome::Kept), OnBadSignature::Reject) => Answer::Refused(Outcome::BadSignature),
+            (Ok(QuarantineOutcome::Kept), OnBadSignature::Retry) => Answer::Refused(Outcome::BadSignatureRetry),
+            (Ok(QuarantineOutcome::NotKept(why)), OnBadSignature::Reject) => {
                 self.alert_not_kept(why);
                 Answer::Refused(Outcome::BadSignatureNotKept)
             }
-            (Ok(Kept::No(why)), OnBadSignature::Retry) => {
+            (Ok(QuarantineOutcome::NotKept(why)), OnBadSignature::Retry) => {
                 self.alert_not_kept(why);
                 Answer::Refused(Outcome::BadSignatureRetry)
             }

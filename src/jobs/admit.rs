@@ -17,11 +17,7 @@ const PORTION: usize = 256;
 
 /// Admits what holds among the next requests: each becomes an event, received when it came in, and leaves the
 /// quarantine once the event is durable. Ends the job after the last one.
-pub(super) async fn portion(
-    deps: &Deps,
-    job: &Job,
-    requests: &QuarantineFilter,
-) -> Result<(), Unavailable> {
+pub(super) async fn portion(deps: &Deps, job: &Job, requests: &QuarantineFilter) -> Result<(), Unavailable> {
     let inbox = &deps.consume.inbox;
     if job.state == JobState::Queued {
         // From now on it has an end: what is refused later is none of its business.

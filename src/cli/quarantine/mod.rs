@@ -145,7 +145,9 @@ fn print_counts(counts: &QuarantineCounts, view: &View) {
     let QuarantineCounts { entries, answered_401, not_kept, not_kept_since } = counts;
     if *entries > 0 {
         let answered_503 = entries - answered_401;
-        eprintln!("{entries} kept: {answered_401} answered 401, never sent again; {answered_503} answered 503, sent again");
+        eprintln!(
+            "{entries} kept: {answered_401} answered 401, never sent again; {answered_503} answered 503, sent again"
+        );
     }
     if let Some(since) = not_kept_since {
         let since = view.seconds(*since);

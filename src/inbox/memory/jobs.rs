@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Row, State, Whose, filter, index, place};
 use crate::inbox::{
-    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Released, Task,
-    Unavailable,
+    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Released, Task, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName};
 

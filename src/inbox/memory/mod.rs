@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use self::jobs::Stored;
 use super::{
     Advance, AppendKind, Appended, Attempt, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter,
-    EventOutline, Inbox, Job, JobUpdate, Kept, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused,
-    Registered, Released, Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros,
-    micros,
+    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome,
+    Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent,
+    Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -353,9 +353,9 @@ impl Inbox for Memory {
         Ok(appended)
     }
 
-    async fn quarantine(&self, refused: Refused) -> Result<Kept, Unavailable> {
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
         self.state().keep(refused);
-        Ok(Kept::Durably)
+        Ok(QuarantineOutcome::Kept)
     }
 
     fn head(&self) -> watch::Receiver<Seq> {

@@ -54,9 +54,9 @@ use self::refusals::Refusal;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, Kept,
-    NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Released,
-    Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
+    NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered,
+    Registration, Released, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -120,9 +120,9 @@ impl SqliteInbox {
         self.commands.send(command).map_err(|_| Unavailable::Closed)
     }
 
-    async fn keep(&self, refused: Refused) -> Result<Kept, Unavailable> {
+    async fn keep(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
         if !self.shared.refused.enter(&refused) {
-            return Ok(Kept::No(NoRoom::Busy));
+            return Ok(QuarantineOutcome::NotKept(NoRoom::Busy));
         }
         let (reply, answer) = oneshot::channel();
         self.send(Command::Quarantine(Box::new(Refusal { refused, reply })))?;
@@ -179,10 +179,10 @@ impl Inbox for SqliteInbox {
         answer.await.unwrap_or(Err(Unavailable::Closed))
     }
 
-    async fn quarantine(&self, refused: Refused) -> Result<Kept, Unavailable> {
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
         let (source, at) = (refused.rejected.delivery.source.clone(), refused.received_at);
         let kept = self.keep(refused).await;
-        if kept != Ok(Kept::Durably) {
+        if kept != Ok(QuarantineOutcome::Kept) {
             self.shared.not_kept.count(source.as_str(), at);
         }
         kept

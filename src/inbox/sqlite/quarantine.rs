@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::quarantine_budget::Budget;
 use super::query::Conditions;
 use super::rows::headers_json;
-use crate::inbox::{Kept, NoRoom, QuarantineFilter, QuarantineLimits, RefusalAnswer, Refused, micros};
+use crate::inbox::{NoRoom, QuarantineFilter, QuarantineLimits, QuarantineOutcome, RefusalAnswer, Refused, micros};
 use crate::model::Digest;
 
 /// No peer holds more than one part in this many of the whole.
@@ -67,10 +67,7 @@ impl Held {
     }
 
     fn all(self) -> Usage {
-        Usage {
-            entries: self.fixed.entries + self.evictable.entries,
-            bytes: self.fixed.bytes + self.evictable.bytes,
-        }
+        Usage { entries: self.fixed.entries + self.evictable.entries, bytes: self.fixed.bytes + self.evictable.bytes }
     }
 }
 
@@ -144,6 +141,15 @@ impl Quarantine {
         Ok(())
     }
 
+    /// By peer: entries and bytes that stay, and those that may be evicted.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> std::collections::BTreeMap<String, [u64; 4]> {
+        let numbers =
+            |held: &Held| [held.fixed.entries, held.fixed.bytes, held.evictable.entries, held.evictable.bytes];
+        let peers = self.peers.iter().map(|(peer, held)| (peer.clone(), numbers(held)));
+        peers.chain([("all".to_owned(), numbers(&self.total))]).collect()
+    }
+
     pub(super) fn entries(&self) -> u64 {
         self.total.all().entries
     }
@@ -161,13 +167,18 @@ impl Quarantine {
     }
 
     /// Keeps a request where there is room for it, in the caller's transaction; one that is kept already is not kept twice.
-    pub(super) fn keep(&mut self, connection: &Connection, refused: &Refused, now: Instant) -> rusqlite::Result<Kept> {
+    pub(super) fn keep(
+        &mut self,
+        connection: &Connection,
+        refused: &Refused,
+        now: Instant,
+    ) -> rusqlite::Result<QuarantineOutcome> {
         let row = Row::of(refused);
         if self.is_there(connection, refused, &row)? {
-            return Ok(Kept::Durably);
+            return Ok(QuarantineOutcome::Kept);
         }
         if let Err(why) = self.find_room(&row).and_then(|()| self.budget.spend(row.bytes, now)) {
-            return Ok(Kept::No(why));
+            return Ok(QuarantineOutcome::NotKept(why));
         }
         self.is_changed = true;
         self.evict(connection, refused, &row)?;
@@ -192,7 +203,7 @@ impl Quarantine {
             ])?;
         self.peers.entry(row.peer).or_default().part(refused.answer).add(row.bytes);
         self.total.part(refused.answer).add(row.bytes);
-        Ok(Kept::Durably)
+        Ok(QuarantineOutcome::Kept)
     }
 
     /// Whether the request is there already. From now on it counts as answered 401 if its sender is told so this time.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::quarantine::{SHARE, peer_name};
-use crate::inbox::{Kept, Refused, Unavailable};
+use crate::inbox::{QuarantineOutcome, Refused, Unavailable};
 
 /// Bytes of refused requests waiting to be written; what goes beyond is not kept.
 const MAX_WAITING_BYTES: usize = 8 << 20;
@@ -16,7 +16,7 @@ const OVERHEAD: usize = 4096;
 /// A request to be kept, and who waits to hear whether it is.
 pub(super) struct Refusal {
     pub(super) refused: Refused,
-    pub(super) reply: oneshot::Sender<Result<Kept, Unavailable>>,
+    pub(super) reply: oneshot::Sender<Result<QuarantineOutcome, Unavailable>>,
 }
 
 /// How much waits to be written. A peer has its share here too: whoever floods keeps nobody else out.

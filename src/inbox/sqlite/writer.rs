@@ -20,7 +20,7 @@ use super::quarantine::{Quarantine, Removed};
 use super::refusals::{self, Refusal};
 use super::shared::Shared;
 use crate::clock::Clock;
-use crate::inbox::{AppendKind, Appended, Config, Kept, Unavailable, micros};
+use crate::inbox::{AppendKind, Appended, Config, QuarantineOutcome, Unavailable, micros};
 use crate::metrics::Metrics;
 use crate::model::Seq;
 
@@ -52,7 +52,7 @@ pub(super) enum Command {
 enum Written {
     Append(Appended),
     Errand(Result<Carried, Unavailable>),
-    Quarantine(Kept),
+    Quarantine(QuarantineOutcome),
 }
 
 /// What an errand left to be done once it is committed.
@@ -440,7 +440,6 @@ impl Writer {
         self.shared.head.send_replace(Seq::new(self.last_seq).expect("places in the log are positive"));
     }
 }
-
 
 /// A failed fsync (the pages that it was for may be gone), or a file that is no longer a sound database.
 fn is_fatal(error: &rusqlite::Error) -> bool {

@@ -69,7 +69,7 @@ fn badly_signed() -> [(Request, Rejection); 4] {
     let unsigned = Request::new(&format!("POST {PATH}"), BODY);
     [
         (unsigned.clone(), Rejection::Missing),
-        (Request::signed(PATH, BODY).header(&format!("X-Signature: {}", sign(SECRET, BODY))), Rejection::Repeated),
+        (Request::signed(PATH, BODY).header(&format!("X-Signature: {}", sign(b"stale", BODY))), Rejection::Repeated),
         (unsigned.clone().header("X-Signature: nonsense"), Rejection::Undecodable),
         (unsigned.header(&format!("X-Signature: {}", sign(b"stale", BODY))), Rejection::Mismatch),
     ]
@@ -89,6 +89,43 @@ async fn a_bad_signature_is_refused_and_kept() {
     }
     assert_eq!(relay.outcome("test", "bad_signature"), 4);
     assert!(relay.inbox.stored.lock().unwrap().is_empty());
+}
+
+/// What is answered 401 never comes again: whatever could not be kept must come again.
+#[tokio::test]
+async fn a_bad_signature_that_is_not_kept_is_not_refused_for_good() {
+    let relay = Relay::start();
+    for why in [NoRoom::Full, NoRoom::Share, NoRoom::TooLarge, NoRoom::Rate, NoRoom::Busy] {
+        *relay.inbox.keeping.lock().unwrap() = Ok(QuarantineOutcome::NotKept(why));
+        for (request, _) in badly_signed() {
+            relay.ask(&request).await.is_refusal(503, "bad_signature_not_kept");
+        }
+    }
+    for (why, label) in [
+        (Unavailable::Storage("full".to_owned()), "unavailable"),
+        (Unavailable::Closed, "unavailable"),
+        (Unavailable::Busy, "overloaded"),
+    ] {
+        *relay.inbox.keeping.lock().unwrap() = Err(why);
+        for (request, _) in badly_signed() {
+            relay.ask(&request).await.is_refusal(503, label);
+        }
+    }
+    assert_eq!(relay.outcome("test", "bad_signature"), 0);
+    assert_eq!(relay.outcome("test", "bad_signature_not_kept"), 20);
+}
+
+#[tokio::test]
+async fn the_inbox_is_told_what_a_bad_signature_is_answered() {
+    for (policy, answer) in
+        [(OnBadSignature::Reject, RefusalAnswer::Unauthorized), (OnBadSignature::Retry, RefusalAnswer::Unavailable)]
+    {
+        let mut config = config();
+        config.sources[0].on_bad_signature = policy;
+        let relay = Relay::with(&config);
+        relay.ask(&Request::new(&format!("POST {PATH}"), BODY)).await;
+        assert_eq!(relay.inbox.refused.lock().unwrap()[0].answer, answer);
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::inbox::{BuildFailure, SinkHealth, SinkRecord, Standing};
+use crate::inbox::{BuildFailure, QuarantineCounts, SinkHealth, SinkRecord, Standing};
 use crate::records::sink::tests::record;
 use crate::records::sink::{Configured, lines};
 

@@ -18,5 +18,6 @@ mod power;
 mod sender;
 mod slow;
 mod soak;
+mod stale_secret;
 mod trace;
 mod traced_order;

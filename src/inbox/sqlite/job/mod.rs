@@ -125,7 +125,13 @@ impl Step {
     /// A portion of a job that goes sink by sink.
     fn swept(stored: &Stored, before: &Tally, tally: Tally, swept: Swept) -> Self {
         let is_idle = swept == Swept::Full && *before == tally && stored.job.state == JobState::Running;
-        Self { place: stored.job.place, tally: Some(tally), must_wait: swept == Swept::Full, is_idle, ..Self::default() }
+        Self {
+            place: stored.job.place,
+            tally: Some(tally),
+            must_wait: swept == Swept::Full,
+            is_idle,
+            ..Self::default()
+        }
     }
 
     fn ended(state: JobState, message: String) -> Self {
@@ -235,11 +241,7 @@ fn step(
 
 /// Notes a portion of an admitting job, in the caller's transaction, and takes what was admitted out of the quarantine. The
 /// job counts what it took out itself: a request that another one has admitted meanwhile counts there.
-pub(super) fn release(
-    connection: &Connection,
-    id: JobId,
-    portion: &Released,
-) -> Result<((), Vec<Removed>), Fault> {
+pub(super) fn release(connection: &Connection, id: JobId, portion: &Released) -> Result<((), Vec<Removed>), Fault> {
     let stored = load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?;
     let mut removed = Vec::with_capacity(portion.admitted.len());
     for &request in &portion.admitted {

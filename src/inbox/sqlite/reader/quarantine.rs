@@ -16,7 +16,8 @@ use crate::verify::Rejection;
 impl Reader {
     /// How many requests there are, and how many could not be kept of late.
     pub fn quarantine_counts(&self, now: Timestamp) -> Result<QuarantineCounts, ReadError> {
-        let mut count = self.connection.prepare_cached("SELECT count(*), count(*) FILTER (WHERE answer = 401) FROM quarantine")?;
+        let mut count =
+            self.connection.prepare_cached("SELECT count(*), count(*) FILTER (WHERE answer = 401) FROM quarantine")?;
         let (entries, answered_401) = count.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (not_kept, since) = not_kept::read(&self.connection, now)?;
         Ok(QuarantineCounts { entries, answered_401, not_kept, not_kept_since: since.map(from_micros) })
