@@ -1,7 +1,8 @@
 //! Every metric name, once. No label ever holds what a sender chose.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::model::{Outcome, SinkState};
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub wal_bytes: IntGauge,
     /// `quarantine_entries`.
     pub quarantine_entries: IntGauge,
+    /// `quarantine_dropped_total{source}`: refused requests that were answered 503 and are not kept, or were evicted.
+    pub quarantine_dropped: IntCounterVec,
     /// `sink_attempts_total{sink,outcome}`.
     pub sink_attempts: IntCounterVec,
     /// `sink_delivery_seconds{sink}`.
@@ -79,6 +82,12 @@ impl Metrics {
             inbox_bytes: gauge(&registry, "inbox_bytes", "Size of the inbox"),
             wal_bytes: gauge(&registry, "wal_bytes", "Size of the write-ahead log"),
             quarantine_entries: gauge(&registry, "quarantine_entries", "Requests in quarantine"),
+            quarantine_dropped: counters(
+                &registry,
+                "quarantine_dropped_total",
+                "Refused requests that were answered 503 and are not kept",
+                &["source"],
+            ),
             sink_attempts: counters(&registry, "sink_attempts_total", "Delivery attempts", &["sink", "outcome"]),
             sink_delivery_seconds: seconds(&registry, "sink_delivery_seconds", "Time of one attempt", &["sink"]),
             sink_lag_events: gauges(&registry, "sink_lag_events", "Events after the cursor"),
@@ -243,6 +252,7 @@ mod tests {
         ("sink_state", &["sink", "state"]),
         ("sink_reading_stopped", &["sink"]),
         ("quarantine_entries", &[]),
+        ("quarantine_dropped_total", &["source"]),
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
         ("log_lines_dropped_total", &[]),
@@ -259,7 +269,12 @@ mod tests {
             counters.with_label_values(&["a", "b"]).inc();
         }
         metrics.secret_used.with_label_values(&["a", "0"]).inc();
-        for counters in [&metrics.filter_errors, &metrics.tls_handshake_failures, &metrics.unproven_closed] {
+        for counters in [
+            &metrics.filter_errors,
+            &metrics.quarantine_dropped,
+            &metrics.tls_handshake_failures,
+            &metrics.unproven_closed,
+        ] {
             counters.with_label_values(&["a"]).inc();
         }
         for histogram in [&metrics.ack_seconds, &metrics.sink_delivery_seconds] {
@@ -273,7 +288,8 @@ mod tests {
         }
         let text = metrics.render();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ralio_relay_")?.split(' ').next());
-        let (mut rendered, mut named): (Vec<&str>, Vec<&str>) = (types.collect(), NAMES.iter().map(|(name, _)| *name).collect());
+        let (mut rendered, mut named): (Vec<&str>, Vec<&str>) =
+            (types.collect(), NAMES.iter().map(|(name, _)| *name).collect());
         rendered.sort_unstable();
         named.sort_unstable();
         assert_eq!(rendered, named);

@@ -3,14 +3,23 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines in a window.
+/// Lines in a window, unless asked otherwise.
 const LINES: u32 = 20;
 /// Its length.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Lets a bounded number of lines through in a second, and counts the others.
-#[derive(Default)]
-pub struct Throttle(Mutex<State>);
+/// Lets a bounded number of lines through in a second, or another time, and counts the others.
+pub struct Throttle {
+    most: u32,
+    window: Duration,
+    state: Mutex<State>,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::lines_in(LINES, WINDOW)
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -20,14 +29,19 @@ struct State {
 }
 
 impl Throttle {
+    /// Lets so many lines through in each window of this length.
+    pub fn lines_in(most: u32, window: Duration) -> Self {
+        Self { most, window, state: Mutex::default() }
+    }
+
     /// How many lines were held back since the last one that was let through; `None` = hold this one back too.
     pub fn admit(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.since.is_none_or(|since| now.saturating_duration_since(since) >= self.window) {
             state.since = Some(now);
             state.lines = 0;
         }
-        if state.lines == LINES {
+        if state.lines == self.most {
             state.suppressed += 1;
             return None;
         }

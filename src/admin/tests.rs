@@ -56,7 +56,7 @@ fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>)
         clock: Arc::new(SystemClock),
         inbox: inbox::Config {
             path: "absent".into(),
-            quarantine: inbox::QuarantineLimits { max_entries: 1, max_bytes: 1 },
+            quarantine: inbox::QuarantineLimits { max_entries: 1, max_bytes: 1, ..Default::default() },
             retention: None,
         },
         stop: CancellationToken::new(),

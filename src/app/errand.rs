@@ -70,8 +70,8 @@ impl Needs {
             Self::Sinks(sinks) => sinks,
             Self::Nothing => Vec::new(),
         };
-        let (keys, configured) = (Default::default(), Some(configured));
-        jobs::Deps { consume, keys, sinks: destinations, retention: None, configured }
+        let (keys, quarantine, configured) = (Default::default(), Default::default(), Some(configured));
+        jobs::Deps { consume, keys, sinks: destinations, retention: None, quarantine, configured }
     }
 
     fn of(task: &Task, configuration: &mut dyn Configuration) -> Result<Self, Problems> {

@@ -32,7 +32,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Problems, Settings};
 use crate::consume;
 use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
-use crate::inbox::{Inbox, Unavailable};
+use crate::inbox::{self, Inbox, Unavailable};
 use crate::ingest::{self, Gate, Listener};
 use crate::jobs::{self, Destination, Destinations, Executor};
 use crate::lifecycle::{Stop, notify};
@@ -370,5 +370,6 @@ async fn build_sinks(settings: &Settings, needed: Option<&SinkName>) -> Result<V
 fn job_deps(settings: &Settings, sinks: Destinations, consume: consume::Deps) -> jobs::Deps {
     let sources = settings.ingest.sources.iter();
     let keys = sources.map(|source| (source.name.clone(), source.keys.clone())).collect();
-    jobs::Deps { consume, keys, sinks, retention: settings.inbox.retention, configured: None }
+    let inbox::Config { retention, quarantine, .. } = settings.inbox;
+    jobs::Deps { consume, keys, sinks, retention, quarantine, configured: None }
 }

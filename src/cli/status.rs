@@ -14,8 +14,8 @@ use super::output::{Output, clean};
 use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format, health, sinks};
 use crate::config::{load_admin_address, load_certificate, load_inbox, load_outline};
-use crate::inbox::SinkRecord;
 use crate::inbox::sqlite::{ReadError, Reader};
+use crate::inbox::{QuarantineCounts, SinkRecord};
 use crate::records::Time;
 use crate::records::sink::{Configured, Line, lines};
 use crate::records::status::{Daemon, Facts, Level, Verdict, verdict};
@@ -53,7 +53,7 @@ struct Counts {
     last_hour: u64,
     last_24h: u64,
     sinks: Vec<SinkRecord>,
-    quarantined: u64,
+    quarantine: QuarantineCounts,
 }
 
 /// Everything, in JSON.
@@ -68,6 +68,10 @@ struct Report<'a> {
     last_hour: u64,
     last_24h: u64,
     quarantine_entries: u64,
+    /// Of these, those that were answered 401.
+    quarantine_answered_401: u64,
+    /// Requests of the last day that were refused for their signature, answered 503 and are not kept.
+    quarantine_not_kept: u64,
     certificate_ends: Option<Time>,
     sinks: &'a [Line<'a>],
 }
@@ -80,7 +84,7 @@ impl Counts {
             last_hour: reader.count_since(before(1))?,
             last_24h: reader.count_since(before(24))?,
             sinks: reader.sinks()?,
-            quarantined: reader.quarantine_entries()?,
+            quarantine: reader.quarantine_counts(now)?,
         })
     }
 }
@@ -112,7 +116,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         last_hour: counts.last_hour,
         last_24h: counts.last_24h,
         sinks: &lines,
-        quarantine: (counts.quarantined, inbox.quarantine.max_entries.into()),
+        quarantine: counts.quarantine,
+        quarantine_most: inbox.quarantine.max_entries.into(),
         certificate_ends,
         now,
     };
@@ -165,7 +170,9 @@ fn report<'a>(facts: &'a Facts<'_>, told: &'a Verdict) -> Report<'a> {
         last_event_at: facts.last_event_at.map(Time),
         last_hour: facts.last_hour,
         last_24h: facts.last_24h,
-        quarantine_entries: facts.quarantine.0,
+        quarantine_entries: facts.quarantine.entries,
+        quarantine_answered_401: facts.quarantine.answered_401,
+        quarantine_not_kept: facts.quarantine.not_kept,
         certificate_ends: facts.certificate_ends.map(Time),
         sinks: facts.sinks,
     }
@@ -198,5 +205,7 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, facts: &Facts<'_>, told: &V
     out.line(format!("last event     {last}"))?;
     out.line(format!("last hour      {}", facts.last_hour))?;
     out.line(format!("last 24 hours  {}", facts.last_24h))?;
-    out.line(format!("quarantine     {}", facts.quarantine.0))
+    let QuarantineCounts { entries, not_kept, .. } = facts.quarantine;
+    let besides = if not_kept > 0 { format!(" (and {not_kept} answered 503, not kept)") } else { String::new() };
+    out.line(format!("quarantine     {entries}{besides}"))
 }

@@ -373,7 +373,14 @@ fn inbox(root: &mut Section<'_>) -> Option<inbox::Config> {
         let quarantine = s.section("quarantine", |s| {
             let max_entries = s.integer("max_entries", 10_000, [1, 10_000_000]);
             let max_bytes = s.size("max_bytes", Some("64MiB"), ["1KiB", "1TiB"]);
-            Some(inbox::QuarantineLimits { max_entries: max_entries?, max_bytes: max_bytes? })
+            let max_age = s.duration("max_age", Some("30d"), ["1d", "36500d"]);
+            let admits_by_itself = s.word("admit", Some("auto"), &[("auto", true), ("manual", false)], &[]);
+            Some(inbox::QuarantineLimits {
+                max_entries: max_entries?,
+                max_bytes: max_bytes?,
+                max_age: max_age?,
+                admits_by_itself: admits_by_itself?,
+            })
         });
         let retention = s.section("retention", |s| {
             // Deleting is for the merchant to ask for.

@@ -94,7 +94,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(settings.ingest.sources[0].signature_header, "x-signature");
     assert_eq!(settings.ingest.sources[0].on_bad_signature, ingest::OnBadSignature::Reject);
     assert_eq!(settings.inbox.path, PathBuf::from("/var/lib/ralio-relay/inbox.db"));
-    assert_eq!(settings.inbox.quarantine, inbox::QuarantineLimits { max_entries: 10_000, max_bytes: 64 << 20 });
+    assert_eq!(settings.inbox.quarantine, inbox::QuarantineLimits::default());
     assert_eq!(settings.admin.as_ref().unwrap().listen.to_string(), "127.0.0.1:8081");
     assert_eq!(settings.log, Log { format: LogFormat::Json, level: "info".to_owned() });
     assert!(settings.sinks.is_empty() && settings.warnings.is_empty(), "{:?}", settings.warnings);

@@ -191,7 +191,8 @@ impl NewJob {
     pub fn queued(self, id: JobId) -> Job {
         let Self { task, who, reason, total, at } = self;
         let (state, done, failed, message) = (JobState::Queued, 0, 0, String::new());
-        Job { id, task, who, reason, created_at: at, ended_at: None, state, done, failed, total, message }
+        let (created_at, ended_at, place, upto) = (at, None, 0, 0);
+        Job { id, task, who, reason, created_at, ended_at, state, done, failed, total, message, place, upto }
     }
 }
 
@@ -256,6 +257,21 @@ pub struct Job {
     pub total: Option<u64>,
     /// What came of it, for people.
     pub message: String,
+    /// The last of the numbered things that it is about, such as quarantined requests, which it has looked at.
+    pub place: i64,
+    /// The last one that was there when it began; what comes later is none of its business.
+    pub upto: i64,
+}
+
+/// A portion of a [`Task::Admit`].
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    /// Requests that have become events.
+    pub admitted: Vec<i64>,
+    /// Requests whose signature still does not hold.
+    pub failed: u64,
+    /// The last request that was looked at.
+    pub place: i64,
 }
 
 /// A change of a job that is not carried out within the inbox.

@@ -26,14 +26,16 @@ pub use event::{
 };
 pub use job::{
     Advance, Change, ConfiguredSink, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, ParkedFilter,
-    QuarantineFilter, Selection, Task,
+    QuarantineFilter, Released, Selection, Task,
 };
 pub use progress::{
     Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
     Discarded, Pair, PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord,
     Standing,
 };
-pub use quarantine::{Quarantined, Refused};
+pub use quarantine::{
+    NoRoom, QuarantineCounts, QuarantineLimits, QuarantineOutcome, Quarantined, RefusalAnswer, Refused,
+};
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
 pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
@@ -48,15 +50,6 @@ pub struct Config {
     pub quarantine: QuarantineLimits,
     /// How long bodies are kept at least, counted from their arrival; `None` = for ever.
     pub retention: Option<Duration>,
-}
-
-/// Bounds of the quarantine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuarantineLimits {
-    /// Requests kept.
-    pub max_entries: u32,
-    /// Bytes of their bodies.
-    pub max_bytes: u64,
 }
 
 /// Nothing was stored, and it may work later, unless it was refused: the sender is answered 503, or 500 where it is the
@@ -89,8 +82,9 @@ pub trait Inbox: Send + Sync {
     /// Stores one event and returns once it is durable; for a duplicate, once its first copy is.
     async fn append(&self, event: NewEvent) -> Result<Appended, Unavailable>;
 
-    /// Notes a refused request, within the quarantine's bounds and rate. Best effort: never waits for storage.
-    fn quarantine(&self, refused: Refused);
+    /// Keeps a refused request where there is room for it, and returns once it is durable; one that is kept already is not
+    /// kept twice. Whatever else comes of it than [`QuarantineOutcome::Kept`]: the sender must be answered 503.
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable>;
 
     /// The last durable event. A hint: a consumer polls as well.
     fn head(&self) -> watch::Receiver<Seq>;
@@ -139,16 +133,19 @@ pub trait Inbox: Send + Sync {
     /// Notes how far a job is, durably; a job that has ended stays as it is.
     async fn update_job(&self, job: JobId, update: JobUpdate) -> Result<(), Unavailable>;
 
-    /// Up to `limit` quarantined requests with numbers after `after`, in order, with their bodies; fewer once those pass 8 MiB.
+    /// Up to `limit` quarantined requests with numbers after the first bound and up to the second, in order, with their
+    /// bodies; fewer once those pass 8 MiB.
     async fn quarantined(
         &self,
         which: QuarantineFilter,
-        after: i64,
+        bounds: (i64, i64),
         limit: usize,
     ) -> Result<Vec<Quarantined>, Unavailable>;
 
-    /// Takes requests out of the quarantine, durably: they have become events.
-    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable>;
+    /// Notes the next portion of a [`Task::Admit`] in one transaction, durably: requests that have become events leave the
+    /// quarantine, and the job's numbers and place are those after the portion. So a portion counts once, whatever ends
+    /// the process. A job that has ended stays as it is.
+    async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable>;
 
     /// Why writes fail at the moment, if they do: for readiness.
     fn trouble(&self) -> Option<String>;

@@ -5,7 +5,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 
-use super::OnBadSignature;
 use crate::inbox::AppendKind;
 use crate::model::EventId;
 
@@ -27,10 +26,12 @@ pub(super) enum Outcome {
     Duplicate,
     /// Stored beside another event of the same id.
     Conflict,
-    /// The signature does not hold: never to be sent again.
+    /// The signature does not hold, and the request is kept: never to be sent again.
     BadSignature,
     /// The signature does not hold, and the source wants such deliveries again.
     BadSignatureRetry,
+    /// The signature does not hold, and the request could not be kept: to be sent again.
+    BadSignatureNotKept,
     /// Over the limit, and not signed by the provider.
     TooLarge,
     /// Over the limit, but genuine.
@@ -60,12 +61,13 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Conflict,
         Self::BadSignature,
         Self::BadSignatureRetry,
+        Self::BadSignatureNotKept,
         Self::TooLarge,
         Self::TooLargeGenuine,
         Self::Overloaded,
@@ -87,6 +89,7 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Conflict => "conflict",
             Self::BadSignature | Self::BadSignatureRetry => "bad_signature",
+            Self::BadSignatureNotKept => "bad_signature_not_kept",
             Self::TooLarge => "too_large",
             Self::TooLargeGenuine => "too_large_genuine",
             Self::Overloaded => "overloaded",
@@ -110,6 +113,7 @@ impl Outcome {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadSignatureRetry
+            | Self::BadSignatureNotKept
             | Self::TooLargeGenuine
             | Self::Overloaded
             | Self::Unavailable
@@ -126,7 +130,9 @@ impl Outcome {
     fn message(self) -> &'static str {
         match self {
             Self::Accepted | Self::Duplicate | Self::Conflict | Self::Aborted => "",
-            Self::BadSignature | Self::BadSignatureRetry => "the signature is missing or does not match the body",
+            Self::BadSignature | Self::BadSignatureRetry | Self::BadSignatureNotKept => {
+                "the signature is missing or does not match the body"
+            }
             Self::TooLarge => "the body is too large",
             Self::TooLargeGenuine => "the body is larger than this receiver is configured for",
             Self::Overloaded => "too many deliveries at once",
@@ -152,9 +158,11 @@ impl Outcome {
             Self::Overloaded | Self::Unavailable | Self::Deadline | Self::Starting => {
                 response.insert_header((RETRY_AFTER, SOON))
             }
-            Self::BadSignatureRetry | Self::TooLargeGenuine | Self::NotFoundSigned | Self::Misdirected => {
-                response.insert_header((RETRY_AFTER, LATER))
-            }
+            Self::BadSignatureRetry
+            | Self::BadSignatureNotKept
+            | Self::TooLargeGenuine
+            | Self::NotFoundSigned
+            | Self::Misdirected => response.insert_header((RETRY_AFTER, LATER)),
             Self::Accepted
             | Self::Duplicate
             | Self::Conflict
@@ -164,15 +172,6 @@ impl Outcome {
             | Self::Error => &mut response,
         };
         response.body(format!(r#"{{"error":"{}","message":"{}"}}"#, self.label(), self.message()))
-    }
-}
-
-impl From<OnBadSignature> for Outcome {
-    fn from(policy: OnBadSignature) -> Self {
-        match policy {
-            OnBadSignature::Reject => Self::BadSignature,
-            OnBadSignature::Retry => Self::BadSignatureRetry,
-        }
     }
 }
 

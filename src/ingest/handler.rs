@@ -5,8 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Instant;
 
-use actix_web::http::{ConnectionType, Method};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -17,9 +17,9 @@ use super::answer::{Answer, Outcome};
 use super::body::{self, Body, Checked, Delimited, Discarded, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
-use crate::inbox::{AppendKind, Appended, NewEvent, Refused, Unavailable};
+use crate::inbox::{AppendKind, Appended, NewEvent, Unavailable};
 use crate::model::Category;
-use crate::verify::{Check, Header, Rejected, Unverified};
+use crate::verify::{Check, Header, Unverified};
 
 /// Headers that are kept with a delivery, besides its signature and content type, which have places of their own.
 pub(super) static KEPT: [HeaderName; 5] = [
@@ -196,10 +196,10 @@ fn signatures(headers: &HeaderMap, endpoint: &Endpoint) -> Vec<Bytes> {
 }
 
 /// A delivery to a known source, while the gate is open.
-struct Delivery<'a> {
-    shared: &'a Shared,
-    endpoint: &'a Endpoint,
-    request: &'a HttpRequest,
+pub(super) struct Delivery<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) request: &'a HttpRequest,
     conn: &'a Conn,
 }
 
@@ -260,7 +260,7 @@ impl Delivery<'_> {
         };
         let verified = match delivery.verify(&self.endpoint.keys) {
             Ok(verified) => verified,
-            Err(rejected) => return self.refuse(rejected, received_at),
+            Err(rejected) => return self.refuse(rejected, received_at).await,
         };
         self.conn.verified();
         self.endpoint.counters.secret_used(verified.slot());
@@ -277,7 +277,7 @@ impl Delivery<'_> {
                 Answer::Stored(id, kind)
             }
             Err(Unavailable::Unstorable(why)) => {
-                if let Some(suppressed) = self.shared.alerts.admit(Instant::now()) {
+                if let Some(suppressed) = self.shared.unstorable.admit(Instant::now()) {
                     error!(
                         source = self.source(), event_id = %id, r#type = %event_type, why, suppressed,
                         "the database refuses an event, which is not stored; answered 500, so it comes again: see whether \
@@ -300,16 +300,6 @@ impl Delivery<'_> {
                 counters.conflicts.inc();
             }
         }
-    }
-
-    fn refuse(&self, rejected: Rejected, received_at: jiff::Timestamp) -> Answer {
-        let (peer, reason) = (self.peer(), rejected.reason.label());
-        if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
-            let size = rejected.delivery.body.len();
-            warn!(source = self.source(), %peer, reason, size, suppressed, "refused a delivery for its signature");
-        }
-        self.shared.inbox().quarantine(Refused { rejected, peer, received_at });
-        Answer::Refused(self.endpoint.bad_signature)
     }
 
     fn oversize(&self, check: Check, signatures: &[Bytes]) -> Answer {
@@ -343,7 +333,7 @@ impl Delivery<'_> {
         Answer::Refused(Outcome::Overloaded)
     }
 
-    fn unavailable(&self, error: &Unavailable) -> Answer {
+    pub(super) fn unavailable(&self, error: &Unavailable) -> Answer {
         if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
             warn!(source = self.source(), %error, suppressed, "a delivery could not be stored; answered 503");
         }
@@ -354,7 +344,7 @@ impl Delivery<'_> {
         })
     }
 
-    fn source(&self) -> &str {
+    pub(super) fn source(&self) -> &str {
         self.endpoint.name.as_str()
     }
 
@@ -380,7 +370,7 @@ fn cut_text(value: &str) -> String {
     value[..value.floor_char_boundary(MAX_VALUE_BYTES)].to_owned()
 }
 
-fn peer(shared: &Shared, request: &HttpRequest) -> IpAddr {
+pub(super) fn peer(shared: &Shared, request: &HttpRequest) -> IpAddr {
     let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
     shared.sender(peer, request.headers())
 }

@@ -12,6 +12,7 @@ mod handshake;
 mod head;
 mod memory;
 mod networks;
+mod refuse;
 mod serve;
 mod shared;
 #[cfg(test)]
@@ -106,12 +107,12 @@ pub struct Source {
     pub on_bad_signature: OnBadSignature,
 }
 
-/// What a bad signature gets; the request is kept in the quarantine either way.
+/// What a bad signature gets; the request is kept in the quarantine either way, as long as there is room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadSignature {
-    /// 401: never sent again.
+    /// 401 for what is kept: never sent again. 503 for what is not.
     #[default]
     Reject,
-    /// 503: sent again later.
+    /// Always 503: sent again later.
     Retry,
 }

@@ -15,7 +15,7 @@ use super::connection::{Why, Witness};
 use super::handler::KEPT;
 use super::memory::Memory;
 use super::networks::{self, Network};
-use super::{Config, Deps, Gate, Source};
+use super::{Config, Deps, Gate, OnBadSignature, Source};
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -48,6 +48,10 @@ pub(super) struct Shared {
     pub(super) misdirected: Throttle,
     /// As above.
     pub(super) too_large: Throttle,
+    /// As above.
+    pub(super) unstorable: Throttle,
+    /// For refused requests that are not kept: it lasts until a person has acted.
+    pub(super) not_kept: Throttle,
     /// Counts what belongs to no source.
     pub(super) elsewhere: Outcomes,
     sources: HashMap<String, Endpoint>,
@@ -61,7 +65,7 @@ pub(super) struct Endpoint {
     pub(super) name: SourceName,
     pub(super) keys: Keys,
     pub(super) signature_header: HeaderName,
-    pub(super) bad_signature: Outcome,
+    pub(super) on_bad_signature: OnBadSignature,
     pub(super) counters: Counters,
 }
 
@@ -144,6 +148,8 @@ impl Shared {
             closed: Throttle::default(),
             misdirected: Throttle::default(),
             too_large: Throttle::default(),
+            unstorable: Throttle::default(),
+            not_kept: Throttle::lines_in(1, Duration::from_secs(10)),
             sources,
             signature_headers,
             wanted_headers,
@@ -205,7 +211,7 @@ fn endpoint(source: &Source, metrics: &Arc<Metrics>) -> io::Result<Endpoint> {
         name: source.name.clone(),
         keys: source.keys.clone(),
         signature_header,
-        bad_signature: source.on_bad_signature.into(),
+        on_bad_signature: source.on_bad_signature,
         counters: Counters::new(metrics, &source.name),
     })
 }

@@ -1,64 +1,82 @@
 //! Quarantined requests, checked again with the secrets of now.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 
 use super::Deps;
-use crate::inbox::{AppendKind, JobState, JobUpdate, NewEvent, QuarantineFilter, Quarantined, Unavailable};
-use crate::model::{JobId, SourceName};
-use crate::verify::{Unverified, Verified};
+use crate::inbox::{
+    AppendKind, Job, JobState, JobUpdate, NewEvent, QuarantineFilter, Quarantined, Released, Unavailable,
+};
+use crate::model::SourceName;
+use crate::verify::{Keys, Unverified, Verified};
 
 /// Requests looked at in one portion.
-const PORTION: usize = 64;
+const PORTION: usize = 256;
 
 /// Admits what holds among the next requests: each becomes an event, received when it came in, and leaves the
-/// quarantine once the event is durable. The place to go on from, or `None` when the job has ended.
-pub(super) async fn portion(
-    deps: &Deps,
-    job: JobId,
-    requests: &QuarantineFilter,
-    after: i64,
-) -> Result<Option<i64>, Unavailable> {
+/// quarantine once the event is durable. Ends the job after the last one.
+pub(super) async fn portion(deps: &Deps, job: &Job, requests: &QuarantineFilter) -> Result<(), Unavailable> {
     let inbox = &deps.consume.inbox;
-    let requests = inbox.quarantined(requests.clone(), after, PORTION).await?;
-    let Some(place) = requests.last().map(|request| request.id) else {
-        let message = "every request that was meant has been checked".to_owned();
-        let update = JobUpdate { state: Some(JobState::Done), message: Some(message), ..JobUpdate::default() };
-        inbox.update_job(job, update).await?;
-        return Ok(None);
-    };
-    let checked = requests.len();
-    let mut admitted = Vec::new();
-    for request in requests {
-        let (id, received_at) = (request.id, request.received_at);
-        if let Some(verified) = verify(deps, request) {
-            let event = NewEvent::new(verified, received_at);
-            let category = event.envelope.event_type.category();
-            let source = event.delivery.source().as_str().to_owned();
-            match inbox.append(event).await {
-                Ok(appended) => {
-                    if appended.kind != AppendKind::Duplicate {
-                        deps.consume.metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
-                    }
-                    admitted.push(id);
-                }
-                // It stays where it is, and holds up no other.
-                Err(Unavailable::Unstorable(why)) => {
-                    tracing::error!(request = id, why, "the database refuses a request that was to be admitted");
-                }
-                Err(error) => return Err(error),
-            }
-        }
+    if job.state == JobState::Queued {
+        // From now on it has an end: what is refused later is none of its business.
+        return inbox.update_job(job.id, JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() }).await;
     }
-    let done = admitted.len();
-    inbox.release(admitted).await?;
-    let (done, failed) = (done as u64, (checked - done) as u64);
-    inbox.update_job(job, JobUpdate { state: Some(JobState::Running), done, failed, ..JobUpdate::default() }).await?;
-    Ok(Some(place))
+    let requests = inbox.quarantined(requests.clone(), (job.place, job.upto), PORTION).await?;
+    let Some(place) = requests.last().map(|request| request.id) else {
+        let message = told(job.done, job.failed);
+        tracing::info!(job = job.id.get(), admitted = job.done, still_refused = job.failed, message, "a job has ended");
+        let update = JobUpdate { state: Some(JobState::Done), message: Some(message), ..JobUpdate::default() };
+        return inbox.update_job(job.id, update).await;
+    };
+    let checked = requests.len() as u64;
+    let genuine: Vec<(i64, NewEvent)> = requests
+        .into_iter()
+        .filter_map(|request| {
+            let (id, received_at) = (request.id, request.received_at);
+            Some((id, NewEvent::new(verify(&deps.keys, request)?, received_at)))
+        })
+        .collect();
+    // Together: they share commits. If the process ends before the release, they are duplicates the next time.
+    let admitted = try_join_all(genuine.into_iter().map(|(id, event)| append(deps, id, event))).await?;
+    let admitted: Vec<i64> = admitted.into_iter().flatten().collect();
+    let failed = checked - admitted.len() as u64;
+    inbox.release(job.id, Released { admitted, failed, place }).await
 }
 
-fn verify(deps: &Deps, request: Quarantined) -> Option<Verified> {
+/// The request's number, where its event is stored now.
+async fn append(deps: &Deps, request: i64, event: NewEvent) -> Result<Option<i64>, Unavailable> {
+    let category = event.envelope.event_type.category();
+    let source = event.delivery.source().clone();
+    match deps.consume.inbox.append(event).await {
+        Ok(appended) => {
+            if appended.kind != AppendKind::Duplicate {
+                deps.consume.metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
+            }
+            Ok(Some(request))
+        }
+        // It stays where it is, and holds up no other.
+        Err(Unavailable::Unstorable(why)) => {
+            tracing::error!(request, why, "the database refuses a request that was to be admitted");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn told(admitted: u64, failed: u64) -> String {
+    let requests = |count: u64| format!("{count} quarantined {}", if count == 1 { "request" } else { "requests" });
+    match failed {
+        0 => format!("{} admitted", requests(admitted)),
+        _ => format!("{} admitted; of {failed} the signature still does not hold", requests(admitted)),
+    }
+}
+
+/// The delivery, where its signature holds with the secrets that its source has now.
+pub(super) fn verify(keys: &HashMap<SourceName, Keys>, request: Quarantined) -> Option<Verified> {
     let source = SourceName::new(&request.source).ok()?;
-    let keys = deps.keys.get(&source)?;
+    let keys = keys.get(&source)?;
     let delivery = Unverified {
         source,
         signatures: request.signatures.into_iter().map(Bytes::from).collect(),

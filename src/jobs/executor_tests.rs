@@ -113,7 +113,7 @@ impl World {
     /// A sink that has got every event, and takes as many more.
     async fn new(takes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
+        let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000, ..Default::default() };
         let config = Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
         let lock = Lock::try_take(&config.path).unwrap().unwrap();
         let inbox = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap();
@@ -138,7 +138,14 @@ impl World {
         let consume = consume::Deps { inbox: self.inbox.clone(), clock, metrics: Arc::new(Metrics::new()) };
         let destination = |sink| Destination::new(consumer_config(sink), Some(self.sink.clone()));
         let sinks = Destinations::new(["bus", "new"].map(destination).into());
-        Executor::new(Deps { consume, keys: HashMap::new(), sinks, retention: None, configured: None })
+        Executor::new(Deps {
+            consume,
+            keys: HashMap::new(),
+            sinks,
+            retention: None,
+            quarantine: Default::default(),
+            configured: None,
+        })
     }
 
     /// Runs the executor for as long as something is watched.

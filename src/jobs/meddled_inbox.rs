@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::inbox::sqlite::SqliteInbox;
 use crate::inbox::{
-    Advance, Appended, ConsumerId, ConsumerState, EventOutline, NewEvent, Progress, QuarantineFilter, Quarantined,
-    Refused, Registered, Registration, Selection, Slice, StoredEvent,
+    Advance, Appended, ConsumerId, ConsumerState, EventOutline, NewEvent, Progress, QuarantineFilter,
+    QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, Slice, StoredEvent,
 };
 use crate::model::{Seq, Start};
 
@@ -30,8 +30,8 @@ impl Inbox for Meddled {
         self.inbox.append(event).await
     }
 
-    fn quarantine(&self, refused: Refused) {
-        self.inbox.quarantine(refused);
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
+        self.inbox.quarantine(refused).await
     }
 
     fn head(&self) -> watch::Receiver<Seq> {
@@ -99,14 +99,14 @@ impl Inbox for Meddled {
     async fn quarantined(
         &self,
         which: QuarantineFilter,
-        after: i64,
+        bounds: (i64, i64),
         limit: usize,
     ) -> Result<Vec<Quarantined>, Unavailable> {
-        self.inbox.quarantined(which, after, limit).await
+        self.inbox.quarantined(which, bounds, limit).await
     }
 
-    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable> {
-        self.inbox.release(requests).await
+    async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
+        self.inbox.release(job, portion).await
     }
 
     fn trouble(&self) -> Option<String> {

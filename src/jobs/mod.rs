@@ -6,6 +6,7 @@ mod admit;
 mod executor_tests;
 #[cfg(test)]
 mod meddled_inbox;
+mod quarantine;
 mod sinks;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use sinks::{Destination, Destinations, Use, Users};
 
 use crate::consume::{self, Consumer, End, Handle};
-use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, NewJob, Task, Unavailable};
+use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, NewJob, QuarantineLimits, Task, Unavailable};
 use crate::model::{JobId, SinkName, SourceName};
 use crate::throttle::Throttle;
 use crate::verify::Keys;
@@ -44,6 +45,8 @@ pub struct Deps {
     pub sinks: Destinations,
     /// How long bodies are kept; `None` = for ever.
     pub retention: Option<Duration>,
+    /// How long quarantined requests are kept, and whether what is genuine is admitted without being asked for.
+    pub quarantine: QuarantineLimits,
     /// The configured sinks, where a command has built none of them; `None` where `sinks` are all that there are.
     pub configured: Option<Vec<ConfiguredSink>>,
 }
@@ -56,10 +59,9 @@ pub struct Executor {
     tasks: JoinSet<(JobId, Option<End>)>,
     /// Replays that wait for their sink to be configured again.
     waiting: HashSet<JobId>,
-    /// How far each [`Task::Admit`] has come; from the start again after a restart, which does no harm.
-    admitting: HashMap<JobId, i64>,
     /// When retention was last asked for.
     pruned: Option<Instant>,
+    quarantine: quarantine::Upkeep,
     troubles: Throttle,
 }
 
@@ -88,8 +90,8 @@ impl Executor {
             replays: HashMap::new(),
             tasks: JoinSet::new(),
             waiting: HashSet::new(),
-            admitting: HashMap::new(),
             pruned: None,
+            quarantine: quarantine::Upkeep::default(),
             troubles: Throttle::default(),
         }
     }
@@ -98,6 +100,9 @@ impl Executor {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.apply_retention().await;
+            if let Err(error) = self.quarantine.look(&self.deps).await {
+                self.warn(&error);
+            }
             self.round(None, &stop).await;
         }
         self.join_replays().await;
@@ -167,11 +172,7 @@ impl Executor {
             Task::Replay { sink, rate, .. } => self.replay(job.id, sink, *rate, stop).await,
             Task::Cancel { job: other } => self.cancel(job, *other).await,
             Task::Admit { requests } => {
-                let after = self.admitting.get(&job.id).copied().unwrap_or_default();
-                match admit::portion(&self.deps, job.id, requests, after).await? {
-                    Some(place) => _ = self.admitting.insert(job.id, place),
-                    None => _ = self.admitting.remove(&job.id),
-                }
+                admit::portion(&self.deps, job, requests).await?;
                 Ok(Rest::More)
             }
             Task::Pause { .. }

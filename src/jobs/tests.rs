@@ -56,7 +56,7 @@ fn event() -> NewEvent {
 #[tokio::test]
 async fn a_replay_that_panics_has_failed() {
     let dir = tempfile::tempdir().unwrap();
-    let quarantine = QuarantineLimits { max_entries: 1, max_bytes: 1 };
+    let quarantine = QuarantineLimits { max_entries: 1, max_bytes: 1, ..Default::default() };
     let config = inbox::Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
     let (lock, metrics) = (Lock::try_take(&config.path).unwrap().unwrap(), Arc::new(Metrics::new()));
     let opened = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::clone(&metrics)).unwrap();
@@ -97,6 +97,7 @@ async fn a_replay_that_panics_has_failed() {
         keys: HashMap::new(),
         sinks: Destinations::new(vec![Destination::new(feed, Some(Arc::new(Breaking(broken))))]),
         retention: None,
+        quarantine: Default::default(),
         configured: None,
     };
     let work = Executor::new(deps).run_one(job, CancellationToken::new());

@@ -16,6 +16,8 @@ pub struct Entry<'a> {
     size: u64,
     reason: &'static str,
     body_sha256: String,
+    /// What the sender was answered: 401, and it never sends it again, or 503.
+    answer: u16,
 }
 
 impl<'a> From<&'a Quarantined> for Entry<'a> {
@@ -27,6 +29,7 @@ impl<'a> From<&'a Quarantined> for Entry<'a> {
             size: refused.size,
             reason: refused.reason.label(),
             body_sha256: refused.body_sha256.to_string(),
+            answer: refused.answer.status(),
         }
     }
 }
@@ -61,6 +64,7 @@ impl<'a> From<&'a Quarantined> for FullEntry<'a> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::inbox::RefusalAnswer;
     use crate::model::Digest;
     use crate::verify::Rejection;
 
@@ -71,6 +75,7 @@ pub(crate) mod tests {
             peer: "192.0.2.1".to_owned(),
             received_at: "2026-01-31T10:00:00Z".parse().unwrap(),
             reason: Rejection::Mismatch,
+            answer: RefusalAnswer::Unauthorized,
             size: 2,
             body_sha256: Digest::of(b"{}"),
             signatures: vec!["\u{1b}]0;owned\u{7}".to_owned()],
@@ -85,7 +90,7 @@ pub(crate) mod tests {
         let line = serde_json::to_string(&Entry::from(&refused())).unwrap();
         let digest = Digest::of(b"{}");
         let expected = format!(
-            r#"{{"id":3,"source":"production","received_at":"2026-01-31T10:00:00.000000Z","size":2,"reason":"mismatch","body_sha256":"{digest}"}}"#
+            r#"{{"id":3,"source":"production","received_at":"2026-01-31T10:00:00.000000Z","size":2,"reason":"mismatch","body_sha256":"{digest}","answer":401}}"#
         );
         assert_eq!(line, expected);
     }

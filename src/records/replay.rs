@@ -160,6 +160,8 @@ pub(crate) mod tests {
             failed: 2,
             total: Some(5000),
             message: String::new(),
+            place: 0,
+            upto: 0,
         }
     }
 

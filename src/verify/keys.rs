@@ -17,7 +17,13 @@ use super::signature::{Tag, claim};
 /// [`replace`](Self::replace) does to one of them, it does to all.
 #[derive(Clone)]
 pub struct Keys {
-    slots: Arc<RwLock<Vec<Slot>>>,
+    slots: Arc<RwLock<Slots>>,
+}
+
+struct Slots {
+    list: Vec<Slot>,
+    /// How often they have changed.
+    changes: u64,
 }
 
 #[derive(Clone)]
@@ -41,7 +47,7 @@ impl Keys {
     /// Takes the secrets as they are, newest first.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Self, NoSecret> {
         let slots = slots(secrets)?.into_iter().map(|state| Slot { state, since: None });
-        Ok(Self { slots: Arc::new(RwLock::new(slots.collect())) })
+        Ok(Self { slots: Arc::new(RwLock::new(Slots { list: slots.collect(), changes: 0 })) })
     }
 
     /// Takes other secrets instead, for every check that begins from now on; one that has begun ends with those that it
@@ -49,18 +55,36 @@ impl Keys {
     pub fn replace<S: AsRef<[u8]>>(&self, secrets: &[S], now: Timestamp) -> Result<(), NoSecret> {
         let states = slots(secrets)?;
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let since = |(place, state): (usize, &Hmac<Sha256>)| match slots.get(place) {
+        let since = |(place, state): (usize, &Hmac<Sha256>)| match slots.list.get(place) {
             Some(slot) if is_same(&slot.state, state) => slot.since,
             Some(_) | None => Some(now),
         };
         let since: Vec<Option<Timestamp>> = states.iter().enumerate().map(since).collect();
-        *slots = states.into_iter().zip(since).map(|(state, since)| Slot { state, since }).collect();
+        let has_changed = states.len() != slots.list.len()
+            || slots.list.iter().zip(&states).any(|(slot, state)| !is_same(&slot.state, state));
+        slots.list = states.into_iter().zip(since).map(|(state, since)| Slot { state, since }).collect();
+        slots.changes += u64::from(has_changed);
         Ok(())
     }
 
     /// Since when each slot has held its secret; `None` = since [`Self::new`].
     pub fn since(&self) -> Vec<Option<Timestamp>> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).iter().map(|slot| slot.since).collect()
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).list.iter().map(|slot| slot.since).collect()
+    }
+
+    /// How often a secret has come, gone, or moved since [`Self::new`].
+    ///
+    /// ```
+    /// use ralio_relay::verify::Keys;
+    /// let (keys, now) = (Keys::new(&["old"])?, jiff::Timestamp::now());
+    /// keys.replace(&["old"], now)?;
+    /// assert_eq!(keys.changes(), 0);
+    /// keys.replace(&["new", "old"], now)?;
+    /// assert_eq!(keys.changes(), 1);
+    /// # Ok::<(), ralio_relay::verify::NoSecret>(())
+    /// ```
+    pub fn changes(&self) -> u64 {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).changes
     }
 
     /// Begins a check of a body that comes in pieces.
@@ -77,7 +101,7 @@ impl Keys {
     /// ```
     pub fn begin(&self) -> Check {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        Check { slots: slots.iter().map(|slot| slot.state.clone()).collect() }
+        Check { slots: slots.list.iter().map(|slot| slot.state.clone()).collect() }
     }
 }
 

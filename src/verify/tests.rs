@@ -93,6 +93,16 @@ fn several_signatures_that_agree_are_one() {
     }
 }
 
+/// A proxy has copied the header, joined its values, or quoted them in another encoding.
+#[test]
+fn signatures_that_agree_are_one() {
+    let (hex, base64) = (sign(SECRET, b"{}"), BASE64.encode(&tag(b"{}")));
+    for values in [vec![&hex[..], &hex], vec![&hex, &base64, &hex], vec![&format!("{hex}, {hex}")]] {
+        let verified = delivery(b"{}", &values).verify(&keys()).unwrap();
+        assert_eq!((verified.slot(), verified.signature()), (0, &hex[..]), "{values:?}");
+    }
+}
+
 /// The tag that stands in for an undecodable signature opens nothing, even where it would be the right one.
 #[test]
 fn the_dummy_tag_is_no_signature() {

@@ -35,6 +35,7 @@ mod operate_removed;
 mod operate_replay;
 mod page;
 mod probe;
+mod quarantine;
 mod readiness;
 mod receive;
 mod reload;

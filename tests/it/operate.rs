@@ -269,7 +269,8 @@ async fn dead_letters_are_retried_and_discarded_without_a_daemon() {
 
 /// A relay with a secret that is out of date, two genuine deliveries in its quarantine and a forged one.
 async fn with_a_stale_secret() -> TestRelay {
-    let relay = TestRelay::with_file_sink("out").source("test", signed::PATH, &["an old secret"], "").start().await;
+    let builder = TestRelay::with_file_sink("out").source("test", signed::PATH, &["an old secret"], "");
+    let relay = builder.env("RALIO_RELAY__INBOX__QUARANTINE__ADMIT", "manual").start().await;
     for delivery in [
         signed::payin_completed("evt-1"),
         signed::payin_completed("evt-2"),

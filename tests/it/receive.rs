@@ -200,7 +200,7 @@ async fn a_bad_signature_gets_401_and_is_kept_in_quarantine() {
     })
     .await;
     for (entry, (forged, reason)) in list.iter().zip(&refused) {
-        assert_eq!(keys(entry), ["body_sha256", "id", "reason", "received_at", "size", "source"]);
+        assert_eq!(keys(entry), ["answer", "body_sha256", "id", "reason", "received_at", "size", "source"]);
         assert_eq!((text(entry, "reason"), text(entry, "body_sha256")), (*reason, &*forged.sha256()));
         assert_eq!((text(entry, "source"), entry["size"].as_u64()), ("test", Some(forged.body.len() as u64)));
     }
@@ -211,6 +211,18 @@ async fn a_bad_signature_gets_401_and_is_kept_in_quarantine() {
     assert_eq!(relay.events().await, [] as [serde_json::Value; 0]);
     assert!(relay.lines("out").is_empty());
     assert_eq!(relay.post(&delivery).await, Ack::FRESH, "a forgery does not occupy its id");
+    relay.shutdown().await;
+}
+
+/// A proxy may copy a header, or join its values.
+#[tokio::test]
+async fn signatures_that_agree_are_one() {
+    let relay = TestRelay::builder().start().await;
+    let delivery = signed::payin_completed("evt-1");
+    let good = delivery.headers[1].1.clone();
+    assert_eq!(relay.post(&delivery.clone().with_header("x-signature", &good)).await, Ack::FRESH);
+    assert_eq!(relay.post(&delivery.clone().with_signature(&format!("{good}, {good}"))).await, Ack::DUPLICATE);
+    assert_eq!(relay.post(&delivery.with_signature(&format!("{good}, 00"))).await, Ack::refused(401));
     relay.shutdown().await;
 }
 

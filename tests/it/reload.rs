@@ -112,9 +112,12 @@ async fn a_webhook_secret_is_rotated_through_its_file() {
     assert_eq!((status(&relay, NEW).await, status(&relay, NEWER).await), (200, 200));
     assert_eq!(status(&relay, SECRET).await, 401, "the old secret is gone");
     assert_eq!((used("0").await, used("1").await), (2, 2));
-    // What came in between, signed with the next secret, is let in by it.
-    relay.cli(&["quarantine", "admit", "--all"]).await;
-    assert_eq!(relay.events().await.len(), 5);
+    // What came in before, signed with the next secret, is let in by it.
+    eventually("the refused delivery among the events", async || match relay.events().await.len() {
+        5 => Ok(()),
+        count => Err(count),
+    })
+    .await;
     is_discreet(&relay);
     relay.shutdown().await;
 }

@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::sinks::{Sink, sinks};
 use crate::admin::SourceFacts;
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
+use crate::inbox::{QuarantineCounts, SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
 use crate::records::Time;
 use crate::records::status::{Daemon, Facts, Verdict, verdict};
 
@@ -86,6 +86,12 @@ impl<'a> Removed<'a> {
 struct QuarantineSize {
     entries: u64,
     max_entries: u32,
+    /// Of the entries, those whose sender was answered 401 and never sends them again. The others were answered 503.
+    answered_401: u64,
+    /// Requests of late that were refused for their signature, answered 503, and are not kept.
+    not_kept: u64,
+    /// When the first of these came in.
+    not_kept_since: Option<Time>,
 }
 
 /// The certificate in use.
@@ -136,6 +142,7 @@ struct Counts {
     last_24h: u64,
     sinks: Vec<SinkRecord>,
     uses: SecretUses,
+    quarantine: QuarantineCounts,
 }
 
 impl Counts {
@@ -149,6 +156,7 @@ impl Counts {
             last_24h: reader.count_since(before(24))?,
             sinks: reader.sinks()?,
             uses: reader.secret_uses()?,
+            quarantine: reader.quarantine_counts(now)?,
         })
     }
 }
@@ -172,8 +180,11 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
     let sinks = sinks(&configured, &counts.sinks, now);
     let lines: Vec<_> = sinks.iter().map(|sink| sink.line().clone()).collect();
     let quarantine = QuarantineSize {
-        entries: size(metrics.quarantine_entries.get()),
+        entries: counts.quarantine.entries,
         max_entries: deps.inbox.quarantine.max_entries,
+        answered_401: counts.quarantine.answered_401,
+        not_kept: counts.quarantine.not_kept,
+        not_kept_since: counts.quarantine.not_kept_since.map(Time),
     };
     let facts = Facts {
         daemon: if reasons.is_empty() { Daemon::Ready } else { Daemon::NotReady(reasons.clone()) },
@@ -181,7 +192,8 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         last_hour: counts.last_hour,
         last_24h: counts.last_24h,
         sinks: &lines,
-        quarantine: (quarantine.entries, quarantine.max_entries.into()),
+        quarantine: counts.quarantine,
+        quarantine_most: quarantine.max_entries.into(),
         certificate_ends: deps.status.certificate(),
         now,
     };

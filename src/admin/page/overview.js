@@ -98,7 +98,14 @@ function figures(overview) {
       overview.dead_letters ? 'a person decides' : 'nothing to decide',
       '#/dead-letters',
     ),
-    figure('Quarantine', count(quarantine.entries), `of at most ${count(quarantine.max_entries)}`, '#/quarantine'),
+    figure(
+      'Quarantine',
+      count(quarantine.entries),
+      quarantine.not_kept
+        ? `and ${count(quarantine.not_kept)} not kept: answered 503`
+        : `of at most ${count(quarantine.max_entries)}`,
+      '#/quarantine',
+    ),
     figure(
       'Certificate',
       certificate ? span(certificate.seconds_left) : 'none',

@@ -39,7 +39,7 @@ function all(main, { query, signal, sources, go }) {
     empty: () =>
       empty(
         'Nothing in quarantine.',
-        'Requests that were refused for their signature would be here. With a stale secret replaced, genuine ones can be admitted.',
+        'Requests that were refused for their signature would be here. Once a stale secret is replaced, genuine ones are admitted.',
       ),
     actions: (list) => [
       button(list.chosen.size ? 'Admit…' : 'Admit all…', () => admit(subject(list, 'requests'))),
@@ -58,6 +58,7 @@ function requests(list) {
       ['Received', (request) => time(request.received_at)],
       ['Source', (request) => request.source],
       ['Why', (request) => why(request)[0]],
+      ['Answered', (request) => String(request.answer)],
       ['Size', (request) => bytes(request.size), 'right'],
       ['SHA-256', (request) => code(`${request.body_sha256.slice(0, 16)}..`, { title: request.body_sha256 }), 'wide'],
     ],
@@ -118,6 +119,7 @@ function page(request, shown, redraw, go) {
     facts(
       ['Received', time(request.received_at, 'whole')],
       ['Source', request.source],
+      ['Answered', request.answer === 401 ? '401: Ralio never sends it again' : '503: Ralio sends it again'],
       ['Sent from', code(request.peer)],
       ['SHA-256 of the body', code(request.body_sha256)],
       [

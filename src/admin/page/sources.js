@@ -43,7 +43,7 @@ function card(source) {
       ['Events', link(`#/events?source=${encodeURIComponent(source.name)}`, count(source.events))],
       [
         'A bad signature gets',
-        source.on_bad_signature === 'retry' ? '503, so that Ralio sends again' : '401: lost, but for the quarantine',
+        source.on_bad_signature === 'retry' ? '503, so that Ralio sends again' : '401 once it is in quarantine, else 503',
       ],
     ),
     table(

@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use clap::Subcommand;
 use comfy_table::Row;
+use jiff::Timestamp;
 
 use super::body::pretty;
 use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
 use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format};
-use crate::inbox::Quarantined;
+use crate::inbox::{QuarantineCounts, Quarantined};
 use crate::records::quarantine::{Entry, FullEntry};
 
 /// Requests refused for their signature
@@ -103,8 +104,8 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut reader = super::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let (mut out, view) = (Output::stdout(), args.view.view());
-    let mut shown = view.table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "SIZE", "SHA256"]);
-    keep_whole(&mut shown, 6);
+    let mut shown = view.table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "ANSWER", "SIZE", "SHA256"]);
+    keep_whole(&mut shown, 7);
     let (mut count, mut more) = (0, false);
     reader.each_quarantined(None, &mut |refused| {
         if args.source.as_ref().is_some_and(|source| *source != refused.source) {
@@ -133,7 +134,25 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     if more && args.limit.is_none() {
         eprintln!("there are more: these are the first {limit}; see --limit");
     }
+    if args.format == Format::Table {
+        print_counts(&reader.quarantine_counts(Timestamp::now())?, &view);
+    }
     Ok(Exit::Success)
+}
+
+/// What became of all that was refused, whatever its source.
+fn print_counts(counts: &QuarantineCounts, view: &View) {
+    let QuarantineCounts { entries, answered_401, not_kept, not_kept_since } = counts;
+    if *entries > 0 {
+        let answered_503 = entries - answered_401;
+        eprintln!(
+            "{entries} kept: {answered_401} answered 401, never sent again; {answered_503} answered 503, sent again"
+        );
+    }
+    if let Some(since) = not_kept_since {
+        let since = view.seconds(*since);
+        eprintln!("{not_kept} not kept since {since}, for want of room: answered 503, sent again");
+    }
 }
 
 /// One line, cut where the terminal ends.
@@ -144,6 +163,7 @@ fn entry_row(view: &View, refused: &Quarantined) -> Row {
         &refused.source,
         &refused.peer,
         refused.reason.label(),
+        &refused.answer.status().to_string(),
         &refused.size.to_string(),
         &refused.body_sha256.to_string(),
     ];
@@ -178,6 +198,7 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, refused: &Quarantined) -> C
         ("peer", refused.peer.clone()),
         ("received", view.exactly(refused.received_at)),
         ("reason", refused.reason.label().to_owned()),
+        ("answered", refused.answer.status().to_string()),
         ("size", format!("{} bytes", refused.size)),
         ("sha256", refused.body_sha256.to_string()),
     ];

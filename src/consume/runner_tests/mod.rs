@@ -16,8 +16,8 @@ use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
 use crate::clock::SystemClock;
 use crate::inbox::{
     Advance, Appended, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter, EventOutline, Inbox,
-    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused, Registered,
-    Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Unavailable,
+    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
+    Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
@@ -133,7 +133,9 @@ impl Inbox for Sick {
         Err(Unavailable::Closed)
     }
 
-    fn quarantine(&self, _: Refused) {}
+    async fn quarantine(&self, _: Refused) -> Result<QuarantineOutcome, Unavailable> {
+        unreachable!("a consumer refuses nobody")
+    }
 
     fn head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
@@ -217,11 +219,11 @@ impl Inbox for Sick {
         Err(Unavailable::Closed)
     }
 
-    async fn quarantined(&self, _: QuarantineFilter, _: i64, _: usize) -> Result<Vec<Quarantined>, Unavailable> {
+    async fn quarantined(&self, _: QuarantineFilter, _: (i64, i64), _: usize) -> Result<Vec<Quarantined>, Unavailable> {
         Err(Unavailable::Closed)
     }
 
-    async fn release(&self, _: Vec<i64>) -> Result<(), Unavailable> {
+    async fn release(&self, _: JobId, _: Released) -> Result<(), Unavailable> {
         Err(Unavailable::Closed)
     }
 

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use super::stage::{Stage, Who};
 use crate::inbox::{
     Advance, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent,
-    NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
-    Unavailable,
+    NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released,
+    Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -122,8 +122,8 @@ impl Inbox for Unsteady {
         self.stage.memory.append(event).await
     }
 
-    fn quarantine(&self, refused: Refused) {
-        self.stage.memory.quarantine(refused);
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
+        self.stage.memory.quarantine(refused).await
     }
 
     async fn submit(&self, job: NewJob) -> Result<JobId, Unavailable> {
@@ -145,14 +145,14 @@ impl Inbox for Unsteady {
     async fn quarantined(
         &self,
         which: QuarantineFilter,
-        after: i64,
+        bounds: (i64, i64),
         limit: usize,
     ) -> Result<Vec<Quarantined>, Unavailable> {
-        self.stage.memory.quarantined(which, after, limit).await
+        self.stage.memory.quarantined(which, bounds, limit).await
     }
 
-    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable> {
-        self.stage.memory.release(requests).await
+    async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
+        self.stage.memory.release(job, portion).await
     }
 
     async fn failed(&self) -> String {

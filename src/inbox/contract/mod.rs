@@ -110,7 +110,8 @@ pub(in crate::inbox) fn signed_by(source: &str, body: &str, slot: usize) -> NewE
 pub(in crate::inbox) fn refused(peer: &str, body: &str) -> Refused {
     let keys = Keys::new(&[SECRET]).unwrap();
     let rejected = delivery("one", body, "00".repeat(32)).verify(&keys).unwrap_err();
-    Refused { rejected, peer: peer.parse::<IpAddr>().unwrap(), received_at: now() }
+    let (peer, answer) = (peer.parse::<IpAddr>().unwrap(), crate::inbox::RefusalAnswer::Unauthorized);
+    Refused { rejected, peer, received_at: now(), answer }
 }
 
 pub(in crate::inbox) fn payin(id: &str, order: &str, state: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Row, State, Whose, filter, index, place};
 use crate::inbox::{
-    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Task, Unavailable,
+    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Released, Task, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName};
 
@@ -14,8 +14,6 @@ pub(super) struct Stored {
     pub(super) job: Job,
     /// By consumer: the last dead letter, or the last parked event, that was looked at.
     places: BTreeMap<ConsumerId, i64>,
-    /// The last one that it is about.
-    upto: i64,
 }
 
 /// What one portion came to.
@@ -51,7 +49,7 @@ impl State {
 
     pub(super) fn submit(&mut self, job: NewJob) -> JobId {
         let id = JobId::new(place(self.jobs.len() + 1).get());
-        self.jobs.push(Stored { job: job.queued(id), places: BTreeMap::new(), upto: 0 });
+        self.jobs.push(Stored { job: job.queued(id), places: BTreeMap::new() });
         id
     }
 
@@ -60,9 +58,13 @@ impl State {
     }
 
     pub(super) fn update_job(&mut self, id: JobId, update: JobUpdate, now: Timestamp) -> Result<(), Unavailable> {
+        let last_request = self.quarantined_ever;
         let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
         if stored.job.state.has_ended() {
             return Ok(());
+        }
+        if matches!(stored.job.task, Task::Admit { .. }) && stored.job.upto == 0 {
+            stored.job.upto = last_request;
         }
         let JobUpdate { state, done, failed, total, message } = update;
         let job = &mut stored.job;
@@ -80,6 +82,19 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn release(&mut self, id: JobId, portion: &Released) -> Result<(), Unavailable> {
+        let before = self.quarantined.len();
+        self.quarantined.retain(|request| !portion.admitted.contains(&request.id));
+        let removed = (before - self.quarantined.len()) as u64;
+        let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
+        if !stored.job.state.has_ended() {
+            stored.job.done += removed;
+            stored.job.failed += portion.failed;
+            stored.job.place = portion.place;
+        }
+        Ok(())
+    }
+
     pub(crate) fn advance(
         &mut self,
         id: JobId,
@@ -93,7 +108,7 @@ impl State {
         if stored.job.state == JobState::Queued {
             let is_about_events = matches!(stored.job.task, Task::RetryParked { .. } | Task::DiscardParked { .. });
             let upto = if is_about_events { self.last().get() } else { self.letters_ever };
-            self.job_mut(id).ok_or_else(|| unknown(id))?.upto = upto;
+            self.job_mut(id).ok_or_else(|| unknown(id))?.job.upto = upto;
         }
         let step = self.step(id, sinks, now);
         let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
@@ -106,8 +121,8 @@ impl State {
     }
 
     fn step(&mut self, id: JobId, sinks: &[ConfiguredSink], now: Timestamp) -> Step {
-        let Some(Stored { job, places, upto }) = self.job(id) else { return Step::default() };
-        let (task, step, upto) = (job.task.clone(), Step { places: places.clone(), ..Step::default() }, *upto);
+        let Some(Stored { job, places }) = self.job(id) else { return Step::default() };
+        let (task, step, upto) = (job.task.clone(), Step { places: places.clone(), ..Step::default() }, job.upto);
         match task {
             Task::Pause { sink } => self.pause(&sink, now),
             Task::Resume { sink } => self.resume(&sink, now),

@@ -8,7 +8,7 @@ mod quarantine;
 mod sinks;
 mod sweeps;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use self::jobs::Stored;
 use super::{
     Advance, AppendKind, Appended, Attempt, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter,
-    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, Quarantined, Refused,
-    Registered, Registration, Selection, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros,
-    micros,
+    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome,
+    Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent,
+    Task, Unavailable, from_micros, micros,
 };
 use crate::clock::Clock;
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
@@ -353,8 +353,9 @@ impl Inbox for Memory {
         Ok(appended)
     }
 
-    fn quarantine(&self, refused: Refused) {
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
         self.state().keep(refused);
+        Ok(QuarantineOutcome::Kept)
     }
 
     fn head(&self) -> watch::Receiver<Seq> {
@@ -415,19 +416,18 @@ impl Inbox for Memory {
     async fn quarantined(
         &self,
         which: QuarantineFilter,
-        after: i64,
+        (after, upto): (i64, i64),
         limit: usize,
     ) -> Result<Vec<Quarantined>, Unavailable> {
         let state = self.state();
-        let wanted = |request: &&Quarantined| request.id > after && filter::matches_request(&which, request);
+        let is_between = |request: &Quarantined| after < request.id && request.id <= upto;
+        let wanted = |request: &&Quarantined| is_between(request) && filter::matches_request(&which, request);
         let found = state.quarantined.iter().filter(wanted).cloned();
         Ok(up_to(limit, found, |request| request.body.as_ref().map_or(0, bytes::Bytes::len)).0)
     }
 
-    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable> {
-        let requests: BTreeSet<i64> = requests.into_iter().collect();
-        self.state().quarantined.retain(|request| !requests.contains(&request.id));
-        Ok(())
+    async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
+        self.state().release(job, &portion)
     }
 
     fn trouble(&self) -> Option<String> {

@@ -14,18 +14,22 @@ mod index;
 mod job;
 mod letters;
 mod lock;
+mod not_kept;
 mod open;
 mod parked;
 mod paths;
 mod progress;
 mod quarantine;
+mod quarantine_budget;
 mod query;
 mod reader;
+mod refusals;
 mod rows;
 mod shared;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod writer;
 
 use std::ops::ControlFlow;
@@ -50,12 +54,13 @@ pub use reader::{Direction, ParkedPlace, ReadError, Reader};
 
 use self::append::Append;
 use self::errand::{Worked, errand};
+use self::refusals::Refusal;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
     Advance, Appended, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice,
-    StoredEvent, Unavailable,
+    NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered,
+    Registration, Released, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -105,7 +110,7 @@ impl SqliteInbox {
     ) -> Result<Self, OpenError> {
         let opened = open::open_writer(&config.path, patience)?;
         let (commands, receiver): (_, Receiver<Command>) = channel();
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
         let writer = Writer::new(config, opened, lock, clock, metrics, Arc::clone(&shared), commands.clone())
             .map_err(|error| OpenError::sqlite(&config.path, error))?;
         let fate = Arc::clone(&shared);
@@ -137,6 +142,15 @@ impl SqliteInbox {
             return Err(Unavailable::Closed);
         }
         self.commands.send(command).map_err(|_| Unavailable::Closed)
+    }
+
+    async fn keep(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
+        if !self.shared.refused.enter(&refused) {
+            return Ok(QuarantineOutcome::NotKept(NoRoom::Busy));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Quarantine(Box::new(Refusal { refused, reply })))?;
+        answer.await.unwrap_or(Err(Unavailable::Closed))
     }
 
     /// Has the writer do something besides appending, durably.
@@ -189,12 +203,13 @@ impl Inbox for SqliteInbox {
         answer.await.unwrap_or(Err(Unavailable::Closed))
     }
 
-    fn quarantine(&self, refused: Refused) {
-        if !self.shared.refused.admit(&refused) {
-            tracing::debug!(source = %refused.rejected.delivery.source, "the quarantine takes no more for now");
-            return;
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
+        let (source, at) = (refused.rejected.delivery.source.clone(), refused.received_at);
+        let kept = self.keep(refused).await;
+        if kept != Ok(QuarantineOutcome::Kept) {
+            self.shared.not_kept.count(source.as_str(), at);
         }
-        _ = self.send(Command::Quarantine(Box::new(refused)));
+        kept
     }
 
     fn head(&self) -> watch::Receiver<Seq> {
@@ -288,21 +303,14 @@ impl Inbox for SqliteInbox {
     async fn quarantined(
         &self,
         which: QuarantineFilter,
-        after: i64,
+        bounds: (i64, i64),
         limit: usize,
     ) -> Result<Vec<Quarantined>, Unavailable> {
-        self.with_reader(move |reader| reader.quarantined_after(&which, after, limit)).await
+        self.with_reader(move |reader| reader.quarantined_between(&which, bounds, limit)).await
     }
 
-    async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable> {
-        self.ask("a release from the quarantine", move |connection, _| {
-            let mut removed = Vec::with_capacity(requests.len());
-            for &id in &requests {
-                removed.extend(quarantine::remove(connection, id)?);
-            }
-            Ok(((), removed))
-        })
-        .await
+    async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
+        self.ask("a release from the quarantine", move |connection, _| job::release(connection, job, &portion)).await
     }
 
     fn trouble(&self) -> Option<String> {

@@ -17,7 +17,7 @@ use super::{Lock, index, lock};
 use crate::files;
 
 /// The version of the schema: how many migrations have made it.
-pub(super) const SCHEMA: usize = 4;
+pub(super) const SCHEMA: usize = 5;
 
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
@@ -25,6 +25,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("schema/002.sql")),
         M::up_with_hook(include_str!("schema/003.sql"), |tables| Ok(index::move_from_tables(tables)?)),
         M::up(include_str!("schema/004.sql")),
+        M::up(include_str!("schema/005.sql")),
     ])
 }
 

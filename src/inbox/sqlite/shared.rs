@@ -1,11 +1,15 @@
 //! What the writer's thread and its callers share.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::quarantine::Waiting;
+use super::not_kept::NotKept;
+use super::refusals::Waiting;
+use super::trouble::Trouble;
+use crate::metrics::Metrics;
 use crate::model::{JobId, Seq};
 
 pub(super) struct Shared {
@@ -15,25 +19,28 @@ pub(super) struct Shared {
     pub(super) waiting_bytes: AtomicUsize,
     /// Refused requests handed over and not yet written.
     pub(super) refused: Waiting,
+    /// Refused requests that are not kept.
+    pub(super) not_kept: NotKept,
     pub(super) closed: AtomicBool,
     pub(super) head: watch::Sender<Seq>,
     /// The last job that could not be read: open jobs are looked at several times a second, in order.
     unreadable: AtomicI64,
     failed: watch::Sender<Option<String>>,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Trouble>,
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
             refused: Waiting::default(),
+            not_kept: NotKept::new(metrics),
             closed: AtomicBool::new(false),
             head: watch::Sender::new(Seq::ZERO),
             unreadable: AtomicI64::new(0),
             failed: watch::Sender::new(None),
-            trouble: Mutex::new(None),
+            trouble: Mutex::default(),
         }
     }
 
@@ -71,17 +78,20 @@ impl Shared {
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).why().map(str::to_owned)
     }
 
-    /// Notes that writes fail, or that they work again; logs when that changes.
+    /// Notes that a write has failed, or that one has worked.
     pub(super) fn set_trouble(&self, why: Option<String>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*trouble, &why) {
-            (None, Some(why)) => tracing::error!(why, "the inbox cannot write: senders are answered 503"),
-            (Some(_), None) => tracing::info!("the inbox can write again"),
-            (None, None) | (Some(_), Some(_)) => {}
+        match why {
+            Some(why) => trouble.failed(why, Instant::now()),
+            None => trouble.worked(),
         }
-        *trouble = why;
+    }
+
+    /// Logs the end of trouble, once it has lasted.
+    pub(super) fn look_at_trouble(&self) {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).look(Instant::now());
     }
 }

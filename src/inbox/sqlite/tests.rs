@@ -8,6 +8,7 @@ mod desk;
 mod jobs;
 mod migration;
 mod paths;
+mod quarantine;
 mod states;
 mod sweeps;
 mod times;
@@ -30,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::model::{Seq, Start};
 
 fn config(dir: &Path) -> Config {
-    let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
+    let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000, ..Default::default() };
     Config { path: dir.join("data/inbox.db"), quarantine, retention: None }
 }
 
@@ -235,28 +236,6 @@ fn quarantined(config: &Config) -> Vec<Quarantined> {
         })
         .unwrap();
     kept
-}
-
-#[tokio::test]
-async fn a_flood_evicts_only_its_own_quarantine() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let inbox = open(&config);
-    inbox.quarantine(refused("192.0.2.1", "genuine"));
-    inbox.quarantine(refused("192.0.2.1", "genuine"));
-    for n in 0..100 {
-        inbox.quarantine(refused("192.0.2.66", &format!("flood {n}")));
-        // An attacker with a whole network is one peer.
-        inbox.quarantine(refused(&format!("2001:db8::{n:x}"), &format!("flood 6 {n}")));
-    }
-    inbox.close().await;
-    let kept = quarantined(&config);
-    assert_eq!(kept.len(), 10);
-    let count = |peer: &str| kept.iter().filter(|request| request.peer == peer).count();
-    assert_eq!(count("192.0.2.1"), 1, "a retry is kept once, and nobody else evicts it");
-    assert!(count("192.0.2.66") <= 5 && count("2001:db8::/64") <= 5);
-    let last = Reader::open(&config).unwrap().quarantined(kept[0].id).unwrap().unwrap();
-    assert_eq!(last.body.as_deref(), Some(&b"flood 6 99"[..]));
 }
 
 #[tokio::test]

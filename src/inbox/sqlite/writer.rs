@@ -1,7 +1,7 @@
 //! The one writer: a thread that takes what is waiting, writes it in one transaction with one fsync, and only then
 //! answers everyone. What is asked of it besides appends is an [`Errand`]: it shares the transaction, and fails alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -16,19 +16,24 @@ use super::failure::Failure;
 use super::fault::{Fault, explain};
 use super::index::{self, Index, Loaded};
 use super::lock::Lock;
+use super::not_kept;
 use super::open::Opened;
 use super::paths::{Moved, Paths};
 use super::quarantine::{Quarantine, Removed};
+use super::refusals::{self, Refusal};
 use super::shared::Shared;
 use crate::clock::Clock;
-use crate::inbox::{AppendKind, Appended, Config, Refused, Unavailable, micros};
+use crate::inbox::{AppendKind, Appended, Config, QuarantineOutcome, Unavailable, micros};
 use crate::metrics::Metrics;
 use crate::model::Seq;
 
 /// Writes in one transaction, and bytes of their bodies: what fits well within a second on a slow disk.
 const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 8 << 20;
-/// How often the work behind the acknowledgement is done: arrivals, quarantine, gauges, a try after trouble.
+/// Refused requests in one transaction, and their bytes: a flood of them must not hold up the senders beside it.
+const MAX_REFUSED: usize = 128;
+const MAX_REFUSED_BYTES: usize = 1 << 20;
+/// How often the work behind the acknowledgement is done: arrivals, gauges, a try after trouble.
 const TICK: Duration = Duration::from_millis(250);
 /// Arrivals waiting to be written; more are written at once, and while that fails twice as many are kept.
 const MAX_ARRIVALS: usize = 10_000;
@@ -39,7 +44,7 @@ const FILTER_AGAIN: Duration = Duration::from_secs(10);
 pub(super) enum Command {
     Append(Box<Append>),
     Errand(Box<dyn Errand>),
-    Quarantine(Box<Refused>),
+    Quarantine(Box<Refusal>),
     FilterLoaded(Option<Loaded>),
     /// A pass of the thread for checkpoints is over.
     Checkpointed(rusqlite::Result<()>),
@@ -50,6 +55,7 @@ pub(super) enum Command {
 enum Written {
     Append(Appended),
     Errand(Result<Carried, Unavailable>),
+    Quarantine(QuarantineOutcome),
 }
 
 /// What an errand left to be done once it is committed.
@@ -63,6 +69,8 @@ impl Written {
         match self {
             Self::Append(appended) => appended.kind != AppendKind::Duplicate,
             Self::Errand(result) => result.as_ref().is_ok_and(|carried| carried.changed),
+            // It may have been there before.
+            Self::Quarantine(_) => false,
         }
     }
 }
@@ -75,7 +83,8 @@ pub(super) struct Writer {
     index: Index,
     names: Names,
     quarantine: Quarantine,
-    refused: Vec<Refused>,
+    /// Refused requests that wait for their turn.
+    refused: VecDeque<Box<Refusal>>,
     /// Duplicates by the seq of their first copy: how many, and when last.
     arrivals: HashMap<i64, (i64, i64)>,
     last_seq: i64,
@@ -89,7 +98,6 @@ pub(super) struct Writer {
     checkpointed: Option<rusqlite::Result<()>>,
     /// Whether the last checkpoint failed.
     checkpoint_fails: bool,
-    limits: crate::inbox::QuarantineLimits,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
@@ -119,7 +127,7 @@ impl Writer {
             index: Index::load(&connection)?,
             names: Names::default(),
             quarantine: Quarantine::load(&connection, config.quarantine)?,
-            refused: Vec::new(),
+            refused: VecDeque::new(),
             arrivals: HashMap::new(),
             last_seq,
             ticked: Instant::now(),
@@ -127,7 +135,6 @@ impl Writer {
             checkpoints: Checkpoints::new(&config.path, commands.clone()),
             checkpointed: None,
             checkpoint_fails: false,
-            limits: config.quarantine,
             clock,
             metrics,
             shared,
@@ -145,11 +152,13 @@ impl Writer {
         let mut batch = Vec::new();
         loop {
             self.load_filter_if_needed();
-            let closing = match commands.recv_timeout(TICK) {
+            let wait = if self.refused.is_empty() { TICK } else { Duration::ZERO };
+            let closing = match commands.recv_timeout(wait) {
                 Ok(first) => self.gather(first, commands, &mut batch),
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
+            self.add_refused(&mut batch);
             if !batch.is_empty() {
                 self.commit(&mut batch);
             }
@@ -192,7 +201,7 @@ impl Writer {
                     batch.push(Command::Append(append));
                 }
                 Command::Errand(_) => batch.push(command),
-                Command::Quarantine(refused) => self.refused.push(*refused),
+                Command::Quarantine(refusal) => self.refused.push_back(refusal),
                 Command::FilterLoaded(loaded) => {
                     self.filter_failed = loaded.is_none().then(Instant::now);
                     self.index.filter.install(loaded);
@@ -206,6 +215,17 @@ impl Writer {
         false
     }
 
+    /// Adds some of the refused requests that wait to a batch.
+    fn add_refused(&mut self, batch: &mut Vec<Command>) {
+        let (mut count, mut bytes) = (0, 0);
+        while count < MAX_REFUSED && bytes < MAX_REFUSED_BYTES {
+            let Some(refusal) = self.refused.pop_front() else { return };
+            count += 1;
+            bytes += refusals::weight(&refusal.refused);
+            batch.push(Command::Quarantine(refusal));
+        }
+    }
+
     /// One transaction, one fsync, then the answers. On failure nothing of it stays, in the file or in memory,
     /// before anyone is answered.
     fn commit(&mut self, batch: &mut Vec<Command>) {
@@ -214,6 +234,9 @@ impl Writer {
         match self.transact(batch) {
             Ok(written) => {
                 self.index.committed();
+                for (source, at) in self.quarantine.committed() {
+                    self.shared.not_kept.count(&source, at);
+                }
                 let new_events = self.last_seq - committed_seq;
                 if new_events > 0 {
                     self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -228,7 +251,7 @@ impl Writer {
             }
             Err(Failure::Moved(moved)) => {
                 self.note_moved(moved);
-                batch.drain(..).for_each(|command| refuse(command, &Unavailable::Closed));
+                batch.drain(..).for_each(|command| self.refuse(command, &Unavailable::Closed));
             }
             Err(Failure::Event(error)) => {
                 self.roll_back(committed_seq);
@@ -237,13 +260,14 @@ impl Writer {
             Err(Failure::Storage(error)) => {
                 self.roll_back(committed_seq);
                 let unavailable = self.note_failure("a batch could not be committed", &error);
-                batch.drain(..).for_each(|command| refuse(command, &unavailable));
+                batch.drain(..).for_each(|command| self.refuse(command, &unavailable));
             }
         }
     }
 
     fn transact(&mut self, batch: &mut [Command]) -> Result<Vec<Written>, Failure> {
         self.execute("BEGIN IMMEDIATE")?;
+        self.quarantine.refresh(&self.connection)?;
         let before = self.last_seq;
         let written = batch.iter_mut().map(|command| self.write(command)).collect::<Result<Vec<_>, Failure>>()?;
         let new_events = usize::try_from(self.last_seq - before).unwrap_or_default();
@@ -269,7 +293,11 @@ impl Writer {
                 Ok(Written::Append(appended))
             }
             Command::Errand(errand) => Ok(Written::Errand(self.carry_out(errand.as_mut())?)),
-            Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {
+            Command::Quarantine(refusal) => {
+                let kept = self.quarantine.keep(&self.connection, &refusal.refused, Instant::now());
+                Ok(Written::Quarantine(kept.map_err(Failure::of_event)?))
+            }
+            Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {
                 unreachable!("these are taken out when a batch is gathered")
             }
         }
@@ -305,7 +333,23 @@ impl Writer {
                 let result = result.map(|carried| carried.removed.iter().for_each(|gone| self.quarantine.forget(gone)));
                 errand.answer(result);
             }
+            (Command::Quarantine(refusal), Written::Quarantine(kept)) => {
+                self.shared.refused.leave(&refusal.refused);
+                _ = refusal.reply.send(Ok(kept));
+            }
             _ => unreachable!("answers stand in the order of their commands"),
+        }
+    }
+
+    fn refuse(&self, command: Command, why: &Unavailable) {
+        match command {
+            Command::Append(append) => _ = append.reply.send(Err(why.clone())),
+            Command::Errand(errand) => errand.answer(Err(why.clone())),
+            Command::Quarantine(refusal) => {
+                self.shared.refused.leave(&refusal.refused);
+                _ = refusal.reply.send(Err(why.clone()));
+            }
+            Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {}
         }
     }
 
@@ -323,6 +367,7 @@ impl Writer {
             self.shared.fail(&format!("a failed transaction could not be rolled back: {error}"));
         }
         self.index.rolled_back(committed_seq);
+        self.quarantine.rolled_back();
         self.names.clear();
         self.last_seq = committed_seq;
     }
@@ -356,21 +401,26 @@ impl Writer {
         }
     }
 
-    /// Arrivals, quarantine and gauges, in a transaction of their own. After trouble this is also the try that tells
+    /// Arrivals, refused requests that were not kept, and gauges, in a transaction of their own. After trouble this is also the try that tells
     /// whether it is over, so that the relay gets ready again without traffic.
     fn housekeep(&mut self) {
         self.ticked = Instant::now();
-        if !self.arrivals.is_empty() || !self.refused.is_empty() || self.shared.trouble().is_some() {
-            match self.write_behind() {
+        let not_kept = self.shared.not_kept.take();
+        if !self.arrivals.is_empty() || !not_kept.is_empty() || self.shared.trouble().is_some() {
+            match self.write_behind(&not_kept) {
                 Ok(()) => {
                     self.arrivals.clear();
-                    self.shared.refused.written(self.refused.drain(..));
                     self.shared.set_trouble(None);
                 }
                 Err(Failure::Moved(moved)) => self.note_moved(moved),
-                Err(Failure::Storage(error) | Failure::Event(error)) => self.housekeeping_failed(&error),
+                Err(Failure::Storage(error) | Failure::Event(error)) => {
+                    self.shared.not_kept.give_back(not_kept);
+                    self.roll_back(self.last_seq);
+                    _ = self.note_failure("numbers of arrivals could not be written", &error);
+                }
             }
         }
+        self.shared.look_at_trouble();
         self.measure();
     }
 
@@ -382,7 +432,7 @@ impl Writer {
         self.metrics.wal_bytes.set(file_bytes(&PathBuf::from(wal)));
     }
 
-    fn write_behind(&mut self) -> Result<(), Failure> {
+    fn write_behind(&mut self, not_kept: &not_kept::Numbers) -> Result<(), Failure> {
         self.execute("BEGIN IMMEDIATE")?;
         for (&seq, &(again, last_at)) in &self.arrivals {
             self.connection
@@ -392,20 +442,9 @@ impl Writer {
                 )?
                 .execute([seq, again, last_at])?;
         }
-        for refused in &self.refused {
-            self.quarantine.keep(&self.connection, refused)?;
-        }
+        not_kept::write(&self.connection, not_kept)?;
         self.execute("UPDATE index_state SET watermark = watermark")?;
         self.make_lasting()
-    }
-
-    fn housekeeping_failed(&mut self, error: &rusqlite::Error) {
-        self.roll_back(self.last_seq);
-        _ = self.note_failure("arrivals and quarantine could not be written", error);
-        match Quarantine::load(&self.connection, self.limits) {
-            Ok(quarantine) => self.quarantine = quarantine,
-            Err(error) => _ = self.note_failure("the quarantine could not be read", &error),
-        }
     }
 
     fn load_filter_if_needed(&mut self) {
@@ -434,14 +473,6 @@ impl Writer {
 
     fn publish_head(&self) {
         self.shared.head.send_replace(Seq::new(self.last_seq).expect("places in the log are positive"));
-    }
-}
-
-fn refuse(command: Command, why: &Unavailable) {
-    match command {
-        Command::Append(append) => _ = append.reply.send(Err(why.clone())),
-        Command::Errand(errand) => errand.answer(Err(why.clone())),
-        Command::Quarantine(_) | Command::FilterLoaded(_) | Command::Checkpointed(_) | Command::Close => {}
     }
 }
 

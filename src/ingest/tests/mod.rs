@@ -20,8 +20,8 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::{
     Advance, AppendKind, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job, JobUpdate, NewEvent,
-    NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
-    Unavailable,
+    NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, RefusalAnswer, Refused, Registered,
+    Registration, Released, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 use crate::verify::sign;
@@ -45,6 +45,8 @@ struct FakeInbox {
     behaviour: Mutex<Behaviour>,
     stored: Mutex<Vec<NewEvent>>,
     refused: Mutex<Vec<Refused>>,
+    /// What becomes of what is refused.
+    keeping: Mutex<Result<QuarantineOutcome, Unavailable>>,
     appends: watch::Sender<usize>,
 }
 
@@ -70,8 +72,9 @@ impl Inbox for FakeInbox {
         Ok(Appended { seq: Seq::new(stored.len() as i64).unwrap(), kind })
     }
 
-    fn quarantine(&self, refused: Refused) {
+    async fn quarantine(&self, refused: Refused) -> Result<QuarantineOutcome, Unavailable> {
         self.refused.lock().unwrap().push(refused);
+        self.keeping.lock().unwrap().clone()
     }
 
     fn head(&self) -> watch::Receiver<Seq> {
@@ -126,11 +129,11 @@ impl Inbox for FakeInbox {
         unreachable!("ingest only writes")
     }
 
-    async fn quarantined(&self, _: QuarantineFilter, _: i64, _: usize) -> Result<Vec<Quarantined>, Unavailable> {
+    async fn quarantined(&self, _: QuarantineFilter, _: (i64, i64), _: usize) -> Result<Vec<Quarantined>, Unavailable> {
         unreachable!("ingest only writes")
     }
 
-    async fn release(&self, _: Vec<i64>) -> Result<(), Unavailable> {
+    async fn release(&self, _: JobId, _: Released) -> Result<(), Unavailable> {
         unreachable!("ingest only writes")
     }
 
@@ -187,6 +190,7 @@ impl Relay {
             behaviour: Mutex::new(Behaviour::Store(AppendKind::Fresh)),
             stored: Mutex::default(),
             refused: Mutex::default(),
+            keeping: Mutex::new(Ok(QuarantineOutcome::Kept)),
             appends: watch::Sender::new(0),
         });
         let (gate, open) = watch::channel(Gate::Open);

@@ -91,6 +91,43 @@ async fn a_bad_signature_is_refused_and_kept() {
     assert!(relay.inbox.stored.lock().unwrap().is_empty());
 }
 
+/// What is answered 401 never comes again: whatever could not be kept must come again.
+#[tokio::test]
+async fn a_bad_signature_that_is_not_kept_is_not_refused_for_good() {
+    let relay = Relay::start();
+    for why in [NoRoom::Full, NoRoom::Share, NoRoom::TooLarge, NoRoom::Rate, NoRoom::Busy] {
+        *relay.inbox.keeping.lock().unwrap() = Ok(QuarantineOutcome::NotKept(why));
+        for (request, _) in badly_signed() {
+            relay.ask(&request).await.is_refusal(503, "bad_signature_not_kept");
+        }
+    }
+    for (why, label) in [
+        (Unavailable::Storage("full".to_owned()), "unavailable"),
+        (Unavailable::Closed, "unavailable"),
+        (Unavailable::Busy, "overloaded"),
+    ] {
+        *relay.inbox.keeping.lock().unwrap() = Err(why);
+        for (request, _) in badly_signed() {
+            relay.ask(&request).await.is_refusal(503, label);
+        }
+    }
+    assert_eq!(relay.outcome("test", "bad_signature"), 0);
+    assert_eq!(relay.outcome("test", "bad_signature_not_kept"), 20);
+}
+
+#[tokio::test]
+async fn the_inbox_is_told_what_a_bad_signature_is_answered() {
+    for (policy, answer) in
+        [(OnBadSignature::Reject, RefusalAnswer::Unauthorized), (OnBadSignature::Retry, RefusalAnswer::Unavailable)]
+    {
+        let mut config = config();
+        config.sources[0].on_bad_signature = policy;
+        let relay = Relay::with(&config);
+        relay.ask(&Request::new(&format!("POST {PATH}"), BODY)).await;
+        assert_eq!(relay.inbox.refused.lock().unwrap()[0].answer, answer);
+    }
+}
+
 #[tokio::test]
 async fn a_bad_signature_can_be_asked_for_again() {
     let mut config = config();
@@ -121,7 +158,12 @@ async fn a_signed_delivery_on_an_unknown_path_is_not_lost() {
 async fn a_forgery_on_an_unknown_path_is_not_misdirected() {
     let relay = Relay::start();
     let forged = |signature: &str| Request::new("POST /else", BODY).header(&format!("X-Signature: {signature}"));
-    for request in [forged("abc"), forged(&sign(b"stranger", BODY)), forged("abc").chunked(), Request::signed("/else", &[b'x'; 1025])] {
+    for request in [
+        forged("abc"),
+        forged(&sign(b"stranger", BODY)),
+        forged("abc").chunked(),
+        Request::signed("/else", &[b'x'; 1025]),
+    ] {
         let mut client = relay.connect().await;
         client.ask(&request).await.is_refusal(503, "not_found");
         assert_eq!(client.rest().await, "");

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::sink::{Line, NEW, REMOVED};
 use super::words::{grouped, list, many, span};
+use crate::inbox::QuarantineCounts;
 use crate::model::SinkState;
 
 /// From when on a sink that runs is behind.
@@ -50,8 +51,10 @@ pub struct Facts<'a> {
     pub last_24h: u64,
     /// Every sink, configured or not.
     pub sinks: &'a [Line<'a>],
-    /// Requests in quarantine, and how many there may be.
-    pub quarantine: (u64, u64),
+    /// Requests in quarantine.
+    pub quarantine: QuarantineCounts,
+    /// How many there may be.
+    pub quarantine_most: u64,
     /// When the certificate in use ends; `None` where a proxy terminates TLS, or where it is not known.
     pub certificate_ends: Option<Timestamp>,
     /// The time.
@@ -285,18 +288,30 @@ fn dead_letters(facts: &Facts<'_>) -> Option<Finding> {
 
 /// Genuine ones may be among them, and then money is not flowing: only a person can tell.
 fn quarantine(facts: &Facts<'_>) -> Option<Finding> {
-    let (entries, most) = facts.quarantine;
-    if entries == 0 {
+    let (QuarantineCounts { entries, answered_401, not_kept, .. }, most) = (facts.quarantine, facts.quarantine_most);
+    if entries == 0 && not_kept == 0 {
         return None;
     }
     let is_nearly_full = most > 0 && entries > most - most / 5;
     let of = if is_nearly_full { format!(", of at most {}", grouped(most)) } else { String::new() };
-    let (whose, level) =
-        (if entries == 1 { "its" } else { "their" }, if is_nearly_full { Level::Bad } else { Level::Warn });
-    let text = format!("{} refused for {whose} signature{of}.", many(entries, "request"));
-    let todo = "An attack or a scanner, or genuine ones while a secret here was stale. With the right secret in place, \
-                admit them: what is genuine gets in.";
+    let level = if is_nearly_full || not_kept > 0 { Level::Bad } else { Level::Warn };
+    let whose = if entries == 1 { "its" } else { "their" };
+    let mut text = format!(
+        "{} refused for {whose} signature{of}: {} answered 401, and Ralio never sends these again.",
+        many(entries, "request"),
+        grouped(answered_401),
+    );
+    if not_kept > 0 {
+        let (count, were, these) = (grouped(not_kept), was(not_kept), if not_kept == 1 { "it" } else { "these" });
+        text += &format!(" {count} more {were} answered 503 and not kept, and Ralio sends {these} again.");
+    }
+    let todo = "An attack or a scanner, or genuine ones while a secret here was stale. Put the right secret in place: what is \
+                genuine is then admitted. What strangers sent is removed by `ralio-relay quarantine purge`.";
     Some(Finding::new(level, text, todo).seen("#/quarantine", "ralio-relay quarantine list"))
+}
+
+fn was(count: u64) -> &'static str {
+    if count == 1 { "was" } else { "were" }
 }
 
 fn certificate_left(facts: &Facts<'_>) -> Option<i64> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::inbox::{BuildFailure, SinkHealth, SinkRecord, Standing};
+use crate::inbox::{BuildFailure, QuarantineCounts, SinkHealth, SinkRecord, Standing};
 use crate::records::sink::tests::record;
 use crate::records::sink::{Configured, lines};
 
@@ -87,7 +87,8 @@ fn ready() -> Facts<'static> {
         last_hour: 5,
         last_24h: 100,
         sinks: &[],
-        quarantine: (0, 100),
+        quarantine: QuarantineCounts::default(),
+        quarantine_most: 100,
         certificate_ends: Some(at(NOW + 100 * 86_400)),
         now: at(NOW),
     }
@@ -101,10 +102,11 @@ fn surroundings() -> Vec<Facts<'static>> {
         for (last_event_at, last_hour, last_24h) in
             [(Some(at(NOW - 10)), 5, 100), (None, 0, 0), (Some(at(NOW - 9000)), 0, 100)]
         {
-            for entries in [0, 1, 95] {
+            for (entries, not_kept) in [(0, 0), (1, 0), (95, 0), (50, 7), (0, 1)] {
                 for ends in [None, Some(at(NOW + 100 * 86_400)), Some(at(NOW + 86_400)), Some(at(NOW))] {
                     let daemon = daemon.clone();
-                    let quarantine = (entries, 100);
+                    let not_kept_since = (not_kept > 0).then(|| at(NOW - 60));
+                    let quarantine = QuarantineCounts { entries, answered_401: entries, not_kept, not_kept_since };
                     all.push(Facts {
                         daemon,
                         last_event_at,
@@ -152,7 +154,8 @@ fn money_is_said_to_flow_only_when_it_does() {
                         && facts.certificate_ends.is_none_or(|end| end > facts.now);
                     let is_flowing = verdict.sentence.starts_with("Money is flowing");
                     assert_eq!(is_flowing, flows && comes_in, "{}: {case}", verdict.sentence);
-                    let is_odd = facts.quarantine.0 > 0 || facts.certificate_ends == Some(at(NOW + 86_400));
+                    let is_odd = facts.quarantine.entries + facts.quarantine.not_kept > 0
+                        || facts.certificate_ends == Some(at(NOW + 86_400));
                     let is_fine = verdict.sentence == "Money is flowing.";
                     assert_eq!(is_fine, flows && comes_in && is_quiet && !is_odd, "{}: {case}", verdict.sentence);
                     assert_eq!(verdict.level == Level::Ok, is_fine, "{case}");

@@ -136,7 +136,7 @@ impl Ledger {
     fn of(relay: &TestRelay) -> Self {
         Self(Config {
             path: relay.settings().inbox(),
-            quarantine: QuarantineLimits { max_entries: 1, max_bytes: 1 },
+            quarantine: QuarantineLimits { max_entries: 1, max_bytes: 1, ..QuarantineLimits::default() },
             retention: None,
         })
     }

@@ -82,7 +82,8 @@ async fn a_full_standard_error_ends_nothing() {
     let delivery = signed::payin_completed("evt-1");
     let answer = eventually("an answer", async || {
         assert_eq!(process.ended(), None);
-        let request = reqwest::Client::new().post(format!("http://{public}{}", delivery.path)).body(delivery.body.clone());
+        let request =
+            reqwest::Client::new().post(format!("http://{public}{}", delivery.path)).body(delivery.body.clone());
         let request = delivery.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let answer = request.send().await.map_err(|error| error.to_string())?;
         if answer.status() == 200 { Ok(answer) } else { Err(answer.status().to_string()) }

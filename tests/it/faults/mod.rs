@@ -20,5 +20,6 @@ mod power;
 mod sender;
 mod slow;
 mod soak;
+mod stale_secret;
 mod trace;
 mod traced_order;

@@ -88,7 +88,9 @@ async fn campaign_forgeries_over_https() {
 }
 
 async fn over_https(mut campaign: Campaign) {
-    let relay = TestRelay::with_file_sink("out").start().await;
+    // Room for all of them: what is not kept is answered 503.
+    let builder = TestRelay::with_file_sink("out").env("RALIO_RELAY__INBOX__QUARANTINE__MAX_ENTRIES", "1000000");
+    let relay = builder.start().await;
     let mut genuine = 0;
     while let Some(mut rng) = campaign.round() {
         let deliveries: Vec<Delivery> = (0..250).map(|n| tampered(n, &mut rng)).collect();
@@ -115,7 +117,6 @@ fn tampered(n: usize, rng: &mut fastrand::Rng) -> Delivery {
     let mut delivery = Delivery::current(&id, "payin_completed", data);
     let body = String::from_utf8(delivery.body.clone()).unwrap();
     let tag = mac(SECRET, &delivery.body);
-    let again = encodings(&tag)[rng.usize(..6)].clone();
     let changed = match rng.u8(..10) {
         0 => body.replace("Order A", "order a"),
         1 => body.replace("EUR", "eur"),
@@ -124,7 +125,10 @@ fn tampered(n: usize, rng: &mut fastrand::Rng) -> Delivery {
         4 => format!(" {body}"),
         5 => body.replace("100", "100.0"),
         6 => body.replace("Order A", "Order\\u0020A"),
-        7 => return delivery.with_header("x-signature", &again),
+        7 => {
+            let other = encodings(&mac("another secret", &delivery.body))[rng.usize(..6)].clone();
+            return delivery.with_header("x-signature", &other);
+        }
         8 => return delivery.with_header("X-SIGNATURE", "0"),
         _ => {
             let kept = |b: &u8| b.is_ascii_graphic();

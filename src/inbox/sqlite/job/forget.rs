@@ -25,13 +25,13 @@ pub(super) fn forget(
     let place = places(connection, configured)?.into_iter().find(|place| place.name == sink.as_str());
     let Some(place) = place else { return Ok(Step::failed(sinks::unknown(connection, sink)?)) };
     if let Some(why) = refusal(connection, sink, &place)? {
-        return Ok(Step { place: stored.place, ..Step::failed(why) });
+        return Ok(Step { place: stored.job.place, ..Step::failed(why) });
     }
     let parked = parked::page(connection, &ParkedFilter::default(), place.id, (0, i64::MAX), PORTION)?;
     for event in &parked {
         parked_jobs::discard_one(connection, stored, place.id, &event.record, now)?;
     }
-    let mut step = Step { place: stored.place, done: parked.len() as u64, ..Step::default() };
+    let mut step = Step { place: stored.job.place, done: parked.len() as u64, ..Step::default() };
     let room = PORTION - parked.len();
     let all = LetterFilter::default();
     let letters = letters::page(connection, &all, (0, i64::MAX), Of::Consumer(place.id), room)?;

@@ -21,7 +21,7 @@ fn page(
     (sink, after): (&Place, i64),
     limit: usize,
 ) -> rusqlite::Result<Vec<Letter>> {
-    letters::page(connection, filter, (after, stored.upto + 1), Of::Consumer(sink.id), limit)
+    letters::page(connection, filter, (after, stored.job.upto + 1), Of::Consumer(sink.id), limit)
 }
 
 pub(super) fn retry(

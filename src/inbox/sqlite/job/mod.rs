@@ -20,7 +20,8 @@ use super::consumer;
 use super::fault::Fault;
 use super::quarantine::Removed;
 use crate::inbox::{
-    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Task, from_micros, micros,
+    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Released, Task, from_micros,
+    micros,
 };
 use crate::model::{JobId, SinkName};
 
@@ -32,8 +33,6 @@ const PORTION_BYTES: u64 = 8 << 20;
 /// A job, and how far its portions have come.
 pub(super) struct Stored {
     pub(super) job: Job,
-    place: i64,
-    upto: i64,
     bytes: u64,
 }
 
@@ -55,8 +54,10 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         failed: row.get(8)?,
         total: row.get(9)?,
         message: row.get(10)?,
+        place: row.get(11)?,
+        upto: row.get(12)?,
     };
-    Ok(Stored { job, place: row.get(11)?, upto: row.get(12)?, bytes: row.get(13)? })
+    Ok(Stored { job, bytes: row.get(13)? })
 }
 
 /// As [`from_row`]; the inner error is that of a task which only another version knows.
@@ -124,7 +125,13 @@ impl Step {
     /// A portion of a job that goes sink by sink.
     fn swept(stored: &Stored, before: &Tally, tally: Tally, swept: Swept) -> Self {
         let is_idle = swept == Swept::Full && *before == tally && stored.job.state == JobState::Running;
-        Self { place: stored.place, tally: Some(tally), must_wait: swept == Swept::Full, is_idle, ..Self::default() }
+        Self {
+            place: stored.job.place,
+            tally: Some(tally),
+            must_wait: swept == Swept::Full,
+            is_idle,
+            ..Self::default()
+        }
     }
 
     fn ended(state: JobState, message: String) -> Self {
@@ -152,14 +159,14 @@ pub(super) fn advance(
         return Ok((Advance { ended: true, ..Advance::default() }, Vec::new()));
     }
     if stored.job.state == JobState::Queued {
-        stored.upto = last_of(connection, &stored.job.task)?;
+        stored.job.upto = last_of(connection, &stored.job.task)?;
     }
     connection.execute_batch("SAVEPOINT portion")?;
     let step = match step(connection, &stored, sinks, now) {
         Ok(step) => step,
         Err(Fault::Refused(why)) => {
             connection.execute_batch("ROLLBACK TO portion")?;
-            Step { place: stored.place, ..Step::failed(why) }
+            Step { place: stored.job.place, ..Step::failed(why) }
         }
         Err(fault @ Fault::Storage(_)) => return Err(fault),
     };
@@ -179,7 +186,7 @@ pub(super) fn advance(
             state.has_ended().then(|| micros(now)),
             message,
             step.place,
-            stored.upto,
+            stored.job.upto,
             step.done,
             step.failed,
             step.bytes,
@@ -232,6 +239,23 @@ fn step(
     }
 }
 
+/// Notes a portion of an admitting job, in the caller's transaction, and takes what was admitted out of the quarantine. The
+/// job counts what it took out itself: a request that another one has admitted meanwhile counts there.
+pub(super) fn release(connection: &Connection, id: JobId, portion: &Released) -> Result<((), Vec<Removed>), Fault> {
+    let stored = load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?;
+    let mut removed = Vec::with_capacity(portion.admitted.len());
+    for &request in &portion.admitted {
+        removed.extend(super::quarantine::remove(connection, request)?);
+    }
+    // Cancelled meanwhile: what has become an event has left the quarantine all the same.
+    if !stored.job.state.has_ended() {
+        connection
+            .prepare_cached("UPDATE jobs SET done = done + ?2, failed = failed + ?3, place = ?4 WHERE id = ?1")?
+            .execute(params![id.get(), removed.len(), portion.failed, portion.place])?;
+    }
+    Ok(((), removed))
+}
+
 /// Notes how far a job is, in the caller's transaction. A replay's parked events go with its end: nobody comes back for
 /// them, and its consumer's row stays as history.
 pub(super) fn update(connection: &Connection, id: JobId, update: &JobUpdate, now: Timestamp) -> Result<(), Fault> {
@@ -241,10 +265,12 @@ pub(super) fn update(connection: &Connection, id: JobId, update: &JobUpdate, now
     }
     let JobUpdate { state, done, failed, total, message } = update;
     let state = state.unwrap_or(stored.job.state);
+    let begins = state == JobState::Running && stored.job.upto == 0;
+    let upto = if begins { last_of(connection, &stored.job.task)? } else { stored.job.upto };
     connection
         .prepare_cached(
             "UPDATE jobs SET state = ?2, ended_at = ?3, done = done + ?4, failed = failed + ?5,
-                 total = coalesce(?6, total), message = coalesce(?7, message) WHERE id = ?1",
+                 total = coalesce(?6, total), message = coalesce(?7, message), upto = ?8 WHERE id = ?1",
         )?
         .execute(params![
             id.get(),
@@ -253,7 +279,8 @@ pub(super) fn update(connection: &Connection, id: JobId, update: &JobUpdate, now
             done,
             failed,
             total,
-            message
+            message,
+            upto
         ])?;
     if state.has_ended()
         && matches!(stored.job.task, Task::Replay { .. })

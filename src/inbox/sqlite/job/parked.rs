@@ -115,7 +115,7 @@ impl Rows for Parked<'_> {
     type Row = Found;
 
     fn page(&self, sink: &Place, after: i64, limit: usize) -> rusqlite::Result<Vec<Found>> {
-        parked::page(self.connection, self.filter, sink.id, (after, self.stored.upto), limit)
+        parked::page(self.connection, self.filter, sink.id, (after, self.stored.job.upto), limit)
     }
 
     fn place(found: &Found) -> i64 {

@@ -200,7 +200,7 @@ pub(super) fn prune(
     sinks: &[SinkName],
 ) -> Result<Step, Fault> {
     let prunable = Prunable::load(connection, before, sinks)?;
-    let page = prunable.page(connection, stored.place, PORTION, PORTION_BYTES)?;
+    let page = prunable.page(connection, stored.job.place, PORTION, PORTION_BYTES)?;
     let mut step = Step { place: page.place, ..Step::default() };
     for body in page.bodies.iter().filter(|body| body.may_go) {
         connection.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?.execute([body.seq])?;

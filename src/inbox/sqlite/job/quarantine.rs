@@ -8,8 +8,8 @@ use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
 use crate::inbox::QuarantineFilter;
 
 pub(super) fn purge(connection: &Connection, stored: &Stored, filter: &QuarantineFilter) -> Result<Step, Fault> {
-    let mut step = Step { place: stored.place, ..Step::default() };
-    let requests = page(connection, filter, (stored.place, stored.upto), PORTION)?;
+    let mut step = Step { place: stored.job.place, ..Step::default() };
+    let requests = page(connection, filter, (stored.job.place, stored.job.upto), PORTION)?;
     let mut bytes = 0;
     for request in &requests {
         if request.matches {

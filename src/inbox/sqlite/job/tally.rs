@@ -149,8 +149,8 @@ pub(super) fn sweep<R: Rows>(
     let (mut room, mut is_full, mut is_more) = (PORTION, false, false);
     for sink in sinks.iter().filter(|sink| only.is_none_or(|only| only.as_str() == sink.name)) {
         // A job of an older version has one place for all.
-        let mut place = *rows.tally().places.get(&sink.id).unwrap_or(&stored.place);
-        if place >= stored.upto {
+        let mut place = *rows.tally().places.get(&sink.id).unwrap_or(&stored.job.place);
+        if place >= stored.job.upto {
             continue;
         }
         if room == 0 {
@@ -171,9 +171,9 @@ pub(super) fn sweep<R: Rows>(
             room -= 1;
         }
         if is_last && !is_stopped {
-            place = stored.upto;
+            place = stored.job.upto;
         }
-        is_more |= place < stored.upto && !is_stopped;
+        is_more |= place < stored.job.upto && !is_stopped;
         rows.tally().places.insert(sink.id, place);
     }
     Ok(match (is_more, is_full) {

@@ -2,20 +2,25 @@
 
 use std::ops::ControlFlow;
 
+use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row};
 
+use super::super::not_kept;
 use super::super::quarantine::page;
 use super::super::query::PAGE;
 use super::super::rows::{Stored, json};
 use super::{READ_BYTES, ReadError, Reader};
-use crate::inbox::{QuarantineFilter, Quarantined, from_micros};
+use crate::inbox::{QuarantineCounts, QuarantineFilter, Quarantined, RefusalAnswer, from_micros};
 use crate::verify::Rejection;
 
 impl Reader {
-    /// How many requests there are.
-    pub fn quarantine_entries(&self) -> Result<u64, ReadError> {
-        let mut count = self.connection.prepare_cached("SELECT count(*) FROM quarantine")?;
-        Ok(count.query_row([], |row| row.get(0))?)
+    /// How many requests there are, and how many could not be kept of late.
+    pub fn quarantine_counts(&self, now: Timestamp) -> Result<QuarantineCounts, ReadError> {
+        let mut count =
+            self.connection.prepare_cached("SELECT count(*), count(*) FILTER (WHERE answer = 401) FROM quarantine")?;
+        let (entries, answered_401) = count.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (not_kept, since) = not_kept::read(&self.connection, now)?;
+        Ok(QuarantineCounts { entries, answered_401, not_kept, not_kept_since: since.map(from_micros) })
     }
 
     /// Walks over the quarantine, newest first, all of it or what has smaller numbers than `below`; bodies not loaded.
@@ -45,16 +50,16 @@ impl Reader {
         Ok(self.request(id)?)
     }
 
-    /// Up to `limit` requests after a number, in order, with their bodies; fewer once those pass 8 MiB.
-    pub(in super::super) fn quarantined_after(
+    /// Up to `limit` requests after a number and up to another one, in order, with their bodies; fewer once those pass 8 MiB.
+    pub(in super::super) fn quarantined_between(
         &self,
         which: &QuarantineFilter,
-        mut after: i64,
+        (mut after, upto): (i64, i64),
         limit: usize,
     ) -> rusqlite::Result<Vec<Quarantined>> {
         let (mut requests, mut bytes) = (Vec::new(), 0);
         loop {
-            let looked_at = page(&self.connection, which, (after, i64::MAX), PAGE)?;
+            let looked_at = page(&self.connection, which, (after, upto), PAGE)?;
             for candidate in looked_at.iter().filter(|candidate| candidate.matches) {
                 if requests.len() >= limit || bytes >= READ_BYTES as u64 {
                     return Ok(requests);
@@ -79,7 +84,7 @@ impl Reader {
 }
 
 const QUARANTINED: &str = "id, source, peer, received_at, reason, length(body), body_sha256, signatures, headers,
-    content_type";
+    content_type, answer";
 
 fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
     Ok(Quarantined {
@@ -93,6 +98,7 @@ fn quarantined(row: &Row<'_>) -> rusqlite::Result<Quarantined> {
         signatures: json(row, 7)?,
         headers: json(row, 8)?,
         content_type: row.get(9)?,
-        body: row.get::<_, Option<Vec<u8>>>(10)?.map(bytes::Bytes::from),
+        answer: RefusalAnswer::from_status(row.get(10)?).ok_or(rusqlite::types::FromSqlError::InvalidType)?,
+        body: row.get::<_, Option<Vec<u8>>>(11)?.map(bytes::Bytes::from),
     })
 }

@@ -2,42 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::quarantine::Waiting;
 use super::super::{MAX_READERS, MAX_WAITING_BYTES};
 use super::*;
-
-#[tokio::test]
-async fn forged_requests_alone_do_not_grow_the_write_ahead_log() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut config = config(dir.path());
-    config.quarantine.max_bytes = 64 << 20;
-    let inbox = open(&config);
-    for round in 0..8 {
-        for n in 0..7 {
-            let peer = format!("192.0.2.{}", n % 2);
-            inbox.quarantine(refused(&peer, &format!("{round} {n} {}", "x".repeat(1 << 20))));
-        }
-        until("they are written", || inbox.shared.refused.bytes() == 0).await;
-    }
-    let wal = std::fs::metadata(config.path.with_extension("db-wal")).unwrap().len();
-    assert!(wal < 24 << 20, "{wal} bytes");
-    inbox.close().await;
-}
-
-#[test]
-fn a_flood_that_waits_to_be_written_keeps_nobody_else_out() {
-    let waiting = Waiting::default();
-    let large = "x".repeat(1 << 20);
-    assert_eq!((0..100).filter(|_| waiting.admit(&refused("192.0.2.66", &large))).count(), 4);
-    let genuine = refused("192.0.2.1", "genuine");
-    assert!(waiting.admit(&genuine));
-    // A whole network is one peer.
-    assert_eq!((0..100).filter(|n| waiting.admit(&refused(&format!("2001:db8::{n:x}"), &large))).count(), 4);
-    assert!(!waiting.admit(&refused("192.0.2.2", "no room at all")));
-    waiting.written((0..4).map(|_| refused("192.0.2.66", &large)));
-    assert!(waiting.admit(&refused("192.0.2.2", "room again")));
-    assert!(waiting.bytes() < 5 << 20, "{}", waiting.bytes());
-}
 
 #[tokio::test]
 async fn many_reads_at_once_use_few_connections() {

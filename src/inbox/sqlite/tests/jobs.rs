@@ -112,31 +112,6 @@ async fn a_job_goes_on_after_a_crash_where_it_was() {
 }
 
 #[tokio::test]
-async fn purged_requests_no_longer_count_against_the_bounds() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let inbox = open(&config);
-    let keep = |round: usize| {
-        for n in 0..5 {
-            inbox.quarantine(refused("192.0.2.1", &format!("{round} {n}")));
-        }
-    };
-    let count = |wanted: usize| quarantined(&config).len() == wanted;
-    for round in 0..4 {
-        keep(round);
-        until("five are kept", || count(5)).await;
-        if round % 2 == 0 {
-            carry_out(&inbox, Task::Purge { requests: QuarantineFilter::default() }).await;
-        } else {
-            let ids = quarantined(&config).iter().map(|request| request.id).collect();
-            inbox.release(ids).await.unwrap();
-        }
-        assert!(count(0));
-    }
-    inbox.close().await;
-}
-
-#[tokio::test]
 async fn an_ended_replay_leaves_its_history_and_nothing_parked() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());

@@ -1,6 +1,6 @@
 //! An event that the database refuses: it costs no other event anything.
 
-use super::{Command, Writer, refuse};
+use super::{Command, Writer};
 use crate::inbox::Unavailable;
 
 impl Writer {
@@ -17,7 +17,7 @@ impl Writer {
                 let mut rest = batch.split_off(batch.len() / 2);
                 self.commit(batch);
                 if self.is_over() {
-                    rest.drain(..).for_each(|command| refuse(command, &Unavailable::Closed));
+                    rest.drain(..).for_each(|command| self.refuse(command, &Unavailable::Closed));
                 } else {
                     self.commit(&mut rest);
                 }
@@ -26,7 +26,7 @@ impl Writer {
             Ok(false) => Unavailable::Unstorable(error.to_string()),
             Err(error) => self.note_failure("the end of the log could not be read", &error),
         };
-        batch.drain(..).for_each(|command| refuse(command, &why));
+        batch.drain(..).for_each(|command| self.refuse(command, &why));
     }
 
     fn is_place_taken(&self) -> rusqlite::Result<bool> {

@@ -16,13 +16,14 @@ fn open(path: &std::path::Path) -> Opened {
 }
 
 fn writer(dir: &std::path::Path) -> Writer {
-    let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
+    let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000, ..Default::default() };
     let config = Config { path: dir.join("inbox.db"), quarantine, retention: None };
     let lock = Lock::try_take(&config.path).unwrap().unwrap();
     let opened = open(&config.path);
     let (commands, _) = std::sync::mpsc::channel();
     let metrics = Arc::new(Metrics::new());
-    Writer::new(&config, opened, lock, Arc::new(SystemClock), metrics, Arc::new(Shared::new()), commands).unwrap()
+    let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
+    Writer::new(&config, opened, lock, Arc::new(SystemClock), metrics, shared, commands).unwrap()
 }
 
 type Answer = oneshot::Receiver<Result<Appended, Unavailable>>;
