@@ -13,9 +13,10 @@ use super::access::with_advice;
 use super::output::{Output, clean};
 use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format, health, sinks};
+use crate::clock::Uptime;
 use crate::config::{load_admin_address, load_certificate, load_inbox, load_outline};
-use crate::inbox::SinkRecord;
 use crate::inbox::sqlite::{ReadError, Reader};
+use crate::inbox::{ClockAhead, SinkRecord};
 use crate::records::Time;
 use crate::records::sink::{Configured, Line, lines};
 use crate::records::status::{Daemon, Facts, Level, Verdict, verdict};
@@ -54,6 +55,7 @@ struct Counts {
     last_24h: u64,
     sinks: Vec<SinkRecord>,
     quarantined: u64,
+    clock_ahead: Option<ClockAhead>,
 }
 
 /// Everything, in JSON.
@@ -81,6 +83,7 @@ impl Counts {
             last_24h: reader.count_since(before(24))?,
             sinks: reader.sinks()?,
             quarantined: reader.quarantine_entries()?,
+            clock_ahead: reader.believed_clock(now, &Uptime::now())?.ahead(now),
         })
     }
 }
@@ -114,6 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         sinks: &lines,
         quarantine: (counts.quarantined, inbox.quarantine.max_entries.into()),
         certificate_ends,
+        clock_ahead: counts.clock_ahead.filter(|_| inbox.retention.is_some()),
         now,
     };
     let told = verdict(&facts);

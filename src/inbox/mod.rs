@@ -1,6 +1,7 @@
 //! The log: what is stored, in what order, and how far each consumer has come. [`Inbox`] is the daemon's view of it;
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
+mod believed;
 #[cfg(test)]
 pub(crate) mod contract;
 mod event;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+pub use believed::{BelievedClock, ClockAhead};
 pub use event::{
     AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewEvent, SecretUse, SecretUses, Slice,
     StoredEvent, Stretch, Tally,
@@ -37,6 +39,7 @@ pub use quarantine::{Quarantined, Refused};
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
 pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
+use crate::clock::Uptime;
 use crate::model::{JobId, Seq, SinkName, Start};
 
 /// The checked settings of the inbox.
@@ -145,6 +148,9 @@ pub trait Inbox: Send + Sync {
 
     /// Takes requests out of the quarantine, durably: they have become events.
     async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable>;
+
+    /// Notes the time, durably, and says which time retention may believe. See [`BelievedClock`].
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable>;
 
     /// Why writes fail at the moment, if they do: for readiness.
     fn trouble(&self) -> Option<String>;

@@ -15,7 +15,9 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::contract::{letter, progress};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
-use crate::inbox::{Config, EventFilter, LetterFilter, NewEvent, Progress, QuarantineLimits, Registration, Selection};
+use crate::inbox::{
+    Config, EventFilter, LetterFilter, NewEvent, NewJob, Progress, QuarantineLimits, Registration, Selection,
+};
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;

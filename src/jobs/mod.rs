@@ -6,6 +6,7 @@ mod admit;
 mod executor_tests;
 #[cfg(test)]
 mod meddled_inbox;
+mod retention;
 mod sinks;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use sinks::{Destination, Destinations, Use, Users};
 
+use self::retention::Retention;
 use crate::consume::{self, Consumer, End, Handle};
-use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, NewJob, Task, Unavailable};
+use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, Task, Unavailable};
 use crate::model::{JobId, SinkName, SourceName};
 use crate::throttle::Throttle;
 use crate::verify::Keys;
@@ -31,8 +33,6 @@ use crate::verify::Keys;
 const POLL: Duration = Duration::from_millis(250);
 /// Replays to one sink at a time; more wait for their turn, and hold up those to no other sink.
 const MAX_REPLAYS: usize = 4;
-/// How often retention is applied.
-const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// What jobs are carried out with.
 pub struct Deps {
@@ -58,8 +58,7 @@ pub struct Executor {
     waiting: HashSet<JobId>,
     /// How far each [`Task::Admit`] has come; from the start again after a restart, which does no harm.
     admitting: HashMap<JobId, i64>,
-    /// When retention was last asked for.
-    pruned: Option<Instant>,
+    retention: Retention,
     troubles: Throttle,
 }
 
@@ -89,7 +88,7 @@ impl Executor {
             tasks: JoinSet::new(),
             waiting: HashSet::new(),
             admitting: HashMap::new(),
-            pruned: None,
+            retention: Retention::default(),
             troubles: Throttle::default(),
         }
     }
@@ -107,6 +106,7 @@ impl Executor {
     /// replay, what others ask for meanwhile is carried out beside it (such as cancelling it, or pausing its sink), apart
     /// from what needs the sinks and the secrets of their configuration.
     pub async fn run_one(mut self, job: JobId, stop: CancellationToken) {
+        self.note_clock().await;
         while !stop.is_cancelled() && self.round(Some(job), &stop).await {}
         self.join_replays().await;
     }
@@ -184,7 +184,8 @@ impl Executor {
             | Task::Try { .. }
             | Task::Forget { .. }
             | Task::Purge { .. }
-            | Task::Prune { .. } => {
+            | Task::Prune { .. }
+            | Task::ConfirmClock { .. } => {
                 // Until they have been told: a consumer that is opened in between would hear of it neither way.
                 let sinks = self.deps.sinks.lock().await;
                 if let Task::Prune { sinks: known, .. } = &job.task
@@ -198,6 +199,9 @@ impl Executor {
                     return Ok(Rest::More);
                 }
                 let advance = self.inbox().advance(job.id, &self.configured(&sinks)).await?;
+                if let Task::ConfirmClock { .. } = &job.task {
+                    self.retention.forget_note();
+                }
                 for effect in &advance.effects {
                     sinks.iter().for_each(|sink| sink.tell(effect));
                     self.replays.values().for_each(|replay| replay.consumer.tell(effect));
@@ -312,22 +316,6 @@ impl Executor {
         tracing::info!(job = job.get(), state = state.as_str(), message, "a job has ended");
         let update = JobUpdate { state: Some(state), message: Some(message), ..JobUpdate::default() };
         self.inbox().update_job(job, update).await
-    }
-
-    /// Asks for a prune, once a day, like anybody else: so it is kept who dropped the bodies, and when.
-    async fn apply_retention(&mut self) {
-        let Some(keep) = self.deps.retention else { return };
-        if self.pruned.is_some_and(|at| at.elapsed() < RETENTION) {
-            return;
-        }
-        let at = self.deps.consume.clock.now();
-        let Ok(before) = at.checked_sub(keep) else { return };
-        let sinks = self.deps.sinks.lock().await.iter().map(|sink| sink.config.name.clone()).collect();
-        let (who, reason) = ("ralio-relay".to_owned(), "inbox.retention.bodies".to_owned());
-        let asked = self.inbox().submit(NewJob { task: Task::Prune { before, sinks }, who, reason, total: None, at });
-        if asked.await.is_ok() {
-            self.pruned = Some(Instant::now());
-        }
     }
 
     /// What the configuration says of the sinks, as far as a job's portion depends on it.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
-use crate::inbox::{self, EventFilter, NewEvent, QuarantineLimits, Registration, Selection};
+use crate::inbox::{self, EventFilter, NewEvent, NewJob, QuarantineLimits, Registration, Selection};
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;

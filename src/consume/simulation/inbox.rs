@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::stage::{Stage, Who};
+use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent,
-    NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice, StoredEvent,
-    Unavailable,
+    Advance, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
+    NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice,
+    StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -153,6 +154,10 @@ impl Inbox for Unsteady {
 
     async fn release(&self, requests: Vec<i64>) -> Result<(), Unavailable> {
         self.stage.memory.release(requests).await
+    }
+
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable> {
+        self.stage.memory.note_clock(uptime).await
     }
 
     async fn failed(&self) -> String {

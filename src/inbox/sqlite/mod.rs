@@ -4,6 +4,7 @@
 mod answers;
 mod append;
 mod backup;
+mod believed;
 mod checkpoint;
 mod consumer;
 mod desk;
@@ -49,11 +50,11 @@ use self::errand::{Worked, errand};
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice,
-    StoredEvent, Unavailable,
+    Advance, Appended, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
+    JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection,
+    Slice, StoredEvent, Unavailable,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
 use crate::metrics::Metrics;
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -279,6 +280,10 @@ impl Inbox for SqliteInbox {
             Ok(((), removed))
         })
         .await
+    }
+
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable> {
+        self.ask("the time", move |connection, now| Ok((believed::note(connection, now, &uptime)?, Vec::new()))).await
     }
 
     fn trouble(&self) -> Option<String> {

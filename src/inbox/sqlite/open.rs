@@ -13,7 +13,7 @@ use rusqlite_migration::{M, Migrations};
 use super::{Lock, index};
 
 /// The version of the schema: how many migrations have made it.
-pub(super) const SCHEMA: usize = 4;
+pub(super) const SCHEMA: usize = 5;
 
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
@@ -21,6 +21,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("schema/002.sql")),
         M::up_with_hook(include_str!("schema/003.sql"), |tables| Ok(index::move_from_tables(tables)?)),
         M::up(include_str!("schema/004.sql")),
+        M::up(include_str!("schema/005.sql")),
     ])
 }
 
@@ -85,12 +86,14 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
 
     let sqlite_error = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(sqlite_error)?;
+    // What is deleted is overwritten: retention must erase, also from the copies of this file.
     let pragmas = format!(
         "PRAGMA page_size = {PAGE_BYTES};
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;
+         PRAGMA secure_delete = ON;
          PRAGMA cache_size = -16384;
          PRAGMA temp_store = MEMORY;
          PRAGMA foreign_keys = OFF;

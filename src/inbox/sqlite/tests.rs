@@ -7,6 +7,7 @@ mod contract;
 mod desk;
 mod jobs;
 mod migration;
+mod retention;
 mod states;
 mod sweeps;
 mod times;
