@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         return Ok(Exit::BadUsage);
     };
     let (now, sinks) = (Timestamp::now(), sinks.into_iter().map(|sink| sink.name).collect::<Vec<_>>());
-    let reader = super::events::open_inbox(&inbox)?;
+    let mut reader = super::events::open_inbox(&inbox)?;
     let believed = reader.believed_clock(now, &Uptime::now())?;
     if args.confirm_clock {
         let confirmed = Ask::New(Box::new(new_job(Task::ConfirmClock { at: now }, "")));

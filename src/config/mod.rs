@@ -375,11 +375,12 @@ fn inbox(root: &mut Section<'_>) -> Option<inbox::Config> {
             let max_bytes = s.size("max_bytes", Some("64MiB"), ["1KiB", "1TiB"]);
             Some(inbox::QuarantineLimits { max_entries: max_entries?, max_bytes: max_bytes? })
         });
+        let dedup_memory = s.size("dedup_memory", Some("64MiB"), ["64KiB", "64GiB"]);
         let retention = s.section("retention", |s| {
             // Deleting is for the merchant to ask for.
             Some(s.duration("bodies", None, ["1d", "36500d"]))
         });
-        Some(inbox::Config { path: path?, quarantine: quarantine?, retention: retention? })
+        Some(inbox::Config { path: path?, quarantine: quarantine?, dedup_memory: dedup_memory?, retention: retention? })
     })
 }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,
+    /// The most bytes of memory that the filter over known event ids takes.
+    pub dedup_memory: u64,
     /// How long bodies are kept at least, counted from their arrival; `None` = for ever.
     pub retention: Option<Duration>,
 }

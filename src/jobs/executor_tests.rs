@@ -116,7 +116,7 @@ impl World {
     async fn new(takes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000 };
-        let config = Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
+        let config = Config { path: dir.path().join("inbox.db"), quarantine, dedup_memory: 1 << 20, retention: None };
         let lock = Lock::try_take(&config.path).unwrap().unwrap();
         let inbox = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap();
         for n in 1..=EVENTS {

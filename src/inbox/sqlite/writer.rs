@@ -13,7 +13,7 @@ use super::append::{Append, Names, append};
 use super::checkpoint::Checkpoints;
 use super::errand::Errand;
 use super::fault::{Fault, explain};
-use super::index::{self, Index, Loaded};
+use super::index::Index;
 use super::lock::Lock;
 use super::quarantine::{Quarantine, Removed};
 use super::shared::Shared;
@@ -37,7 +37,8 @@ pub(super) enum Command {
     Append(Box<Append>),
     Errand(Box<dyn Errand>),
     Quarantine(Box<Refused>),
-    FilterLoaded(Option<Loaded>),
+    /// Whether the dedup filter was loaded.
+    FilterLoaded(bool),
     /// A pass of the thread for checkpoints is over.
     Checkpointed(rusqlite::Result<()>),
     Close,
@@ -107,7 +108,7 @@ impl Writer {
         let last_seq = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?;
         let writer = Self {
             path: config.path.clone(),
-            index: Index::load(&connection)?,
+            index: Index::load(&connection, config.dedup_memory)?,
             names: Names::default(),
             quarantine: Quarantine::load(&connection, config.quarantine)?,
             refused: Vec::new(),
@@ -175,9 +176,9 @@ impl Writer {
                 }
                 Command::Errand(_) => batch.push(command),
                 Command::Quarantine(refused) => self.refused.push(*refused),
-                Command::FilterLoaded(loaded) => {
-                    self.filter_failed = loaded.is_none().then(Instant::now);
-                    self.index.filter.install(loaded);
+                Command::FilterLoaded(is_loaded) => {
+                    self.filter_failed = (!is_loaded).then(Instant::now);
+                    self.index.filter.install(is_loaded);
                 }
                 Command::Checkpointed(result) => self.checkpointed = Some(result),
                 Command::Close => return true,
@@ -376,21 +377,22 @@ impl Writer {
 
     fn load_filter_if_needed(&mut self) {
         let too_soon = self.filter_failed.is_some_and(|at| at.elapsed() < FILTER_AGAIN);
-        if too_soon || !self.index.filter.begin_load() {
+        if too_soon {
             return;
         }
+        let Some(load) = self.index.filter.begin_load() else { return };
         let (path, shared, commands) = (self.path.clone(), Arc::clone(&self.shared), self.commands.clone());
         let loader = std::thread::Builder::new().name("dedup-filter".to_owned()).spawn(move || {
-            let loaded = index::load(&path, &shared.closed).unwrap_or_else(|error| {
+            let is_loaded = load.run(&path, &shared.closed).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the dedup filter could not be loaded: every id is looked up until it is");
-                None
+                false
             });
-            _ = commands.send(Command::FilterLoaded(loaded));
+            _ = commands.send(Command::FilterLoaded(is_loaded));
         });
         if let Err(error) = loader {
             tracing::warn!(%error, "the dedup filter's thread could not be started");
             self.filter_failed = Some(Instant::now());
-            self.index.filter.install(None);
+            self.index.filter.install(false);
         }
     }
 

@@ -137,6 +137,7 @@ impl Ledger {
         Self(Config {
             path: relay.settings().inbox(),
             quarantine: QuarantineLimits { max_entries: 1, max_bytes: 1 },
+            dedup_memory: 1 << 20,
             retention: None,
         })
     }

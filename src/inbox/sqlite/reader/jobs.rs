@@ -61,7 +61,7 @@ impl Reader {
     /// How many bodies pruning would drop now, and their bytes. `progress` is told now and then how far in the log that
     /// was counted.
     pub fn prunable(
-        &self,
+        &mut self,
         before: Timestamp,
         sinks: &[SinkName],
         progress: &mut dyn FnMut(Seq),

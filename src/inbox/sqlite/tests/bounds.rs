@@ -20,7 +20,8 @@ async fn forged_requests_alone_do_not_grow_the_write_ahead_log() {
         until("they are written", || inbox.shared.refused.bytes() == 0).await;
     }
     let wal = std::fs::metadata(config.path.with_extension("db-wal")).unwrap().len();
-    assert!(wal < 24 << 20, "{wal} bytes");
+    // What is evicted is overwritten, so each body passes through the log twice.
+    assert!(wal < 48 << 20, "{wal} bytes");
     inbox.close().await;
 }
 
