@@ -89,7 +89,7 @@ impl SqliteInbox {
         let shared = Arc::new(Shared::new());
         let writer = Writer::new(config, connection, lock, clock, metrics, Arc::clone(&shared), commands.clone())
             .map_err(sqlite_error)?;
-        let fate = Arc::clone(&shared);
+        let (fate, may_read) = (Arc::clone(&shared), Arc::clone(&shared.may_read));
         let thread = std::thread::Builder::new()
             .name("inbox-writer".to_owned())
             .spawn(move || {
@@ -104,7 +104,7 @@ impl SqliteInbox {
             shared,
             path: config.path.clone(),
             readers: Arc::default(),
-            may_read: Arc::new(Semaphore::new(MAX_READERS)),
+            may_read,
             writer: Mutex::new(Some(thread)),
         })
     }

@@ -1,10 +1,11 @@
 //! What the writer's thread and its callers share.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::MAX_READERS;
 use super::quarantine::Waiting;
 use crate::model::{JobId, Seq};
 
@@ -16,6 +17,8 @@ pub(super) struct Shared {
     /// Refused requests handed over and not yet written.
     pub(super) refused: Waiting,
     pub(super) closed: AtomicBool,
+    /// One permit for each reader of the inbox.
+    pub(super) may_read: Arc<Semaphore>,
     pub(super) head: watch::Sender<Seq>,
     /// The last job that could not be read: open jobs are looked at several times a second, in order.
     unreadable: AtomicI64,
@@ -30,6 +33,7 @@ impl Shared {
             waiting_bytes: AtomicUsize::new(0),
             refused: Waiting::default(),
             closed: AtomicBool::new(false),
+            may_read: Arc::new(Semaphore::new(MAX_READERS)),
             head: watch::Sender::new(Seq::ZERO),
             unreadable: AtomicI64::new(0),
             failed: watch::Sender::new(None),

@@ -116,7 +116,7 @@ impl Writer {
             last_seq,
             ticked: Instant::now(),
             filter_failed: None,
-            checkpoints: Checkpoints::new(&config.path, commands.clone()),
+            checkpoints: Checkpoints::new(&config.path, commands.clone(), Arc::clone(&shared.may_read)),
             checkpointed: None,
             checkpoint_fails: false,
             limits: config.quarantine,

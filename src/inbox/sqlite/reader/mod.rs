@@ -97,6 +97,15 @@ impl Reader {
         self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
     }
 
+    /// Holds a snapshot for as long as `meanwhile` takes.
+    #[cfg(test)]
+    pub(super) fn in_snapshot(&self, meanwhile: impl FnOnce()) -> rusqlite::Result<()> {
+        let snapshot = self.connection.unchecked_transaction()?;
+        self.last_seq()?;
+        meanwhile();
+        snapshot.finish()
+    }
+
     /// Counts SQLite's instructions from here on.
     #[cfg(test)]
     pub(super) fn count_instructions(&self) -> Arc<std::sync::atomic::AtomicU64> {
