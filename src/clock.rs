@@ -1,14 +1,40 @@
 //! Now, as a value: rooms take it instead of asking the system, so that tests can turn it. And moments as people write
 //! them.
 
+use std::time::Duration;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 
 /// A source of the current time.
 pub trait Clock: Send + Sync {
     /// The time of day. It may jump in either direction: nothing may rely on its being monotonic.
     fn now(&self) -> Timestamp;
+
+    /// How long the machine has been up. Nobody can set this, so it proves that at least so much time has passed.
+    fn uptime(&self) -> Uptime {
+        Uptime::now()
+    }
+}
+
+/// How long a machine has been up, and since which of its starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Another one after each start of the machine. Empty where the system does not tell.
+    pub boot: String,
+    /// Time since that start, with what the machine has slept.
+    pub elapsed: Duration,
+}
+
+impl Uptime {
+    /// What the system says.
+    pub fn now() -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let elapsed = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+        Self { boot: boot.trim().to_owned(), elapsed }
+    }
 }
 
 /// The system's clock.

@@ -68,6 +68,7 @@ fn config(settings: &Builder) -> inbox::Config {
     inbox::Config {
         path: settings.inbox(),
         quarantine: QuarantineLimits { max_entries: 10_000, max_bytes: 64 << 20 },
+        dedup_memory: 64 << 20,
         retention: None,
     }
 }

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
+use ralio_relay::clock::Uptime;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection, Slice,
-    Unavailable,
+    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
+    JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection,
+    Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -207,6 +208,10 @@ impl Inbox for Null {
     }
 
     async fn release(&self, _: Vec<i64>) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_clock(&self, _: Uptime) -> Result<BelievedClock, Unavailable> {
         Err(Unavailable::Closed)
     }
 

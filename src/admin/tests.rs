@@ -57,6 +57,7 @@ fn start_with(token: Option<&str>, open_metrics: bool, status: &Arc<FakeStatus>)
         inbox: inbox::Config {
             path: "absent".into(),
             quarantine: inbox::QuarantineLimits { max_entries: 1, max_bytes: 1, ..Default::default() },
+            dedup_memory: 1 << 20,
             retention: None,
         },
         stop: CancellationToken::new(),

@@ -87,6 +87,7 @@ impl Needs {
             | Task::DiscardParked { .. }
             | Task::Purge { .. }
             | Task::Prune { .. }
+            | Task::ConfirmClock { .. }
             | Task::Cancel { .. } => Self::Nothing,
         })
     }

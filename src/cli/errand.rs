@@ -173,6 +173,7 @@ fn exit(job: &Job) -> Exit {
         | Task::Try { .. }
         | Task::Forget { .. }
         | Task::Prune { .. }
+        | Task::ConfirmClock { .. }
         | Task::Cancel { .. } => false,
     };
     match job.state {
@@ -207,6 +208,7 @@ fn said(job: &Job) -> String {
         | Task::Admit { .. }
         | Task::Purge { .. }
         | Task::Prune { .. }
+        | Task::ConfirmClock { .. }
         | Task::Cancel { .. } => message,
     };
     match job.state {
@@ -245,6 +247,7 @@ pub(crate) fn name(job: &Job) -> String {
         | Task::Admit { .. }
         | Task::Purge { .. }
         | Task::Prune { .. }
+        | Task::ConfirmClock { .. }
         | Task::Cancel { .. } => format!("job {}", job.id),
     }
 }

@@ -12,17 +12,23 @@ use super::output::Output;
 use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit};
 use crate::app::Ask;
+use crate::clock::Uptime;
 use crate::config::Outline;
-use crate::inbox::Task;
+use crate::inbox::{ClockAhead, Task};
 
 const EXAMPLES: &str = "\
 Examples:
   ralio-relay prune --dry-run
   ralio-relay prune
+  ralio-relay prune --confirm-clock
 
 Drops the bodies of events that came in longer ago than inbox.retention.bodies, and nothing else: ids, digests, \
 signatures and attempts stay for good. A body that a sink has still to get, that is parked, a dead letter or part of a \
 replay is kept until that is over. The daemon does the same once a day.
+
+A clock that is wrong by years would make every body look old. So retention believes only as much time as the machine has \
+been up, and one day more for each start of the machine. While the clock is further ahead, retention is held at the time that \
+it believes, and says so. After a machine was off for longer, look at its clock, and confirm it with --confirm-clock.
 
 Exit code: 0 when it is done, 2 when inbox.retention.bodies is not set.";
 
@@ -36,6 +42,10 @@ pub(crate) struct Args {
     /// Say how much would go, and drop nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// Say that this machine's clock is right, though it is further ahead than retention believes
+    #[arg(long, conflicts_with = "dry_run")]
+    confirm_clock: bool,
 
     #[command(flatten)]
     view: ViewArgs,
@@ -53,9 +63,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         eprintln!("{UNSET}");
         return Ok(Exit::BadUsage);
     };
-    let before = begin(Timestamp::now(), retention)?;
-    let sinks = sinks.into_iter().map(|sink| sink.name).collect::<Vec<_>>();
-    let reader = super::events::open_inbox(&inbox)?;
+    let (now, sinks) = (Timestamp::now(), sinks.into_iter().map(|sink| sink.name).collect::<Vec<_>>());
+    let mut reader = super::events::open_inbox(&inbox)?;
+    let believed = reader.believed_clock(now, &Uptime::now())?;
+    if args.confirm_clock {
+        let confirmed = Ask::New(Box::new(new_job(Task::ConfirmClock { at: now }, "")));
+        match errand::run(&args.config, &inbox, confirmed)? {
+            Exit::Success => {}
+            failed => return Ok(failed),
+        }
+    } else if let Some(ahead) = believed.ahead(now) {
+        eprintln!("warning: retention is held back: {}; {}", ahead.text(), ClockAhead::REMEDY);
+    }
+    let believed = if args.confirm_clock { now } else { believed.retention_time(now) };
+    let before = begin(believed, retention)?;
     if !args.dry_run {
         return errand::run(&args.config, &inbox, Ask::New(Box::new(new_job(Task::Prune { before, sinks }, ""))));
     }

@@ -13,9 +13,10 @@ use super::access::with_advice;
 use super::output::{Output, clean};
 use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format, health, sinks};
+use crate::clock::Uptime;
 use crate::config::{load_admin_address, load_certificate, load_inbox, load_outline};
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{QuarantineCounts, SinkRecord};
+use crate::inbox::{ClockAhead, QuarantineCounts, SinkRecord};
 use crate::records::Time;
 use crate::records::sink::{Configured, Line, lines};
 use crate::records::status::{Daemon, Facts, Level, Verdict, verdict};
@@ -54,6 +55,7 @@ struct Counts {
     last_24h: u64,
     sinks: Vec<SinkRecord>,
     quarantine: QuarantineCounts,
+    clock_ahead: Option<ClockAhead>,
 }
 
 /// Everything, in JSON.
@@ -85,6 +87,7 @@ impl Counts {
             last_24h: reader.count_since(before(24))?,
             sinks: reader.sinks()?,
             quarantine: reader.quarantine_counts(now)?,
+            clock_ahead: reader.believed_clock(now, &Uptime::now())?.ahead(now),
         })
     }
 }
@@ -119,6 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         quarantine: counts.quarantine,
         quarantine_most: inbox.quarantine.max_entries.into(),
         certificate_ends,
+        clock_ahead: counts.clock_ahead.filter(|_| inbox.retention.is_some()),
         now,
     };
     let told = verdict(&facts);

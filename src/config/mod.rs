@@ -382,11 +382,12 @@ fn inbox(root: &mut Section<'_>) -> Option<inbox::Config> {
                 admits_by_itself: admits_by_itself?,
             })
         });
+        let dedup_memory = s.size("dedup_memory", Some("64MiB"), ["64KiB", "64GiB"]);
         let retention = s.section("retention", |s| {
             // Deleting is for the merchant to ask for.
             Some(s.duration("bodies", None, ["1d", "36500d"]))
         });
-        Some(inbox::Config { path: path?, quarantine: quarantine?, retention: retention? })
+        Some(inbox::Config { path: path?, quarantine: quarantine?, dedup_memory: dedup_memory?, retention: retention? })
     })
 }
 

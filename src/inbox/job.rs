@@ -81,6 +81,11 @@ pub enum Task {
         /// hold their bodies whether their sink is configured or not.
         sinks: Vec<SinkName>,
     },
+    /// Believe the clock: a person says that it is right, though it is further ahead than retention believes.
+    ConfirmClock {
+        /// What the person's clock said.
+        at: Timestamp,
+    },
     /// Deliver stored events again.
     Replay {
         /// To which sink.

@@ -1,6 +1,7 @@
 //! The log: what is stored, in what order, and how far each consumer has come. [`Inbox`] is the daemon's view of it;
 //! [`sqlite`] is the implementation, and [`sqlite::Reader`] browses it, daemon or no daemon.
 
+mod believed;
 #[cfg(test)]
 pub(crate) mod contract;
 mod event;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+pub use believed::{BelievedClock, ClockAhead};
 pub use event::{
     AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewEvent, SecretUse, SecretUses, Slice,
     StoredEvent, Stretch, Tally,
@@ -39,6 +41,7 @@ pub use quarantine::{
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
 pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
+use crate::clock::Uptime;
 use crate::model::{JobId, Seq, SinkName, Start};
 
 /// The checked settings of the inbox.
@@ -48,6 +51,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Bounds of the quarantine.
     pub quarantine: QuarantineLimits,
+    /// The most bytes of memory that the filter over known event ids takes.
+    pub dedup_memory: u64,
     /// How long bodies are kept at least, counted from their arrival; `None` = for ever.
     pub retention: Option<Duration>,
 }
@@ -146,6 +151,9 @@ pub trait Inbox: Send + Sync {
     /// quarantine, and the job's numbers and place are those after the portion. So a portion counts once, whatever ends
     /// the process. A job that has ended stays as it is.
     async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable>;
+
+    /// Notes the time, durably, and says which time retention may believe. See [`BelievedClock`].
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable>;
 
     /// Why writes fail at the moment, if they do: for readiness.
     fn trouble(&self) -> Option<String>;

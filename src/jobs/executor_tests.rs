@@ -15,7 +15,9 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::inbox::contract::{letter, progress};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
-use crate::inbox::{Config, EventFilter, LetterFilter, NewEvent, Progress, QuarantineLimits, Registration, Selection};
+use crate::inbox::{
+    Config, EventFilter, LetterFilter, NewEvent, NewJob, Progress, QuarantineLimits, Registration, Selection,
+};
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;
@@ -114,7 +116,7 @@ impl World {
     async fn new(takes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000, ..Default::default() };
-        let config = Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
+        let config = Config { path: dir.path().join("inbox.db"), quarantine, dedup_memory: 1 << 20, retention: None };
         let lock = Lock::try_take(&config.path).unwrap().unwrap();
         let inbox = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap();
         for n in 1..=EVENTS {

@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::*;
+use crate::clock::Uptime;
 use crate::inbox::sqlite::SqliteInbox;
 use crate::inbox::{
-    Advance, Appended, ConsumerId, ConsumerState, EventOutline, NewEvent, Progress, QuarantineFilter,
-    QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, Slice, StoredEvent,
+    Advance, Appended, BelievedClock, ConsumerId, ConsumerState, EventOutline, NewEvent, NewJob, Progress,
+    QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, Slice,
+    StoredEvent,
 };
 use crate::model::{Seq, Start};
 
@@ -107,6 +109,10 @@ impl Inbox for Meddled {
 
     async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
         self.inbox.release(job, portion).await
+    }
+
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable> {
+        self.inbox.note_clock(uptime).await
     }
 
     fn trouble(&self) -> Option<String> {

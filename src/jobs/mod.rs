@@ -7,6 +7,7 @@ mod executor_tests;
 #[cfg(test)]
 mod meddled_inbox;
 mod quarantine;
+mod retention;
 mod sinks;
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use sinks::{Destination, Destinations, Use, Users};
 
+use self::retention::Retention;
 use crate::consume::{self, Consumer, End, Handle};
-use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, NewJob, QuarantineLimits, Task, Unavailable};
+use crate::inbox::{ConfiguredSink, Inbox, Job, JobState, JobUpdate, QuarantineLimits, Task, Unavailable};
 use crate::model::{JobId, SinkName, SourceName};
 use crate::throttle::Throttle;
 use crate::verify::Keys;
@@ -32,8 +34,6 @@ use crate::verify::Keys;
 const POLL: Duration = Duration::from_millis(250);
 /// Replays to one sink at a time; more wait for their turn, and hold up those to no other sink.
 const MAX_REPLAYS: usize = 4;
-/// How often retention is applied.
-const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// What jobs are carried out with.
 pub struct Deps {
@@ -59,9 +59,8 @@ pub struct Executor {
     tasks: JoinSet<(JobId, Option<End>)>,
     /// Replays that wait for their sink to be configured again.
     waiting: HashSet<JobId>,
-    /// When retention was last asked for.
-    pruned: Option<Instant>,
     quarantine: quarantine::Upkeep,
+    retention: Retention,
     troubles: Throttle,
 }
 
@@ -90,8 +89,8 @@ impl Executor {
             replays: HashMap::new(),
             tasks: JoinSet::new(),
             waiting: HashSet::new(),
-            pruned: None,
             quarantine: quarantine::Upkeep::default(),
+            retention: Retention::default(),
             troubles: Throttle::default(),
         }
     }
@@ -112,6 +111,7 @@ impl Executor {
     /// replay, what others ask for meanwhile is carried out beside it (such as cancelling it, or pausing its sink), apart
     /// from what needs the sinks and the secrets of their configuration.
     pub async fn run_one(mut self, job: JobId, stop: CancellationToken) {
+        self.note_clock().await;
         while !stop.is_cancelled() && self.round(Some(job), &stop).await {}
         self.join_replays().await;
     }
@@ -185,7 +185,8 @@ impl Executor {
             | Task::Try { .. }
             | Task::Forget { .. }
             | Task::Purge { .. }
-            | Task::Prune { .. } => {
+            | Task::Prune { .. }
+            | Task::ConfirmClock { .. } => {
                 // Until they have been told: a consumer that is opened in between would hear of it neither way.
                 let sinks = self.deps.sinks.lock().await;
                 if let Task::Prune { sinks: known, .. } = &job.task
@@ -199,6 +200,9 @@ impl Executor {
                     return Ok(Rest::More);
                 }
                 let advance = self.inbox().advance(job.id, &self.configured(&sinks)).await?;
+                if let Task::ConfirmClock { .. } = &job.task {
+                    self.retention.forget_note();
+                }
                 for effect in &advance.effects {
                     sinks.iter().for_each(|sink| sink.tell(effect));
                     self.replays.values().for_each(|replay| replay.consumer.tell(effect));
@@ -313,22 +317,6 @@ impl Executor {
         tracing::info!(job = job.get(), state = state.as_str(), message, "a job has ended");
         let update = JobUpdate { state: Some(state), message: Some(message), ..JobUpdate::default() };
         self.inbox().update_job(job, update).await
-    }
-
-    /// Asks for a prune, once a day, like anybody else: so it is kept who dropped the bodies, and when.
-    async fn apply_retention(&mut self) {
-        let Some(keep) = self.deps.retention else { return };
-        if self.pruned.is_some_and(|at| at.elapsed() < RETENTION) {
-            return;
-        }
-        let at = self.deps.consume.clock.now();
-        let Ok(before) = at.checked_sub(keep) else { return };
-        let sinks = self.deps.sinks.lock().await.iter().map(|sink| sink.config.name.clone()).collect();
-        let (who, reason) = ("ralio-relay".to_owned(), "inbox.retention.bodies".to_owned());
-        let asked = self.inbox().submit(NewJob { task: Task::Prune { before, sinks }, who, reason, total: None, at });
-        if asked.await.is_ok() {
-            self.pruned = Some(Instant::now());
-        }
     }
 
     /// What the configuration says of the sinks, as far as a job's portion depends on it.

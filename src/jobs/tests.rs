@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::inbox::sqlite::{Lock, Reader, SqliteInbox};
-use crate::inbox::{self, EventFilter, NewEvent, QuarantineLimits, Registration, Selection};
+use crate::inbox::{self, EventFilter, NewEvent, NewJob, QuarantineLimits, Registration, Selection};
 use crate::metrics::Metrics;
 use crate::model::{Outcome, Outgoing, Seq, Start};
 use crate::route::Route;
@@ -57,7 +57,8 @@ fn event() -> NewEvent {
 async fn a_replay_that_panics_has_failed() {
     let dir = tempfile::tempdir().unwrap();
     let quarantine = QuarantineLimits { max_entries: 1, max_bytes: 1, ..Default::default() };
-    let config = inbox::Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
+    let config =
+        inbox::Config { path: dir.path().join("inbox.db"), quarantine, dedup_memory: 1 << 20, retention: None };
     let (lock, metrics) = (Lock::try_take(&config.path).unwrap().unwrap(), Arc::new(Metrics::new()));
     let opened = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::clone(&metrics)).unwrap();
     let inbox: Arc<dyn Inbox> = Arc::new(opened);

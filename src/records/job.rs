@@ -13,7 +13,7 @@ use crate::model::SinkName;
 pub struct Line<'a> {
     id: i64,
     /// `pause`, `resume`, `rename`, `try`, `forget`, `retry`, `discard`, `retry_parked`, `discard_parked`, `admit`,
-    /// `purge`, `prune`, `replay` or `cancel`.
+    /// `purge`, `prune`, `confirm_clock`, `replay` or `cancel`.
     task: &'static str,
     /// The sink that it is about, where it is about one.
     sink: Option<&'a str>,
@@ -67,6 +67,7 @@ fn about(task: &Task) -> (&'static str, Option<&SinkName>) {
         Task::Admit { .. } => ("admit", None),
         Task::Purge { .. } => ("purge", None),
         Task::Prune { .. } => ("prune", None),
+        Task::ConfirmClock { .. } => ("confirm_clock", None),
         Task::Replay { sink, .. } => ("replay", Some(sink)),
         Task::Cancel { .. } => ("cancel", None),
     }

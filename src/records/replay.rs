@@ -37,6 +37,7 @@ impl<'a> Replay<'a> {
             | Task::Admit { .. }
             | Task::Purge { .. }
             | Task::Prune { .. }
+            | Task::ConfirmClock { .. }
             | Task::Cancel { .. } => None,
         }
     }

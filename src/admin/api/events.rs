@@ -223,7 +223,7 @@ mod tests {
     async fn a_search_whose_time_is_over_goes_on_in_the_next_request() {
         let dir = tempfile::tempdir().unwrap();
         let quarantine = QuarantineLimits { max_entries: 1, max_bytes: 1, ..Default::default() };
-        let config = Config { path: dir.path().join("inbox.db"), quarantine, retention: None };
+        let config = Config { path: dir.path().join("inbox.db"), quarantine, dedup_memory: 1 << 20, retention: None };
         let lock = Lock::try_take(&config.path).unwrap().unwrap();
         let inbox = SqliteInbox::open(&config, lock, Arc::new(SystemClock), Arc::new(Metrics::new())).unwrap();
         for n in 1..=3 {

@@ -12,8 +12,9 @@ use super::input::Query;
 use super::refusal::Refusal;
 use super::sinks::{Sink, sinks};
 use crate::admin::SourceFacts;
+use crate::clock::Uptime;
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{QuarantineCounts, SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
+use crate::inbox::{ClockAhead, QuarantineCounts, SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
 use crate::records::Time;
 use crate::records::status::{Daemon, Facts, Verdict, verdict};
 
@@ -143,10 +144,11 @@ struct Counts {
     sinks: Vec<SinkRecord>,
     uses: SecretUses,
     quarantine: QuarantineCounts,
+    clock_ahead: Option<ClockAhead>,
 }
 
 impl Counts {
-    fn read(reader: &mut Reader, now: Timestamp) -> Result<Self, ReadError> {
+    fn read(reader: &mut Reader, now: Timestamp, uptime: &Uptime) -> Result<Self, ReadError> {
         let before = |hours: i64| now.saturating_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
         Ok(Self {
             head: reader.head()?.get(),
@@ -157,6 +159,7 @@ impl Counts {
             sinks: reader.sinks()?,
             uses: reader.secret_uses()?,
             quarantine: reader.quarantine_counts(now)?,
+            clock_ahead: reader.believed_clock(now, uptime)?.ahead(now),
         })
     }
 }
@@ -168,7 +171,8 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
     Query::none(&request)?;
     api.inbox()?;
     let now = api.now();
-    let counts = api.readers.read(move |reader| Counts::read(reader, now)).await?;
+    let uptime = api.deps.clock.uptime();
+    let counts = api.readers.read(move |reader| Counts::read(reader, now, &uptime)).await?;
     let (deps, metrics) = (&api.deps, &api.deps.metrics);
     let (reasons, configured) = (deps.status.reasons_not_ready(), deps.status.sinks());
     let names: Vec<_> = configured.iter().map(|sink| sink.consumer.name.clone()).collect();
@@ -195,6 +199,7 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         quarantine: counts.quarantine,
         quarantine_most: quarantine.max_entries.into(),
         certificate_ends: deps.status.certificate(),
+        clock_ahead: counts.clock_ahead.filter(|_| deps.inbox.retention.is_some()),
         now,
     };
     Ok(HttpResponse::Ok().json(Overview {

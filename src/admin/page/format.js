@@ -109,6 +109,7 @@ const TASKS = {
   admit: 'admission from quarantine',
   purge: 'purge of quarantine',
   prune: 'pruning of bodies',
+  confirm_clock: 'believing the clock',
   replay: 'replay',
   cancel: 'cancelling',
 };

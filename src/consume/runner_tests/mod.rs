@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, Uptime};
 use crate::inbox::{
-    Advance, Appended, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter, EventOutline, Inbox,
-    Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
-    Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent, Unavailable,
+    Advance, Appended, BelievedClock, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter,
+    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome,
+    Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent,
+    Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
@@ -224,6 +225,10 @@ impl Inbox for Sick {
     }
 
     async fn release(&self, _: JobId, _: Released) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_clock(&self, _: Uptime) -> Result<BelievedClock, Unavailable> {
         Err(Unavailable::Closed)
     }
 

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::stage::{Stage, Who};
+use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent,
-    NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released,
-    Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
+    NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration,
+    Released, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -153,6 +154,10 @@ impl Inbox for Unsteady {
 
     async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
         self.stage.memory.release(job, portion).await
+    }
+
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable> {
+        self.stage.memory.note_clock(uptime).await
     }
 
     async fn failed(&self) -> String {

@@ -1,6 +1,9 @@
 //! Jobs.
 
+use jiff::SignedDuration;
+
 use super::*;
+use crate::clock::Uptime;
 use crate::inbox::{Change, Job, JobState, JobUpdate, QuarantineFilter, QuarantineOutcome, Released, Unavailable};
 
 fn paused(id: ConsumerId) -> Effect {
@@ -212,4 +215,30 @@ pub(in crate::inbox) async fn bodies_go_when_nobody_needs_them(inbox: &dyn Inbox
     let (_, effects) = carry_out(inbox, retry("bus")).await;
     let state = register(inbox, "bus").await;
     assert_eq!((effects, state.dead_letters, state.parked.len()), (vec![], 1, 1));
+}
+
+pub(in crate::inbox) async fn an_event_from_the_future_hides_no_old_body(inbox: &dyn Inbox) {
+    let day = |days: i64| now() + SignedDuration::from_hours(24 * days);
+    for (n, received_at) in [day(-10), day(700), day(-9), day(0), day(-8)].into_iter().enumerate() {
+        let event = new_event("one", &payin(&format!("e{n}"), "o", "COMPLETED"));
+        inbox.append(NewEvent { received_at, ..event }).await.unwrap();
+    }
+    carry_out(inbox, Task::Prune { before: day(-1), sinks: vec![] }).await;
+    let kept = inbox.read((1..=5).map(seq).collect()).await.unwrap();
+    let kept: Vec<i64> = kept.iter().filter(|event| event.body.is_some()).map(|event| event.seq.get()).collect();
+    assert_eq!(kept, [2, 4]);
+}
+
+pub(in crate::inbox) async fn a_clock_is_believed_as_far_as_the_machine_was_up(inbox: &dyn Inbox) {
+    let up = |seconds| Uptime { boot: "a".to_owned(), elapsed: Duration::from_secs(seconds) };
+    let began = now();
+    let first = inbox.note_clock(up(100)).await.unwrap();
+    assert!(first.at >= began && first.ahead(now()).is_none(), "nothing says otherwise: {first:?}");
+    let hour = inbox.note_clock(up(3700)).await.unwrap();
+    assert!(hour.at >= began + SignedDuration::from_hours(1), "time goes on, whatever the clock says: {hour:?}");
+    assert_eq!(hour.allowance, first.allowance);
+    let at = now() + SignedDuration::from_hours(24 * 10);
+    carry_out(inbox, Task::ConfirmClock { at }).await;
+    let confirmed = inbox.note_clock(up(3700)).await.unwrap();
+    assert!(confirmed.at >= at && confirmed.ahead(at).is_none(), "{confirmed:?}");
 }

@@ -42,7 +42,9 @@ macro_rules! suite {
                 dead_letters_are_tried_again_where_they_left_off
                 discarded_dead_letters_are_decided_about
                 requests_leave_the_quarantine_once
-                bodies_go_when_nobody_needs_them;
+                bodies_go_when_nobody_needs_them
+                an_event_from_the_future_hides_no_old_body
+                a_clock_is_believed_as_far_as_the_machine_was_up;
             sweeps:
                 a_consumer_never_has_more_parked_than_it_can_hold
                 a_full_sink_holds_up_no_other

@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 use super::{Row, State, Whose, filter, index, place};
+use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Released, Task, Unavailable,
+    Advance, BelievedClock, Change, ConfiguredSink, ConsumerId, Effect, Job, JobState, JobUpdate, NewJob, Released,
+    Task, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName};
 
@@ -139,6 +141,10 @@ impl State {
                 Step::ended(JobState::Done, vec![])
             }
             Task::Prune { before, sinks } => self.prune(before, &sinks),
+            Task::ConfirmClock { at } => {
+                self.believed = Some(BelievedClock::at(at, Uptime::now()));
+                Step::ended(JobState::Done, vec![])
+            }
             Task::Admit { .. } | Task::Replay { .. } | Task::Cancel { .. } => Step::ended(JobState::Failed, vec![]),
         }
     }
@@ -223,7 +229,7 @@ impl State {
         let cursor = |sink| self.meant(sink, sinks).and_then(|id| self.row(id)).map_or(Seq::ZERO, |row| row.cursor);
         let upto = sinks.iter().map(cursor).min().unwrap_or_else(|| self.last());
         let is_old = |seq: &Seq| *seq <= upto && self.event(*seq).is_some_and(|event| event.received_at < before);
-        let places = (1..=self.events.len()).map(place).take_while(is_old);
+        let places = (1..=self.events.len()).map(place).filter(is_old);
         let gone: Vec<Seq> = places.filter(|seq| !self.is_needed(*seq)).collect();
         let mut step = Step::ended(JobState::Done, vec![]);
         for seq in gone {
@@ -231,6 +237,11 @@ impl State {
             step.done += u64::from(body.is_some());
         }
         step
+    }
+
+    pub(super) fn note_clock(&mut self, now: Timestamp, uptime: Uptime) -> BelievedClock {
+        let noted = self.believed.take().unwrap_or_else(|| BelievedClock::at(now, uptime.clone()));
+        self.believed.insert(noted.advanced(now, uptime)).clone()
     }
 
     fn is_needed(&self, seq: Seq) -> bool {

@@ -17,12 +17,12 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState, DeadLetter,
-    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome,
-    Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent,
-    Task, Unavailable, from_micros, micros,
+    Advance, AppendKind, Appended, Attempt, BelievedClock, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState,
+    DeadLetter, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter,
+    QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice,
+    Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
 
 /// Bytes of bodies in one read.
@@ -47,6 +47,7 @@ pub(crate) struct State {
     letters_ever: i64,
     quarantined: Vec<Quarantined>,
     quarantined_ever: i64,
+    believed: Option<BelievedClock>,
 }
 
 struct Entry {
@@ -428,6 +429,10 @@ impl Inbox for Memory {
 
     async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
         self.state().release(job, &portion)
+    }
+
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable> {
+        Ok(self.state().note_clock(self.now(), uptime))
     }
 
     fn trouble(&self) -> Option<String> {

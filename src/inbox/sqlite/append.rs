@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::index::{Found, Index, Keys, hash};
+use super::index::{Found, Index, Keys, Sought, hash};
 use super::rows::{self, category_code, headers_json, phase_code};
 use crate::inbox::{AppendKind, Appended, NewEvent, Unavailable, micros};
 use crate::model::{Phase, Seq, SourceName};
@@ -66,14 +66,17 @@ pub(super) fn append(
 ) -> rusqlite::Result<Appended> {
     let Append { event, id_hash, entity_hash, headers, .. } = append;
     let source_id = names.source_id(connection, event.delivery.source())?;
-    let (kind, seq) = match index.find(connection, *id_hash, source_id, &event.id, &event.digest)? {
+    let source = event.delivery.source().as_str();
+    let sought = Sought { source, source_id, id: &event.id, id_hash: *id_hash, digest: &event.digest };
+    let (kind, seq) = match index.find(connection, &sought)? {
         Found::Same(first) => (AppendKind::Duplicate, first),
         Found::Other => (AppendKind::Conflict, seq),
         Found::Nothing => (AppendKind::Fresh, seq),
     };
     if kind != AppendKind::Duplicate {
         insert(connection, event, headers, source_id, seq, kind == AppendKind::Conflict)?;
-        index.add(Keys { seq, id: *id_hash, entity: *entity_hash });
+        let body = (kind == AppendKind::Conflict).then(|| sought.body_hash());
+        index.add(Keys { seq, id: *id_hash, entity: *entity_hash, body });
     }
     Ok(Appended { seq: Seq::new(seq).expect("places in the log are positive"), kind })
 }

@@ -1,17 +1,23 @@
 //! Writing the write-ahead log back into the file. Nearly all of it is done by a thread with a connection of its own,
 //! while the writer goes on; the writer itself only does the rest, which must be done between two of its commits for
-//! the log to begin anew.
+//! the log to begin anew. That also needs a moment in which no reader is at work: when readers are so busy that there is
+//! none by itself, new reads wait until there is.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use rusqlite::Connection;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use super::MAX_READERS;
 use super::open::{OpenError, io_error, open_desk};
 use super::paths::log_of;
 use super::writer::Command;
@@ -22,6 +28,10 @@ const PAGES: i64 = if cfg!(test) { 64 } else { 2048 };
 const REST: i64 = if cfg!(test) { 8 } else { 64 };
 /// Passes of the thread after which the writer does the rest, however much it is.
 const PASSES: u32 = 3;
+/// Pages in the log (256 MiB) at which new reads wait for it to begin anew.
+const MAX_PAGES: i64 = if cfg!(test) { 256 } else { 32_768 };
+/// Between two times at which reads wait.
+const QUIET_AGAIN: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(10) };
 /// Commits between two looks at the log's size.
 const COMMITS: u32 = 8;
 
@@ -33,6 +43,55 @@ pub(super) struct Checkpoints {
     commits: u32,
     /// Passes of the thread so far, while it is at work.
     passes: Option<u32>,
+    quiet: Quiet,
+}
+
+/// A time in which no reader of this process is at work.
+struct Quiet {
+    may_read: Arc<Semaphore>,
+    /// Asked for: the reads that have begun end, and no other begins.
+    asked: Option<Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>>,
+    /// Nobody reads for as long as this is held.
+    held: Option<OwnedSemaphorePermit>,
+    ended: Option<Instant>,
+    /// Whether it was told that it did not help.
+    is_told: bool,
+}
+
+impl Quiet {
+    /// True once nobody reads.
+    fn has_begun(&mut self) -> bool {
+        let may_read = &self.may_read;
+        let asked = self.asked.get_or_insert_with(|| {
+            let every_reader = u32::try_from(MAX_READERS).expect("they are few");
+            Box::pin(Arc::clone(may_read).acquire_many_owned(every_reader))
+        });
+        let Some(permit) = asked.now_or_never() else { return false };
+        self.asked = None;
+        self.held = permit.ok();
+        true
+    }
+
+    /// Reads go on. Once told when the log could not be written back even so, until that is over.
+    fn end(&mut self, log: Log) {
+        if self.held.take().is_none() {
+            return;
+        }
+        self.ended = Some(Instant::now());
+        let (was_told, is_pinned) = (self.is_told, log.unwritten > 0);
+        self.is_told = is_pinned;
+        if is_pinned && !was_told {
+            tracing::warn!(
+                mebibytes = log.pages * 8 / 1024,
+                "the write-ahead log cannot be written back: a reader outside of the daemon holds an old snapshot, such as a \
+                 backup or a session of sqlite3. Let it end: until then the log grows with what comes in"
+            );
+        }
+    }
+
+    fn may_begin(&self) -> bool {
+        self.ended.is_none_or(|ended| ended.elapsed() >= QUIET_AGAIN)
+    }
 }
 
 struct Worker {
@@ -42,27 +101,47 @@ struct Worker {
 }
 
 impl Checkpoints {
-    pub(super) fn new(path: &Path, commands: Sender<Command>) -> Self {
-        Self { path: path.to_owned(), commands, worker: None, commits: 0, passes: None }
+    pub(super) fn new(path: &Path, commands: Sender<Command>, may_read: Arc<Semaphore>) -> Self {
+        let quiet = Quiet { may_read, asked: None, held: None, ended: None, is_told: false };
+        Self { path: path.to_owned(), commands, worker: None, commits: 0, passes: None, quiet }
     }
 
-    /// After a commit: has the log written back when it has grown.
+    /// After a commit, and now and then without one: has the log written back when it has grown.
     pub(super) fn after_commit(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.commits += 1;
-        if self.passes.is_some() || !self.commits.is_multiple_of(COMMITS) {
+        if self.passes.is_some() {
             return Ok(());
         }
-        if unwritten(connection)? < PAGES { Ok(()) } else { self.pass(connection, 1) }
+        if self.quiet.asked.is_some() {
+            return if self.quiet.has_begun() { self.pass(connection, 1) } else { Ok(()) };
+        }
+        if !self.commits.is_multiple_of(COMMITS) {
+            return Ok(());
+        }
+        let log = look(connection)?;
+        if log.unwritten < PAGES {
+            return Ok(());
+        }
+        // It was written back time and again, and never began anew.
+        if log.pages >= MAX_PAGES && self.quiet.may_begin() && !self.quiet.has_begun() {
+            return Ok(());
+        }
+        self.pass(connection, 1)
     }
 
     /// After a pass of the thread.
     pub(super) fn after_pass(&mut self, connection: &Connection, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
         let passes = self.passes.take().unwrap_or_default();
-        result?;
-        if unwritten(connection)? > REST && passes < PASSES {
+        let rest = result.and_then(|()| look(connection));
+        if let Ok(log) = &rest
+            && log.unwritten > REST
+            && passes < PASSES
+        {
             return self.pass(connection, passes + 1);
         }
-        checkpoint(connection, "PASSIVE").map(drop)
+        let log = rest.and_then(|_| checkpoint(connection, "PASSIVE"));
+        self.quiet.end(log.as_ref().copied().unwrap_or_default());
+        log.map(drop)
     }
 
     fn pass(&mut self, connection: &Connection, number: u32) -> rusqlite::Result<()> {
@@ -76,7 +155,9 @@ impl Checkpoints {
         }
         // Without a thread the writer does it all.
         self.worker = None;
-        checkpoint(connection, "PASSIVE").map(drop)
+        let log = checkpoint(connection, "PASSIVE");
+        self.quiet.end(log.as_ref().copied().unwrap_or_default());
+        log.map(drop)
     }
 }
 
@@ -109,15 +190,23 @@ impl Drop for Worker {
     }
 }
 
-/// Pages of the log that are not yet in the file.
-fn unwritten(connection: &Connection) -> rusqlite::Result<i64> {
+/// The log, in pages.
+#[derive(Clone, Copy, Debug, Default)]
+struct Log {
+    pages: i64,
+    /// Those that are not yet in the file.
+    unwritten: i64,
+}
+
+fn look(connection: &Connection) -> rusqlite::Result<Log> {
     checkpoint(connection, "NOOP")
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
-        .query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
+    connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| {
+        let (pages, written): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(Log { pages, unwritten: pages - written })
+    })
 }
 
 /// How long a start waits for readers to let go of the log: they do so within a second, a backup when it hears of the start.

@@ -4,6 +4,7 @@
 mod answers;
 mod append;
 mod backup;
+mod believed;
 mod checkpoint;
 mod consumer;
 mod desk;
@@ -58,11 +59,11 @@ use self::refusals::Refusal;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered,
-    Registration, Released, Selection, Slice, StoredEvent, Unavailable,
+    Advance, Appended, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
+    JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
+    Registered, Registration, Released, Selection, Slice, StoredEvent, Unavailable,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
 use crate::metrics::Metrics;
 use crate::model::{JobId, Seq, SinkName, Start};
 
@@ -113,7 +114,7 @@ impl SqliteInbox {
         let shared = Arc::new(Shared::new(Arc::clone(&metrics)));
         let writer = Writer::new(config, opened, lock, clock, metrics, Arc::clone(&shared), commands.clone())
             .map_err(|error| OpenError::sqlite(&config.path, error))?;
-        let fate = Arc::clone(&shared);
+        let (fate, may_read) = (Arc::clone(&shared), Arc::clone(&shared.may_read));
         let thread = std::thread::Builder::new()
             .name("inbox-writer".to_owned())
             .spawn(move || {
@@ -128,7 +129,7 @@ impl SqliteInbox {
             shared,
             path: config.path.clone(),
             readers: Arc::default(),
-            may_read: Arc::new(Semaphore::new(MAX_READERS)),
+            may_read,
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -311,6 +312,10 @@ impl Inbox for SqliteInbox {
 
     async fn release(&self, job: JobId, portion: Released) -> Result<(), Unavailable> {
         self.ask("a release from the quarantine", move |connection, _| job::release(connection, job, &portion)).await
+    }
+
+    async fn note_clock(&self, uptime: Uptime) -> Result<BelievedClock, Unavailable> {
+        self.ask("the time", move |connection, now| Ok((believed::note(connection, now, &uptime)?, Vec::new()))).await
     }
 
     fn trouble(&self) -> Option<String> {

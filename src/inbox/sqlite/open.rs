@@ -168,11 +168,13 @@ fn try_open_writer(path: &Path) -> Result<Opened, OpenError> {
     connection.busy_timeout(PATIENCE).map_err(sqlite_error)?;
     connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES};")).map_err(sqlite_error)?;
     use_write_ahead_log(&connection, path)?;
+    // What is deleted is overwritten: retention must erase, also from the copies of this file.
     connection
         .execute_batch(
             "PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 0;
              PRAGMA journal_size_limit = 67108864;
+             PRAGMA secure_delete = ON;
              PRAGMA cache_size = -16384;
              PRAGMA temp_store = MEMORY;
              PRAGMA foreign_keys = OFF;

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::MAX_READERS;
 use super::not_kept::NotKept;
 use super::refusals::Waiting;
 use super::trouble::Trouble;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     /// Refused requests that are not kept.
     pub(super) not_kept: NotKept,
     pub(super) closed: AtomicBool,
+    /// One permit for each reader of the inbox.
+    pub(super) may_read: Arc<Semaphore>,
     pub(super) head: watch::Sender<Seq>,
     /// The last job that could not be read: open jobs are looked at several times a second, in order.
     unreadable: AtomicI64,
@@ -37,6 +40,7 @@ impl Shared {
             refused: Waiting::default(),
             not_kept: NotKept::new(metrics),
             closed: AtomicBool::new(false),
+            may_read: Arc::new(Semaphore::new(MAX_READERS)),
             head: watch::Sender::new(Seq::ZERO),
             unreadable: AtomicI64::new(0),
             failed: watch::Sender::new(None),

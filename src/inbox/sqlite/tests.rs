@@ -6,9 +6,11 @@ mod bounds;
 mod contract;
 mod desk;
 mod jobs;
+pub(super) mod lookups;
 mod migration;
 mod paths;
 mod quarantine;
+mod retention;
 mod states;
 mod sweeps;
 mod times;
@@ -32,7 +34,7 @@ use crate::model::{Seq, Start};
 
 fn config(dir: &Path) -> Config {
     let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000, ..Default::default() };
-    Config { path: dir.join("data/inbox.db"), quarantine, retention: None }
+    Config { path: dir.join("data/inbox.db"), quarantine, dedup_memory: 1 << 20, retention: None }
 }
 
 fn open(config: &Config) -> SqliteInbox {

@@ -14,7 +14,7 @@ use super::checkpoint::Checkpoints;
 use super::errand::Errand;
 use super::failure::Failure;
 use super::fault::{Fault, explain};
-use super::index::{self, Index, Loaded};
+use super::index::Index;
 use super::lock::Lock;
 use super::not_kept;
 use super::open::Opened;
@@ -45,7 +45,8 @@ pub(super) enum Command {
     Append(Box<Append>),
     Errand(Box<dyn Errand>),
     Quarantine(Box<Refusal>),
-    FilterLoaded(Option<Loaded>),
+    /// Whether the dedup filter was loaded.
+    FilterLoaded(bool),
     /// A pass of the thread for checkpoints is over.
     Checkpointed(rusqlite::Result<()>),
     Close,
@@ -124,7 +125,7 @@ impl Writer {
             path: config.path.clone(),
             paths: paths.with_lock(&lock),
             moved: None,
-            index: Index::load(&connection)?,
+            index: Index::load(&connection, config.dedup_memory)?,
             names: Names::default(),
             quarantine: Quarantine::load(&connection, config.quarantine)?,
             refused: VecDeque::new(),
@@ -132,7 +133,7 @@ impl Writer {
             last_seq,
             ticked: Instant::now(),
             filter_failed: None,
-            checkpoints: Checkpoints::new(&config.path, commands.clone()),
+            checkpoints: Checkpoints::new(&config.path, commands.clone(), Arc::clone(&shared.may_read)),
             checkpointed: None,
             checkpoint_fails: false,
             clock,
@@ -202,9 +203,9 @@ impl Writer {
                 }
                 Command::Errand(_) => batch.push(command),
                 Command::Quarantine(refusal) => self.refused.push_back(refusal),
-                Command::FilterLoaded(loaded) => {
-                    self.filter_failed = loaded.is_none().then(Instant::now);
-                    self.index.filter.install(loaded);
+                Command::FilterLoaded(is_loaded) => {
+                    self.filter_failed = (!is_loaded).then(Instant::now);
+                    self.index.filter.install(is_loaded);
                 }
                 Command::Checkpointed(result) => self.checkpointed = Some(result),
                 Command::Close => return true,
@@ -449,21 +450,22 @@ impl Writer {
 
     fn load_filter_if_needed(&mut self) {
         let too_soon = self.filter_failed.is_some_and(|at| at.elapsed() < FILTER_AGAIN);
-        if too_soon || !self.index.filter.begin_load() {
+        if too_soon {
             return;
         }
+        let Some(load) = self.index.filter.begin_load() else { return };
         let (path, shared, commands) = (self.path.clone(), Arc::clone(&self.shared), self.commands.clone());
         let loader = std::thread::Builder::new().name("dedup-filter".to_owned()).spawn(move || {
-            let loaded = index::load(&path, &shared.closed).unwrap_or_else(|error| {
+            let is_loaded = load.run(&path, &shared.closed).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the dedup filter could not be loaded: every id is looked up until it is");
-                None
+                false
             });
-            _ = commands.send(Command::FilterLoaded(loaded));
+            _ = commands.send(Command::FilterLoaded(is_loaded));
         });
         if let Err(error) = loader {
             tracing::warn!(%error, "the dedup filter's thread could not be started");
             self.filter_failed = Some(Instant::now());
-            self.index.filter.install(None);
+            self.index.filter.install(false);
         }
     }
 

@@ -18,10 +18,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, AppendKind, Appended, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job, JobUpdate, NewEvent,
-    NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, RefusalAnswer, Refused, Registered,
-    Registration, Released, Selection, Slice, StoredEvent, Unavailable,
+    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job,
+    JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, RefusalAnswer,
+    Refused, Registered, Registration, Released, Selection, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{JobId, Seq, SinkName, Start};
 use crate::verify::sign;
@@ -134,6 +135,10 @@ impl Inbox for FakeInbox {
     }
 
     async fn release(&self, _: JobId, _: Released) -> Result<(), Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn note_clock(&self, _: Uptime) -> Result<BelievedClock, Unavailable> {
         unreachable!("ingest only writes")
     }
 

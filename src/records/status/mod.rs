@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::sink::{Line, NEW, REMOVED};
 use super::words::{grouped, list, many, span};
-use crate::inbox::QuarantineCounts;
+use crate::inbox::{ClockAhead, QuarantineCounts};
 use crate::model::SinkState;
 
 /// From when on a sink that runs is behind.
@@ -57,6 +57,8 @@ pub struct Facts<'a> {
     pub quarantine_most: u64,
     /// When the certificate in use ends; `None` where a proxy terminates TLS, or where it is not known.
     pub certificate_ends: Option<Timestamp>,
+    /// The clock is further ahead than retention believes; `None` also where nothing is dropped for its age.
+    pub clock_ahead: Option<ClockAhead>,
     /// The time.
     pub now: Timestamp,
 }
@@ -115,7 +117,7 @@ impl Finding {
 /// Puts it into words.
 pub fn verdict(facts: &Facts<'_>) -> Verdict {
     let first = [daemon(facts), silence(facts)];
-    let last = [no_sink(facts), dead_letters(facts), quarantine(facts), certificate(facts)];
+    let last = [no_sink(facts), dead_letters(facts), quarantine(facts), clock(facts), certificate(facts)];
     let sinks = facts.sinks.iter().map(|line| sink::finding(line, facts));
     let mut findings: Vec<Finding> = first.into_iter().chain(sinks).chain(last).flatten().collect();
     findings.sort_by_key(|finding| finding.level);
@@ -312,6 +314,14 @@ fn quarantine(facts: &Facts<'_>) -> Option<Finding> {
 
 fn was(count: u64) -> &'static str {
     if count == 1 { "was" } else { "were" }
+}
+
+fn clock(facts: &Facts<'_>) -> Option<Finding> {
+    let ahead = facts.clock_ahead?;
+    let todo = "Look at the clock. If it is right (the machine was off for days, say), confirm it. If it is wrong, set it \
+                right: nothing has been dropped for its sake.";
+    let finding = Finding::new(Level::Warn, format!("Retention is held back: {}.", ahead.text()), todo);
+    Some(Finding { command: Some("ralio-relay prune --confirm-clock".to_owned()), ..finding })
 }
 
 fn certificate_left(facts: &Facts<'_>) -> Option<i64> {

@@ -90,6 +90,7 @@ fn ready() -> Facts<'static> {
         quarantine: QuarantineCounts::default(),
         quarantine_most: 100,
         certificate_ends: Some(at(NOW + 100 * 86_400)),
+        clock_ahead: None,
         now: at(NOW),
     }
 }
@@ -249,4 +250,14 @@ fn a_sink_in_trouble_says_why_and_what_comes_next() {
     assert_eq!(told("never, dead"), "Nothing has been delivered to it. 2 dead letters wait for a person.");
     assert_eq!(told("nothing wanted"), "Nothing has been delivered to it yet, and nothing waits for it.");
     assert_eq!(told("good"), "Up to date.");
+}
+
+#[test]
+fn retention_that_is_held_back_is_said() {
+    let ahead = ClockAhead { now: at(NOW), believed: at(NOW - 100 * 86_400) };
+    let told = verdict(&Facts { clock_ahead: Some(ahead), ..ready() });
+    let finding = told.findings.iter().find(|finding| finding.text.contains("Retention is held back")).unwrap();
+    assert_eq!(finding.level, Level::Warn);
+    assert_eq!(finding.command.as_deref(), Some("ralio-relay prune --confirm-clock"));
+    assert!(verdict(&ready()).findings.iter().all(|finding| !finding.text.contains("clock")));
 }

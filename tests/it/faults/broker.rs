@@ -136,7 +136,8 @@ impl Ledger {
     fn of(relay: &TestRelay) -> Self {
         Self(Config {
             path: relay.settings().inbox(),
-            quarantine: QuarantineLimits { max_entries: 1, max_bytes: 1, ..QuarantineLimits::default() },
+            quarantine: QuarantineLimits { max_entries: 1, max_bytes: 1, ..Default::default() },
+            dedup_memory: 1 << 20,
             retention: None,
         })
     }

@@ -52,48 +52,163 @@ pub(super) fn set_state(connection: &Connection, run: i64, state: i64) -> rusqli
     connection.prepare_cached("UPDATE index_runs SET state = ?2 WHERE id = ?1")?.execute([run, state]).map(drop)
 }
 
-/// The seqs that complete runs hold under a hash, in no order.
-pub(in super::super) fn seqs(connection: &Connection, kind: Kind, hash: i64) -> rusqlite::Result<Vec<i64>> {
-    let mut seqs = Vec::new();
-    each_seq(connection, kind, &[hash], |_, seq| seqs.push(seq))?;
-    Ok(seqs)
+/// A part of the log, and which way it is walked.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Range {
+    /// The first and the last place.
+    pub(in super::super) low: i64,
+    pub(in super::super) high: i64,
+    /// The newest first.
+    pub(in super::super) is_backward: bool,
 }
 
-/// Passes on each hash and seq that complete runs hold under one of these hashes, which are sorted; of one snapshot, in no
-/// order. Hashes of one chunk share its read: of many, that is most of them in all but the largest runs.
-pub(in super::super) fn each_seq(
+impl Range {
+    /// Everything, oldest first.
+    pub(in super::super) const ALL: Self = Self { low: 0, high: i64::MAX, is_backward: false };
+
+    /// What is left of it after this place.
+    pub(in super::super) fn after(self, place: i64) -> Self {
+        match self.is_backward {
+            true => Self { high: place - 1, ..self },
+            false => Self { low: place + 1, ..self },
+        }
+    }
+
+    /// The first so many of these.
+    fn cut(self, seqs: &mut Vec<i64>, limit: usize) {
+        seqs.sort_unstable();
+        if self.is_backward {
+            seqs.reverse();
+        }
+        seqs.dedup();
+        seqs.truncate(limit);
+    }
+}
+
+/// The first seqs of a range that complete runs hold under these hashes, up to `limit`. What it reads follows the limit, not
+/// how many there are.
+pub(in super::super) fn seqs(
     connection: &Connection,
-    kind: Kind,
-    hashes: &[i64],
-    mut found: impl FnMut(i64, i64),
-) -> rusqlite::Result<()> {
+    places: &[(Kind, i64)],
+    range: Range,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    if range.low > range.high || limit == 0 {
+        return Ok(Vec::new());
+    }
     // Between two snapshots the run that takes the place of another could be missed.
     let _snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
+    let mut found = Vec::new();
+    for &(kind, hash) in places {
+        for run in complete(connection, kind)? {
+            let before = found.len();
+            let is_inside = |seq: &i64| (range.low..=range.high).contains(seq);
+            let take = &mut |keys: &[u8]| {
+                let chunk = matches(keys, hash).filter(is_inside);
+                match range.is_backward {
+                    true => found.extend(chunk.collect::<Vec<_>>().into_iter().rev()),
+                    false => found.extend(chunk.take(limit)),
+                }
+                found.len() - before < limit
+            };
+            match range.is_backward {
+                true => chunks_down(connection, run, hash, range, take)?,
+                false => chunks_up(connection, run, hash, range, take)?,
+            }
+        }
+    }
+    range.cut(&mut found, limit);
+    Ok(found)
+}
+
+fn complete(connection: &Connection, kind: Kind) -> rusqlite::Result<Vec<i64>> {
     let mut runs = connection.prepare_cached("SELECT id FROM index_runs WHERE state = 2 AND kind = ?1")?;
-    let runs: Vec<i64> = runs.query_map([kind as i64], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    runs.query_map([kind as i64], |row| row.get(0))?.collect()
+}
+
+/// The chunks of a run that may hold keys of a hash within a range, in order, for as long as `take` says so.
+fn chunks_up(
+    connection: &Connection,
+    run: i64,
+    hash: i64,
+    range: Range,
+    take: &mut impl FnMut(&[u8]) -> bool,
+) -> rusqlite::Result<()> {
+    let end = Key { hash, seq: range.high };
+    let mut take = |keys: &[u8]| take(keys) && key(keys, keys.len() / KEY_BYTES - 1) <= end;
+    let first = connection
+        .prepare_cached(
+            "SELECT keys, first_hash, first_seq FROM index_chunks WHERE run = ?1 AND (first_hash, first_seq) <= (?2, ?3)
+             ORDER BY first_hash DESC, first_seq DESC LIMIT 1",
+        )?
+        .query_row([run, hash, range.low], |row| Ok((take(row.get_ref(0)?.as_blob()?), row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (goes_on, last_hash, last_seq) = first.unwrap_or((true, i64::MIN, i64::MIN));
+    if !goes_on {
+        return Ok(());
+    }
     let mut chunks = connection.prepare_cached(
-        "SELECT keys FROM index_chunks WHERE run = ?1 AND first_hash <= ?2 ORDER BY first_hash DESC, first_seq DESC",
+        "SELECT keys FROM index_chunks WHERE run = ?1 AND (first_hash, first_seq) > (?2, ?3) AND first_hash <= ?4
+         ORDER BY first_hash, first_seq",
     )?;
-    for run in runs {
+    let mut chunks = chunks.query([run, last_hash, last_seq, hash])?;
+    while let Some(row) = chunks.next()? {
+        if !take(row.get_ref(0)?.as_blob()?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The same from the end of a range down to its beginning.
+fn chunks_down(
+    connection: &Connection,
+    run: i64,
+    hash: i64,
+    range: Range,
+    take: &mut impl FnMut(&[u8]) -> bool,
+) -> rusqlite::Result<()> {
+    let mut chunks = connection.prepare_cached(
+        "SELECT keys FROM index_chunks WHERE run = ?1 AND (first_hash, first_seq) <= (?2, ?3)
+         ORDER BY first_hash DESC, first_seq DESC",
+    )?;
+    let mut chunks = chunks.query([run, hash, range.high])?;
+    while let Some(row) = chunks.next()? {
+        let keys = row.get_ref(0)?.as_blob()?;
+        if !take(keys) || key(keys, 0) < (Key { hash, seq: range.low }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Passes on each hash and seq that complete runs hold under one of these hashes after its seq. They are sorted; what comes
+/// is of one snapshot, in no order. Hashes of one chunk share its read: of many, that is most of them in all but the largest
+/// runs.
+pub(in super::super) fn each_seq(
+    connection: &Connection,
+    hashes_after: &[(i64, i64)],
+    mut found: impl FnMut(i64, i64),
+) -> rusqlite::Result<()> {
+    let _snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
+    for run in complete(connection, Kind::Entity)? {
         let mut last_chunk: Vec<u8> = Vec::new();
-        for &hash in hashes {
+        for &(hash, after) in hashes_after {
+            let mut pass_on = |keys: &[u8]| {
+                matches(keys, hash).filter(|&seq| seq > after).for_each(|seq| found(hash, seq));
+            };
             if is_inside(&last_chunk, hash) {
-                matches(&last_chunk, hash, &mut found);
+                pass_on(&last_chunk);
                 continue;
             }
-            last_chunk.clear();
-            let mut chunks = chunks.query([run, hash])?;
-            while let Some(row) = chunks.next()? {
-                let keys = row.get_ref(0)?.as_blob()?;
-                matches(keys, hash, &mut found);
-                if last_chunk.is_empty() && hashes.len() > 1 {
+            chunks_up(connection, run, hash, Range { low: after, ..Range::ALL }, &mut |keys| {
+                pass_on(keys);
+                if hashes_after.len() > 1 {
+                    last_chunk.clear();
                     last_chunk.extend_from_slice(keys);
                 }
-                // A chunk that begins with the hash may not be the first that has it.
-                if key(keys, 0).hash < hash {
-                    break;
-                }
-            }
+                true
+            })?;
         }
     }
     Ok(())
@@ -105,11 +220,11 @@ fn is_inside(keys: &[u8], hash: i64) -> bool {
     count > 0 && hash < key(keys, count - 1).hash
 }
 
-fn matches(keys: &[u8], hash: i64, found: &mut impl FnMut(i64, i64)) {
+/// The seqs that a chunk holds under a hash, in order.
+fn matches(keys: &[u8], hash: i64) -> impl Iterator<Item = i64> {
     let count = keys.len() / KEY_BYTES;
     let first = partition(count, |place| key(keys, place).hash < hash);
-    let same = (first..count).map(|place| key(keys, place)).take_while(|key| key.hash == hash);
-    same.for_each(|key| found(hash, key.seq));
+    (first..count).map(|place| key(keys, place)).take_while(move |key| key.hash == hash).map(|key| key.seq)
 }
 
 /// The first place at which `before` no longer holds.

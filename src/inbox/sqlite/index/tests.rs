@@ -14,7 +14,11 @@ fn database() -> Connection {
 fn all(index: &Index, connection: &Connection, hash: i64) -> Vec<i64> {
     let recent = index.recent.get(&hash).copied().into_iter();
     let more = index.recent_more.get(&hash).into_iter().flatten().copied();
-    let below = if index.filter.may_hold(hash) { seqs(connection, Kind::Id, hash).unwrap() } else { Vec::new() };
+    let below = if index.filter.may_hold(hash) {
+        seqs(connection, &[(Kind::Id, hash)], Range::ALL, usize::MAX).unwrap()
+    } else {
+        Vec::new()
+    };
     let mut all: Vec<i64> = recent.chain(more).chain(index.upkeep.seqs(hash)).chain(below).collect();
     all.sort_unstable();
     all
@@ -25,15 +29,17 @@ fn empty() -> Index {
         recent: HashMap::new(),
         recent_more: HashMap::new(),
         pending: Vec::new(),
+        bodies: 0,
+        bodies_after: 0,
         upkeep: Upkeep::new(),
-        filter: Filter::of_empty_index(),
+        filter: Filter::of_empty_index(1 << 20),
     }
 }
 
 /// What the file keeps of it, with the keys above the watermark added again from the log.
 fn crashed(connection: &Connection, log: &[Keys]) -> Index {
     let watermark: i64 = connection.query_row("SELECT watermark FROM index_state", [], |row| row.get(0)).unwrap();
-    let mut index = Index { filter: Filter::unloaded(), ..empty() };
+    let mut index = Index { filter: Filter::unloaded(1, 1 << 20), ..empty() };
     log.iter().filter(|keys| keys.seq > watermark).for_each(|&keys| index.add(keys));
     index
 }
@@ -83,7 +89,7 @@ proptest! {
             let before = log.len();
             for _ in 0..events {
                 let mut hash = || (random.i64(0..hashes) - hashes / 2).wrapping_mul(0x5851_f42d_4c95_7f2d);
-                let keys = Keys { seq: log.len() as i64 + 1, id: hash(), entity: Some(hash()) };
+                let keys = Keys { seq: log.len() as i64 + 1, id: hash(), entity: Some(hash()), body: None };
                 index.add(keys);
                 log.push(keys);
             }
@@ -101,7 +107,7 @@ proptest! {
         let mut asked: Vec<i64> = (0..hashes + 3).map(|n| (n - hashes / 2).wrapping_mul(0x5851_f42d_4c95_7f2d)).collect();
         asked.sort_unstable();
         let mut at_once = Vec::new();
-        each_seq(&connection, Kind::Entity, &asked, |hash, seq| at_once.push((hash, seq))).unwrap();
+        each_seq(&connection, &asked.iter().map(|&hash| (hash, 0)).collect::<Vec<_>>(), |hash, seq| at_once.push((hash, seq))).unwrap();
         at_once.sort_unstable();
         let indexed = log.iter().filter(|keys| keys.seq <= watermark);
         let mut indexed: Vec<_> = indexed.filter_map(|keys| Some((keys.entity?, keys.seq))).collect();
@@ -111,7 +117,7 @@ proptest! {
             let hash = (n - hashes / 2).wrapping_mul(0x5851_f42d_4c95_7f2d);
             let expected: Vec<i64> = log.iter().filter(|keys| keys.id == hash).map(|keys| keys.seq).collect();
             prop_assert_eq!(all(&index, &connection, hash), expected);
-            let mut found = seqs(&connection, Kind::Entity, hash).unwrap();
+            let mut found = seqs(&connection, &[(Kind::Entity, hash)], Range::ALL, usize::MAX).unwrap();
             found.sort_unstable();
             let indexed = log.iter().filter(|keys| keys.seq <= watermark && keys.entity == Some(hash));
             prop_assert_eq!(found, indexed.map(|keys| keys.seq).collect::<Vec<_>>());
@@ -129,7 +135,7 @@ fn the_work_keeps_up_and_runs_stay_few() {
     let mut index = empty();
     for seq in 1..=20_000 {
         let hash = |salt: i64| (seq + salt).wrapping_mul(0x5851_f42d_4c95_7f2d);
-        index.add(Keys { seq, id: hash(0), entity: Some(hash(1_000_000)) });
+        index.add(Keys { seq, id: hash(0), entity: Some(hash(1_000_000)), body: None });
         if seq % 16 == 0 {
             index.work(&connection, 16).unwrap();
             index.committed();
@@ -159,9 +165,12 @@ fn the_tables_of_older_versions_become_runs() {
     }
     move_from_tables(&connection).unwrap();
     for seq in 1..=1000_i64 {
-        assert_eq!(seqs(&connection, Kind::Id, seq.wrapping_mul(0x5851_f42d_4c95_7f2d)).unwrap(), [seq]);
+        assert_eq!(
+            seqs(&connection, &[(Kind::Id, seq.wrapping_mul(0x5851_f42d_4c95_7f2d))], Range::ALL, usize::MAX).unwrap(),
+            [seq]
+        );
     }
-    assert_eq!(seqs(&connection, Kind::Entity, 2).unwrap().len(), 333);
+    assert_eq!(seqs(&connection, &[(Kind::Entity, 2)], Range::ALL, usize::MAX).unwrap().len(), 333);
     assert_eq!(count(&connection, "SELECT count(*) FROM index_runs WHERE state = 2 AND level = 2"), 2);
     assert_eq!(count(&connection, "SELECT count(*) FROM sqlite_schema WHERE name LIKE '%_index'"), 0);
 }
@@ -178,17 +187,18 @@ fn a_loaded_filter_knows_every_key_of_the_runs() {
     let mut index = empty();
     let write = |index: &mut Index, seqs: std::ops::RangeInclusive<i64>| {
         for seq in seqs {
-            index.add(Keys { seq, id: hash(seq), entity: None });
+            index.add(Keys { seq, id: hash(seq), entity: None, body: None });
             index.work(&connection, 1).unwrap();
             index.committed();
         }
     };
     write(&mut index, 1..=1000);
-    index.filter = Filter::unloaded();
-    assert!(index.filter.begin_load());
-    let loaded = load(&path, &std::sync::atomic::AtomicBool::new(false)).unwrap();
+    index.filter = Filter::unloaded(1000, 1 << 20);
+    let load = index.filter.begin_load().unwrap();
+    let going_on = std::sync::atomic::AtomicBool::new(false);
+    assert!(load.run(&path, &going_on).unwrap());
     write(&mut index, 1001..=2000);
-    index.filter.install(loaded);
+    index.filter.install(true);
     let watermark = count(&connection, "SELECT watermark FROM index_state");
     assert!(watermark > 1800, "{watermark}");
     assert!((1..=watermark).all(|seq| index.filter.may_hold(hash(seq))));

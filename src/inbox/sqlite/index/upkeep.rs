@@ -77,7 +77,10 @@ impl Upkeep {
             keys.sort_unstable();
             keys
         };
-        let ids = sorted(&mut set.iter().map(|keys| Key { hash: keys.id, seq: keys.seq }));
+        let ids =
+            sorted(&mut set.iter().flat_map(|keys| {
+                [Some(keys.id), keys.body].into_iter().flatten().map(|hash| Key { hash, seq: keys.seq })
+            }));
         let entities = sorted(&mut set.iter().filter_map(|keys| keys.entity.map(|hash| Key { hash, seq: keys.seq })));
         let upto = set.last().map_or(0, |keys| keys.seq);
         self.sealed = Some(Sealed { ids, entities, upto, writing: None, committed: None });

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 pub(super) use self::prune::PAGE as PRUNABLE;
 pub(super) use self::prune::Prunable;
 use self::tally::{Swept, Tally};
+use super::believed;
 use super::consumer;
 use super::fault::Fault;
 use super::quarantine::Removed;
@@ -208,6 +209,7 @@ fn last_of(connection: &Connection, task: &Task) -> rusqlite::Result<i64> {
         | Task::Forget { .. }
         | Task::Rename { .. }
         | Task::Prune { .. }
+        | Task::ConfirmClock { .. }
         | Task::Replay { .. }
         | Task::Cancel { .. } => return Ok(0),
     };
@@ -233,6 +235,10 @@ fn step(
         Task::DiscardParked { parked } => parked::discard(connection, stored, parked, now),
         Task::Purge { requests } => quarantine::purge(connection, stored, requests),
         Task::Prune { before, sinks } => prune::prune(connection, stored, *before, sinks),
+        Task::ConfirmClock { at } => {
+            believed::confirm(connection, *at)?;
+            Ok(Step::done("the clock is believed from now on".to_owned()))
+        }
         Task::Admit { .. } | Task::Replay { .. } | Task::Cancel { .. } => {
             Err(Fault::Refused("this task is not carried out within the inbox: this is a bug".to_owned()))
         }

@@ -1,15 +1,23 @@
 //! Which bodies retention may drop, and dropping them. One answer for the task and for its dry run.
 
+use std::path::Path;
+
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::answers;
 use super::super::consumer;
 use super::super::fault::Fault;
-use super::super::reader::times::Block;
+use super::super::reader::Direction;
+use super::super::reader::times::{Block, Times};
 use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
 use crate::inbox::{Task, micros};
 use crate::model::SinkName;
+
+/// Runs of young events that one page passes over.
+const MAX_PASSES: usize = 64;
+/// Events that are looked at for the end of such a run: some milliseconds.
+const SCAN: i64 = if cfg!(test) { 16 } else { 10_000 };
 
 /// What bodies must stay for, as it is now.
 pub(in super::super) struct Prunable {
@@ -121,7 +129,7 @@ impl Prunable {
         let mut counted = counted;
         while let Some(row) = rows.next()? {
             if row.get::<_, i64>(1)? >= self.before {
-                return Ok(Some(Counted { is_last: true, ..counted }));
+                continue;
             }
             counted.bodies += 1;
             counted.bytes += row.get::<_, u64>(0)?;
@@ -129,7 +137,8 @@ impl Prunable {
         Ok(Some(counted))
     }
 
-    /// The next bodies after `place`, up to the first event that is not old enough.
+    /// The next bodies after `place` that are old enough. A clock may have been wrong at any event, so one that is too
+    /// young says nothing of those behind it.
     pub(in super::super) fn page(
         &self,
         connection: &Connection,
@@ -138,19 +147,47 @@ impl Prunable {
         max_bytes: u64,
     ) -> rusqlite::Result<Page> {
         let mut page = Page { bodies: Vec::new(), place, is_last: false };
+        let mut from = place;
+        for _ in 0..MAX_PASSES {
+            let Some(young) = self.old_bodies(connection, from, limit, max_bytes, &mut page)? else { break };
+            match self.pass_over_young(connection, young)? {
+                Next::Old(before) => from = before,
+                // The place stays at the last body that was old: beyond it nothing has been dropped.
+                Next::End => {
+                    page.is_last = true;
+                    break;
+                }
+                Next::Unknown(looked_at) => {
+                    page.place = looked_at;
+                    break;
+                }
+            }
+            page.place = page.place.max(from);
+        }
+        Ok(page)
+    }
+
+    /// Adds bodies up to the first that is too young, which is the answer; `None` where the page is full, or the last.
+    fn old_bodies(
+        &self,
+        connection: &Connection,
+        from: i64,
+        limit: usize,
+        max_bytes: u64,
+        page: &mut Page,
+    ) -> rusqlite::Result<Option<i64>> {
         let mut rows = connection.prepare_cached(PAGE)?;
-        let mut rows = rows.query(params![place, self.upto, self.consumers])?;
-        let mut bytes = 0;
+        let mut rows = rows.query(params![from, self.upto, self.consumers])?;
+        let mut bytes: u64 = page.bodies.iter().filter(|body| body.may_go).map(|body| body.bytes).sum();
         while page.bodies.len() < limit && bytes < max_bytes {
             let Some(row) = rows.next()? else {
                 page.is_last = true;
                 break;
             };
-            if row.get::<_, i64>(2)? >= self.before {
-                page.is_last = true;
-                break;
-            }
             let seq = row.get(0)?;
+            if row.get::<_, i64>(2)? >= self.before {
+                return Ok(Some(seq));
+            }
             let is_needed = row.get::<_, bool>(3)?
                 || row.get::<_, bool>(4)?
                 || self.replays.iter().any(|&(cursor, last)| seq > cursor && seq <= last);
@@ -159,8 +196,39 @@ impl Prunable {
             page.place = seq;
             page.bodies.push(body);
         }
-        Ok(page)
+        Ok(None)
     }
+
+    /// Where the next old event stands after one that is too young: whole blocks are passed over by their noted times.
+    fn pass_over_young(&self, connection: &Connection, young: i64) -> rusqlite::Result<Next> {
+        let times = match connection.path() {
+            Some(path) => Times::load(Path::new(path), connection)?,
+            None => Times::default(),
+        };
+        let low = times.pass_over(young, Direction::Forward, None, Some(self.before));
+        let high = self.upto.min(low.saturating_add(SCAN - 1));
+        let old: Option<i64> = connection
+            .prepare_cached(
+                "SELECT seq FROM events WHERE seq BETWEEN ?1 AND ?2 AND received_at < ?3 ORDER BY seq LIMIT 1",
+            )?
+            .query_row([low, high, self.before], |row| row.get(0))
+            .optional()?;
+        Ok(match old {
+            Some(old) => Next::Old(old - 1),
+            None if high >= self.upto => Next::End,
+            None => Next::Unknown(high),
+        })
+    }
+}
+
+/// What stands behind an event that is too young.
+enum Next {
+    /// An old one, after this place.
+    Old(i64),
+    /// None that is old.
+    End,
+    /// None up to this place.
+    Unknown(i64),
 }
 
 /// The sinks other than these, with their cursors.

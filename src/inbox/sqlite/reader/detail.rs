@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::index::Range;
 use super::super::query::Query;
 use super::super::rows::{DELIVERED, Stored, json};
 use super::{Direction, ReadError, Reader};
@@ -12,10 +13,12 @@ use crate::model::{JobId, SinkName};
 
 /// Events of one entity in `events show`.
 const LIFECYCLE: usize = 100;
+/// Events of one id in `events show`.
+const UNDER_ONE_ID: usize = 20;
 
 impl Reader {
     /// The events under an id (more than one when it has conflicts, or when two sources use it), and the one at a seq: an
-    /// id may be a number, too.
+    /// id may be a number, too. The first twenty of an id, fewer once their bodies pass 8 MiB: a list by id has all of them.
     pub fn event(&mut self, id_or_seq: &str) -> Result<Vec<EventDetail>, ReadError> {
         let seqs = self.seqs_of(id_or_seq)?;
         seqs.into_iter().filter_map(|seq| self.detail(seq).transpose()).collect()
@@ -31,7 +34,7 @@ impl Reader {
 
     fn seqs_of(&mut self, id_or_seq: &str) -> Result<Vec<i64>, ReadError> {
         let by_id = EventFilter { id: Some(id_or_seq.to_owned()), ..EventFilter::default() };
-        let mut seqs = self.candidates(&by_id)?;
+        let mut seqs = self.first_candidates(&by_id, Range::ALL, UNDER_ONE_ID)?;
         let place = id_or_seq.parse::<i64>().ok().filter(|&seq| seq > 0);
         seqs.extend(place.filter(|seq| !seqs.contains(seq)));
         Ok(seqs)
@@ -46,12 +49,15 @@ impl Reader {
             source: Some(summary.source.as_str().to_owned()),
             ..EventFilter::default()
         };
-        let seqs = self.candidates(&entity)?;
         // Where there are too many: those up to this one.
-        let first = seqs.partition_point(|&seq| seq <= at).saturating_sub(LIFECYCLE);
+        let upto = Range { low: 1, high: at, is_backward: true };
+        let mut seqs = self.first_candidates(&entity, upto, LIFECYCLE)?;
+        seqs.reverse();
+        let after = Range { low: at + 1, ..Range::ALL };
+        seqs.extend(self.first_candidates(&entity, after, LIFECYCLE - seqs.len())?);
         let query = Query::new(&entity, Direction::Forward);
         let mut lifecycle = Vec::new();
-        for &seq in seqs[first..].iter().take(LIFECYCLE) {
+        for seq in seqs {
             self.page(&query, seq, seq, &mut page)?;
             lifecycle.append(&mut page);
         }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, params_from_iter};
 
-use super::super::index::{Kind, hash, seqs};
+use super::super::index::{Kind, Range, hash, seqs};
 use super::super::query::{ENTITY_KEY, PAGE, Query};
 use super::super::rows::{self, Stored, seq};
 use super::super::stale::Open;
@@ -84,17 +84,20 @@ impl Reader {
         begin: i64,
         visit: &mut dyn FnMut(Stretch<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut seqs = self.candidates(filter)?;
-        seqs.retain(|&seq| if direction == Direction::Forward { seq > begin } else { seq < begin });
-        if direction == Direction::Backward {
-            seqs.reverse();
-        }
-        let (total, mut events) = (seqs.len() as u64, Vec::new());
-        for (at, done) in seqs.into_iter().zip(1..) {
-            self.page(query, at, at, &mut events)?;
-            if visit(Stretch { events: &mut events, done, total, upto: seq(at) }).is_break() {
-                break;
+        let is_backward = direction == Direction::Backward;
+        let (low, high) = if is_backward { (1, begin - 1) } else { (begin + 1, self.last_seq()?) };
+        let (mut range, total) = (Range { low, high, is_backward }, (high - low + 1).max(0).unsigned_abs());
+        let mut events = Vec::new();
+        while range.low <= range.high {
+            let candidates = self.candidates(filter, range, PAGE)?;
+            for at in candidates.seqs {
+                self.page(query, at, at, &mut events)?;
+                let stretch = Stretch { events: &mut events, done: at.abs_diff(begin), total, upto: seq(at) };
+                if visit(stretch).is_break() {
+                    return Ok(());
+                }
             }
+            range = candidates.rest;
         }
         Ok(())
     }
@@ -195,40 +198,92 @@ impl Reader {
         Ok(())
     }
 
-    /// Seqs that an id or a key may stand at: from the index up to its watermark, and all above it.
-    pub(super) fn candidates(&mut self, filter: &EventFilter) -> rusqlite::Result<Vec<i64>> {
+    /// The first events of a range that have the filter's id or key, up to `limit`, and what of the range is left. What it
+    /// reads follows the limit, not how many there are.
+    pub(super) fn candidates(
+        &mut self,
+        filter: &EventFilter,
+        range: Range,
+        limit: usize,
+    ) -> rusqlite::Result<Candidates> {
         self.learn_sources()?;
         // An event that names no entity is its own, so its key is among the ids.
         let (kinds, column, text) = match (&filter.id, &filter.key) {
             (Some(id), _) => (&[Kind::Id][..], "e.event_id", id),
             (None, Some(key)) => (&[Kind::Entity, Kind::Id][..], ENTITY_KEY, key),
-            (None, None) => return Ok(Vec::new()),
+            (None, None) => return Ok(Candidates { seqs: Vec::new(), rest: NOTHING }),
         };
         // First, so that what has left the log's tail by then is found in the index.
-        let watermark: i64 = self.connection.query_row("SELECT watermark FROM index_state", [], |row| row.get(0))?;
-        let mut found = Vec::new();
+        let watermark: i64 =
+            self.connection.prepare_cached("SELECT watermark FROM index_state")?.query_row([], |row| row.get(0))?;
+        let indexed = Range { high: range.high.min(watermark), ..range };
+        let tail = Range { low: range.low.max(watermark + 1), ..range };
         let asked_for = |source: &SourceName| filter.source.as_ref().is_none_or(|name| name == source.as_str());
+        let sources = self.sources.values().filter(|source| asked_for(source));
+        let places: Vec<(Kind, i64)> =
+            sources.flat_map(|source| kinds.iter().map(|&kind| (kind, hash(source.as_str(), text)))).collect();
+        let (first, second) = if range.is_backward { (tail, indexed) } else { (indexed, tail) };
+        let mut found = Vec::new();
+        for (part, is_indexed) in [(first, !range.is_backward), (second, range.is_backward)] {
+            let left = limit - found.len();
+            if left > 0 && part.low <= part.high {
+                match is_indexed {
+                    true => found.append(&mut seqs(&self.connection, &places, part, left)?),
+                    false => found.append(&mut self.in_tail(column, text, part, left)?),
+                }
+            }
+        }
+        let rest = match found.last() {
+            Some(&last) if found.len() >= limit => range.after(last),
+            Some(_) | None => NOTHING,
+        };
         let mut is_it = self.connection.prepare_cached(&format!(
             "SELECT 1 FROM events e JOIN sources s ON s.id = e.source_id
              WHERE e.seq = ?1 AND {column} = ?2 AND s.name = coalesce(?3, s.name)"
         ))?;
-        for source in self.sources.values().filter(|source| asked_for(source)) {
-            for &kind in kinds {
-                for seq in seqs(&self.connection, kind, hash(source.as_str(), text))? {
-                    if is_it.exists((seq, text, &filter.source))? {
-                        found.push(seq);
-                    }
-                }
+        let mut seqs = Vec::with_capacity(found.len());
+        for seq in found {
+            if is_it.exists((seq, text, &filter.source))? {
+                seqs.push(seq);
             }
         }
+        Ok(Candidates { seqs, rest })
+    }
+
+    /// Those that the index does not have yet.
+    fn in_tail(&self, column: &str, text: &str, part: Range, limit: usize) -> rusqlite::Result<Vec<i64>> {
+        let order = if part.is_backward { "DESC" } else { "ASC" };
         let mut rows = self.connection.prepare_cached(&format!(
-            "SELECT e.seq FROM events e JOIN sources s ON s.id = e.source_id
-             WHERE e.seq > ?1 AND {column} = ?2 AND s.name = coalesce(?3, s.name)"
+            "SELECT e.seq FROM events e WHERE e.seq BETWEEN ?1 AND ?2 AND {column} = ?3 ORDER BY e.seq {order}"
         ))?;
-        let rows = rows.query_map((watermark, text, &filter.source), |row| row.get::<_, i64>(0))?;
-        found.append(&mut rows.collect::<rusqlite::Result<Vec<_>>>()?);
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
+        let rows = rows.query_map((part.low, part.high, text), |row| row.get(0))?;
+        rows.take(limit).collect()
+    }
+
+    /// The same, until there are so many.
+    pub(super) fn first_candidates(
+        &mut self,
+        filter: &EventFilter,
+        mut range: Range,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let mut seqs = Vec::new();
+        while range.low <= range.high && seqs.len() < limit {
+            let candidates = self.candidates(filter, range, limit)?;
+            seqs.extend(candidates.seqs);
+            range = candidates.rest;
+        }
+        seqs.truncate(limit);
+        Ok(seqs)
     }
 }
+
+/// Events that have an id or a key.
+pub(super) struct Candidates {
+    /// In the order of the range.
+    pub(super) seqs: Vec<i64>,
+    /// What was not looked at.
+    pub(super) rest: Range,
+}
+
+const NOTHING: Range = Range { low: 1, high: 0, is_backward: false };

@@ -4,11 +4,13 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
+use super::super::believed;
 use super::super::job::{self, JOB, Prunable, prune};
 use super::super::query::PAGE;
 use super::super::rows::seq;
-use super::{READ_BYTES, ReadError, Reader};
-use crate::inbox::Job;
+use super::{Direction, READ_BYTES, ReadError, Reader};
+use crate::clock::Uptime;
+use crate::inbox::{BelievedClock, Job, micros};
 use crate::model::{JobId, Seq, SinkName};
 
 /// Bodies that one read of a dry run looks at.
@@ -51,10 +53,15 @@ impl Reader {
         job::open(&self.connection, unreadable)
     }
 
+    /// What retention believes of the clock at this time.
+    pub fn believed_clock(&self, now: Timestamp, uptime: &Uptime) -> Result<BelievedClock, ReadError> {
+        Ok(believed::read(&self.connection, now, uptime)?)
+    }
+
     /// How many bodies pruning would drop now, and their bytes. `progress` is told now and then how far in the log that
     /// was counted.
     pub fn prunable(
-        &self,
+        &mut self,
         before: Timestamp,
         sinks: &[SinkName],
         progress: &mut dyn FnMut(Seq),
@@ -64,6 +71,7 @@ impl Reader {
         let times = self.all_times()?;
         let (mut place, mut bodies, mut bytes) = (0, 0, 0);
         loop {
+            place = times.pass_over(place + 1, Direction::Forward, None, Some(micros(before))) - 1;
             let counted = match place >= reached {
                 true => prunable.count(&self.connection, times.block_at(place + 1), place + 1, times.stop(place))?,
                 false => None,

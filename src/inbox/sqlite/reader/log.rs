@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 
+use super::super::index::Range;
 use super::super::job::prune;
 use super::super::query::{PAGE, Query};
 use super::super::rows::{self, Stored, seq};
@@ -44,10 +45,15 @@ impl Reader {
         let (low, high) = (first.get().max(1), last.get().min(self.last_seq()?));
         let (query, pruned) = (Query::tally(filter), prune::reached(&self.connection)?);
         if query.by_index {
-            for place in self.candidates(filter)?.into_iter().filter(|place| (low..=high).contains(place)) {
-                if visit(self.tally(&query, place, place, pruned)?, seq(place)).is_break() {
-                    break;
+            let mut range = Range { low, high, is_backward: false };
+            while range.low <= range.high {
+                let candidates = self.candidates(filter, range, PAGE)?;
+                for place in candidates.seqs {
+                    if visit(self.tally(&query, place, place, pruned)?, seq(place)).is_break() {
+                        return Ok(());
+                    }
                 }
+                range = candidates.rest;
             }
             return Ok(());
         }
@@ -135,15 +141,18 @@ impl Reader {
             let read_to = places.last().filter(|_| is_full).copied().unwrap_or(high);
             return Ok((places, read_to));
         }
-        let mut places = Vec::new();
-        let scan = usize::try_from(scan).unwrap_or(usize::MAX);
-        let candidates = self.candidates(&selection.filter)?;
-        let candidates = candidates.into_iter().filter(|place| (low..=high).contains(place));
-        for (looked_at, place) in candidates.enumerate() {
-            places.append(&mut self.places_between(&query, place, place)?);
-            if places.len() >= limit || looked_at + 1 >= scan {
-                return Ok((places, place));
+        let (mut places, mut looked_at) = (Vec::new(), 0);
+        let mut range = Range { low, high, is_backward: false };
+        while range.low <= range.high {
+            let candidates = self.candidates(&selection.filter, range, limit.min(PAGE))?;
+            for place in candidates.seqs {
+                places.append(&mut self.places_between(&query, place, place)?);
+                looked_at += 1;
+                if places.len() >= limit || looked_at >= scan {
+                    return Ok((places, place));
+                }
             }
+            range = candidates.rest;
         }
         Ok((places, high))
     }

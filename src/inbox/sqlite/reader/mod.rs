@@ -13,6 +13,7 @@ mod undelivered;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -38,6 +39,8 @@ pub struct Reader {
     connection: Connection,
     tail: Tail,
     sources: BTreeMap<i64, SourceName>,
+    /// The note of times as it was last read.
+    noted: Option<(times::Version, Arc<times::Times>)>,
 }
 
 /// Which way a walk goes.
@@ -97,7 +100,7 @@ impl Reader {
     }
 
     pub(super) fn open_path(path: &Path) -> rusqlite::Result<Self> {
-        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: BTreeMap::new() })
+        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: BTreeMap::new(), noted: None })
     }
 
     /// The last event, [`Seq::ZERO`] in an empty inbox.
@@ -107,6 +110,21 @@ impl Reader {
 
     fn last_seq(&self) -> rusqlite::Result<i64> {
         self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))
+    }
+
+    /// Holds a snapshot for as long as `meanwhile` takes.
+    #[cfg(test)]
+    pub(super) fn in_snapshot(&self, meanwhile: impl FnOnce()) -> rusqlite::Result<()> {
+        let snapshot = self.connection.unchecked_transaction()?;
+        self.last_seq()?;
+        meanwhile();
+        snapshot.finish()
+    }
+
+    /// Counts SQLite's instructions from here on.
+    #[cfg(test)]
+    pub(super) fn count_instructions(&self) -> Arc<std::sync::atomic::AtomicU64> {
+        super::tests::lookups::count_instructions(&self.connection)
     }
 
     fn learn_sources(&mut self) -> rusqlite::Result<()> {

@@ -66,7 +66,7 @@ impl Reader {
         let (times, head) = (self.all_times()?, self.last_seq()?);
         let noted = times.upto();
         let counted_to = head.min(noted + MAX_BLOCKS * BLOCK);
-        let mut uses = times.into_uses();
+        let mut uses = times.uses();
         for first in (noted + 1..=counted_to).step_by(usize::try_from(BLOCK).unwrap_or(1)) {
             uses.add(&self.connection, first, counted_to.min(first + BLOCK - 1))?;
         }

@@ -9,7 +9,9 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,9 @@ pub(in super::super) struct Times {
     /// Which secrets signed the events of the blocks.
     uses: Uses,
 }
+
+/// The note's file as it was read: inode, time of its last change, length.
+pub(super) type Version = (u64, i64, i64, u64);
 
 /// A run of events, by what is noted of them.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +100,8 @@ impl Times {
     }
 
     /// Which secrets signed the events that are noted.
-    pub(super) fn into_uses(self) -> Uses {
-        self.uses
+    pub(super) fn uses(&self) -> Uses {
+        self.uses.clone()
     }
 
     /// [`Self::pass_over`] with the times of a filter.
@@ -165,12 +170,23 @@ impl Reader {
     }
 
     /// What is noted, where the filter asks for times.
-    pub(super) fn times(&self, filter: &EventFilter) -> rusqlite::Result<Times> {
-        if filter.since.or(filter.until).is_some() { self.all_times() } else { Ok(Times::default()) }
+    pub(super) fn times(&mut self, filter: &EventFilter) -> rusqlite::Result<Arc<Times>> {
+        if filter.since.or(filter.until).is_some() { self.all_times() } else { Ok(Arc::default()) }
     }
 
-    pub(super) fn all_times(&self) -> rusqlite::Result<Times> {
-        let path = self.connection.path();
-        path.map_or_else(|| Ok(Times::default()), |path| Times::load(Path::new(path), &self.connection))
+    /// The note, read again only when it has been replaced.
+    pub(super) fn all_times(&mut self) -> rusqlite::Result<Arc<Times>> {
+        let Some(inbox) = self.connection.path().map(PathBuf::from) else { return Ok(Arc::default()) };
+        let found = fs::metadata(path(&inbox)).ok();
+        let version = found.map(|found| (found.ino(), found.mtime(), found.mtime_nsec(), found.len()));
+        match (&self.noted, version) {
+            (Some((of, times)), Some(version)) if *of == version => Ok(Arc::clone(times)),
+            (_, Some(version)) => {
+                let times = Arc::new(Times::load(&inbox, &self.connection)?);
+                self.noted = Some((version, Arc::clone(&times)));
+                Ok(times)
+            }
+            (_, None) => Ok(Arc::default()),
+        }
     }
 }

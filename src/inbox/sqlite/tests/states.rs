@@ -239,7 +239,7 @@ impl World {
     async fn prune(&mut self) {
         let sinks: Vec<_> = SINKS.iter().map(|name| super::sink(name)).collect();
         let expected = self.bodies.iter().filter(|&&at| !self.is_needed(at)).count() as u64;
-        let reader = Reader::open(&self.config).unwrap();
+        let mut reader = Reader::open(&self.config).unwrap();
         let dry = reader.prunable(now(), &sinks, &mut |_| ()).unwrap();
         assert_eq!(dry.0, expected, "the dry run");
         Reader::note_times(&self.config).unwrap();

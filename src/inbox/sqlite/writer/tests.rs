@@ -17,7 +17,7 @@ fn open(path: &std::path::Path) -> Opened {
 
 fn writer(dir: &std::path::Path) -> Writer {
     let quarantine = QuarantineLimits { max_entries: 10, max_bytes: 100_000, ..Default::default() };
-    let config = Config { path: dir.join("inbox.db"), quarantine, retention: None };
+    let config = Config { path: dir.join("inbox.db"), quarantine, dedup_memory: 1 << 20, retention: None };
     let lock = Lock::try_take(&config.path).unwrap().unwrap();
     let opened = open(&config.path);
     let (commands, _) = std::sync::mpsc::channel();
@@ -118,11 +118,11 @@ fn a_filter_that_cannot_be_loaded_is_not_begun_again_at_once() {
     let mut writer = writer(dir.path());
     let (commands, received) = std::sync::mpsc::channel();
     writer.commands = commands;
-    writer.index.filter = index::Filter::unloaded();
+    writer.index.filter = super::super::index::Filter::unloaded(1, 1 << 20);
     let mut batch = vec![];
-    writer.gather(Command::FilterLoaded(None), &received, &mut batch);
+    writer.gather(Command::FilterLoaded(false), &received, &mut batch);
     writer.load_filter_if_needed();
-    assert!(writer.index.filter.begin_load(), "no load has been begun");
+    assert!(writer.index.filter.begin_load().is_some(), "no load has been begun");
 }
 
 /// In tests a set is sealed every 64 keys: the failures come at every stage of one.
@@ -171,7 +171,7 @@ fn deduplication_is_exact_through_failed_batches_and_crashes() {
 /// Two texts may share a hash of 64 bits: a hit counts for nothing until the row has been looked at.
 #[test]
 fn a_hit_is_checked_against_the_row() {
-    use super::super::index::{Found, hash};
+    use super::super::index::{Found, Sought, hash};
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path());
     let (append, _) = command("a", 1);
@@ -179,8 +179,10 @@ fn a_hit_is_checked_against_the_row() {
     let (id, digest) = (new.event.id.clone(), new.event.digest);
     let (other_id, other_digest) = (crate::model::EventId::new("b").unwrap(), crate::model::Digest::of(b"other"));
     commit(&mut writer, vec![command("a", 1)]);
-    let find =
-        |source_id, id, digest| writer.index.find(&writer.connection, hash("one", "a"), source_id, id, digest).unwrap();
+    let find = |source_id, id, digest| {
+        let sought = Sought { source: "one", source_id, id, id_hash: hash("one", "a"), digest };
+        writer.index.find(&writer.connection, &sought).unwrap()
+    };
     assert_eq!(find(1, &id, &digest), Found::Same(1));
     assert_eq!(find(1, &id, &other_digest), Found::Other);
     assert_eq!(find(1, &other_id, &digest), Found::Nothing, "the same hash, another id");
