@@ -68,7 +68,7 @@ async fn what_is_deleted_is_in_no_file_any_more() {
         );
         append(&inbox, "one", &body).await;
     }
-    inbox.quarantine(refused("192.0.2.1", "Ada Forgotten was refused"));
+    _ = inbox.quarantine(refused("192.0.2.1", "Ada Forgotten was refused")).await;
     until("it is written", || !quarantined(&config).is_empty()).await;
     carry_out(&inbox, Task::Purge { requests: crate::inbox::QuarantineFilter::default() }).await;
     carry_out(&inbox, Task::Prune { before: Timestamp::MAX, sinks: vec![] }).await;
