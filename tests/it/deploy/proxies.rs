@@ -356,7 +356,7 @@ async fn the_comments_configure_the_relay_that_the_proxy_asks() {
         let listen = held.value("server.listen").as_str().unwrap();
         assert!(listen.starts_with("127.0.0.1:"), "plain HTTP leaves the machine");
         let asked = match kind {
-            Kind::Nginx => format!("proxy_pass http://{listen};"),
+            Kind::Nginx => format!("server {listen} max_fails=0;"),
             Kind::Caddy => format!("reverse_proxy {listen} {{"),
         };
         assert!(file.contains(&asked), "{asked}");
