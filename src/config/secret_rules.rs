@@ -38,7 +38,7 @@ pub(super) fn warn_of_short(report: &Report<'_>, path: &str, secret: &Secret) {
     let bytes = secret.text().expose_secret().len();
     if bytes < MIN_BYTES {
         report.warn(format!(
-            "{path}: the secret is {bytes} bytes long, and can be guessed; make one of at least {MIN_BYTES}, such as with \
+            "{path}: the secret is short and can be guessed (bytes: {bytes}); make one of at least {MIN_BYTES}, such as with \
              `openssl rand -hex 32`"
         ));
     }
@@ -85,7 +85,7 @@ mod tests {
         let (problems, warnings) = check(&text.replace("a token of good length", "a"));
         assert!(problems.is_empty(), "{problems:?}");
         let [one, other, token] = &warnings[..] else { panic!("{warnings:?}") };
-        assert!(one.contains("sources[0].secrets[0]") && one.contains("1 bytes"), "{one}");
+        assert!(one.contains("sources[0].secrets[0]") && one.contains("bytes: 1"), "{one}");
         assert!(other.contains("sources[0].secrets[1]") && other.contains("openssl rand -hex 32"), "{other}");
         assert!(token.contains("admin.token") && token.contains("openssl rand -hex 32"), "{token}");
     }

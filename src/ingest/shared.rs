@@ -85,6 +85,8 @@ impl Outcomes {
 impl Counters {
     fn new(metrics: &Arc<Metrics>, name: &SourceName) -> Self {
         let source = name.as_str();
+        // There from the start on, so that the first one is seen as an increase.
+        metrics.quarantine_dropped.with_label_values(&[source]);
         Self {
             outcomes: Outcomes::new(metrics, source),
             ack_seconds: metrics.ack_seconds.with_label_values(&[source]),
