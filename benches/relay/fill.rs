@@ -65,11 +65,7 @@ pub async fn fill(settings: &Builder, events: u64) {
 }
 
 fn config(settings: &Builder) -> inbox::Config {
-    inbox::Config {
-        path: settings.inbox(),
-        quarantine: QuarantineLimits { max_entries: 10_000, max_bytes: 64 << 20 },
-        retention: None,
-    }
+    inbox::Config { path: settings.inbox(), quarantine: QuarantineLimits::default(), retention: None }
 }
 
 /// Notes the times of arrival to the end, as a daemon does while it runs.

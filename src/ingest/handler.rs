@@ -266,7 +266,7 @@ impl Delivery<'_> {
                     let reason = reason.label();
                     info!(source = self.source(), peer = %peer(self.request), reason, suppressed, "refused an oversize body");
                 }
-                Answer::Refused(Outcome::TooLarge)
+                Answer::Refused(self.refusal_of_oversize(reason))
             }
         }
     }
