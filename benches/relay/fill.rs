@@ -67,7 +67,7 @@ pub async fn fill(settings: &Builder, events: u64) {
 fn config(settings: &Builder) -> inbox::Config {
     inbox::Config {
         path: settings.inbox(),
-        quarantine: QuarantineLimits { max_entries: 10_000, max_bytes: 64 << 20 },
+        quarantine: QuarantineLimits::default(),
         dedup_memory: 64 << 20,
         retention: None,
     }

@@ -12,9 +12,7 @@ use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::clock::Uptime;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
-    JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, Quarantined, Refused, Registered, Registration, Selection,
-    Slice, Unavailable,
+    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -149,7 +147,9 @@ impl Inbox for Null {
         Ok(Appended { seq, kind: AppendKind::Fresh })
     }
 
-    fn quarantine(&self, _: Refused) {}
+    async fn quarantine(&self, _: Refused) -> Result<QuarantineOutcome, Unavailable> {
+        Ok(QuarantineOutcome::Kept)
+    }
 
     fn head(&self) -> watch::Receiver<Seq> {
         watch::channel(Seq::ZERO).1
@@ -203,11 +203,11 @@ impl Inbox for Null {
         Err(Unavailable::Closed)
     }
 
-    async fn quarantined(&self, _: QuarantineFilter, _: i64, _: usize) -> Result<Vec<Quarantined>, Unavailable> {
+    async fn quarantined(&self, _: QuarantineFilter, _: (i64, i64), _: usize) -> Result<Vec<Quarantined>, Unavailable> {
         Ok(Vec::new())
     }
 
-    async fn release(&self, _: Vec<i64>) -> Result<(), Unavailable> {
+    async fn release(&self, _: JobId, _: Released) -> Result<(), Unavailable> {
         Err(Unavailable::Closed)
     }
 

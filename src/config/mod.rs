@@ -14,6 +14,7 @@ mod parse;
 mod planned;
 mod problem;
 mod secret;
+mod secret_rules;
 mod section;
 mod server;
 mod sinks;
@@ -131,7 +132,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The settings, where no file of any sink is missing either: for whoever checks a configuration before it is used.
+    /// The settings, where no file of any sink is missing either, and no two sources share a secret: for whoever checks a
+    /// configuration before it is used.
     pub fn strict(self) -> Result<Settings, Problems> {
         match self.settings {
             Ok(settings) if self.unreadable.is_empty() => Ok(settings),
@@ -297,6 +299,9 @@ fn merged(files: &[PathBuf], env: &Env) -> Result<(String, HashMap<String, Value
 fn settings(root: &mut Section<'_>) -> Option<Settings> {
     let server = server::server(root);
     let sources = server::sources(root);
+    if let Some(sources) = &sources {
+        secret_rules::are_distinct(root, sources);
+    }
     let inbox = inbox(root);
     let sinks: Option<Vec<SinkSettings>> = sinks::sinks(root).into_iter().collect();
     let admin = admin(root);
@@ -410,6 +415,9 @@ fn admin(root: &mut Section<'_>) -> Option<(Option<admin::Config>, Option<Secret
         if !listen.ip().is_loopback() && !had_token {
             let hint = "write admin.token = { file = \"/run/secrets/ralio-relay-admin\" }, or listen on 127.0.0.1";
             s.wrong("listen", format!("{listen} can be reached from other machines, and there is no token"), hint);
+        }
+        if let Some(token) = &token {
+            secret_rules::warn_of_short(s.report, &s.path("token"), token);
         }
         let own = token.as_ref().map(|secret| admin::Token::new(secret.text().expose_secret()));
         Some((Some(admin::Config { listen, token: own, open_metrics: open_metrics?, hosts }), token))

@@ -24,7 +24,7 @@ pub(super) struct Report<'a> {
     files: RefCell<Vec<SinkFile>>,
     /// Of the table that is being read.
     unreadable: RefCell<Vec<Problem>>,
-    /// Of all tables.
+    /// Of all tables, and what else only a check refuses.
     all_unreadable: RefCell<Vec<Problem>>,
 }
 
@@ -129,6 +129,12 @@ impl<'r> Section<'r> {
         let unreadable = problem(self.origin_of(key).as_deref(), &self.path(key), wrong);
         self.report.all_unreadable.borrow_mut().push(unreadable.clone());
         self.report.unreadable.borrow_mut().push(unreadable);
+    }
+
+    /// Notes what only a check of the configuration refuses, and no start.
+    pub(super) fn refused_by_check(&self, key: &str, wrong: Wrong) {
+        let refused = problem(self.origin_of(key).as_deref(), &self.path(key), wrong);
+        self.report.all_unreadable.borrow_mut().push(refused);
     }
 
     /// Where a key that has been read is written, or else its table.

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret as _;
 
 use super::parse::{self, Wrong};
 use super::secret::{STAND_IN, Secret};
+use super::secret_rules;
 use super::section::Section;
 use crate::ingest::{BadNetwork, Config, Network, OnBadSignature, Source, Tls};
 use crate::model::SourceName;
@@ -152,6 +153,9 @@ fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<Stri
     });
     if let (Some(secrets), Some(on_bad_signature)) = (&secrets, on_bad_signature) {
         tell_of_stand_in(s, secrets, on_bad_signature);
+    }
+    for (place, secret) in secrets.iter().flatten().enumerate() {
+        secret_rules::warn_of_short(s.report, &s.path(&format!("secrets[{place}]")), secret);
     }
     let source = Source {
         name: name?,

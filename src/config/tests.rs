@@ -28,7 +28,7 @@ secrets = [{ file = "{dir}/secret" }]
 impl Case {
     fn new() -> Self {
         let case = Self { dir: tempfile::tempdir().unwrap(), env: Vec::new() };
-        for (name, content) in [("tls.crt", "cert"), ("tls.key", "key"), ("secret", "00123e4\n")] {
+        for (name, content) in [("tls.crt", "cert"), ("tls.key", "key"), ("secret", "00123e4000000000\n")] {
             case.file(name, content);
         }
         case
@@ -147,11 +147,11 @@ fn secrets_stay_what_they_are_wherever_they_come_from() {
         settings.secrets.token.unwrap().text().expose_secret().to_owned()
     };
     let file = format!("{GOOD}[admin]\ntoken = {{ file = '{{dir}}/secret' }}");
-    assert_eq!(token(Case::new(), &[&file]), "00123e4");
+    assert_eq!(token(Case::new(), &[&file]), "00123e4000000000");
     let env = format!("{GOOD}[admin]\ntoken = {{ env = 'T' }}");
     assert_eq!(token(Case::new().env("T", "0123456789\r\n"), &[&env]), "0123456789");
-    let direct = Case::new().env("RALIO_RELAY__ADMIN__TOKEN", "00123e4");
-    assert_eq!(token(direct, &[GOOD]), "00123e4");
+    let direct = Case::new().env("RALIO_RELAY__ADMIN__TOKEN", "00123e4000000000");
+    assert_eq!(token(direct, &[GOOD]), "00123e4000000000");
     // A later place replaces an earlier one, in a file and in the environment.
     assert_eq!(token(Case::new().env("T", "later"), &[&file, "[admin]\ntoken = { env = 'T' }"]), "later");
     let moved = Case::new().env("T", "moved").env("RALIO_RELAY__ADMIN__TOKEN__ENV", "T");
@@ -162,9 +162,10 @@ fn secrets_stay_what_they_are_wherever_they_come_from() {
 fn a_secret_in_the_configuration_or_readable_by_everybody_is_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     let case = Case::new();
-    let open = case.file("open", "s3cret");
+    let open = case.file("open", "s3cret s3cret s3cret");
     std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let more = "[admin]\ntoken='hunter2'\n[[sources]]\nname='b'\npath='/b'\nsecrets=[{file='{dir}/open'}]";
+    let more =
+        "[admin]\ntoken='hunter2 hunter2 hunter2'\n[[sources]]\nname='b'\npath='/b'\nsecrets=[{file='{dir}/open'}]";
     let warnings = case.good(&[&format!("{GOOD}{more}")]).warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.iter().any(|w| w.contains("admin.token") && w.contains("{ file =")), "{warnings:?}");
@@ -326,7 +327,7 @@ fn keys_are_checked_against_each_other() {
     let twin = "[[sources]]\nname='production'\npath='/webhooks/ralio'\nsecrets=[{file='{dir}/secret'}]";
     let problems = Case::new().bad(&[&format!("{GOOD}{twin}")]);
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["sources[1].name", "sources[1].path"]);
+    assert_eq!(keys, ["sources[1].name", "sources[1].path", "sources[1].secrets"]);
     let exec = "[[sinks]]\nname='x'\ntype='exec'\nexec={command=['x'],max_output='5KiB'}";
     assert_wrong(exec, "sinks[0].exec.max_output", "out of range", "from \"0B\" to \"4KiB\"");
     let file = "[[sinks]]\nname='x'\ntype='file'\nfile={path='x',compress=true}";
@@ -472,9 +473,9 @@ fn what_is_shown_has_every_key_its_origin_and_no_secret() {
                 [[sinks]]\nname='y'\ntype='http'\n[sinks.http]\nurl='https://hunter2@h/'";
     let reading = case.read(&[&format!("{GOOD}{more}")]);
     let shown = reading.effective.to_toml();
-    assert!(!shown.contains("hunter2") && !shown.contains("00123e4"), "{shown}");
+    assert!(!shown.contains("hunter2") && !shown.contains("00123e4000000000"), "{shown}");
     let settings = format!("{:?}", reading.settings.unwrap());
-    assert!(!settings.contains("hunter2") && !settings.contains("00123e4"), "{settings}");
+    assert!(!settings.contains("hunter2") && !settings.contains("00123e4000000000"), "{settings}");
     assert!(
         shown.contains("read_timeout = \"9s\"  # environment variable RALIO_RELAY__SERVER__READ_TIMEOUT"),
         "{shown}"

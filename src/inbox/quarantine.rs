@@ -91,8 +91,8 @@ pub enum NoRoom {
     /// Its address has its share of the quarantine.
     #[error("its address holds its share of the quarantine, which is half of it")]
     Share,
-    /// It is larger than the share of one address.
-    #[error("it is larger than an address's share of the quarantine")]
+    /// It is larger than the largest body, or than the share of one address.
+    #[error("it is larger than server.max_body, or than an address's share of the quarantine")]
     TooLarge,
     /// As many bytes as may be were written to the quarantine in the last minute.
     #[error("the quarantine takes no more bytes in this minute")]

@@ -321,7 +321,7 @@ impl Delivery<'_> {
                     let reason = reason.label();
                     info!(source = self.source(), peer = %self.peer(), reason, suppressed, "refused an oversize body");
                 }
-                Answer::Refused(Outcome::TooLarge)
+                Answer::Refused(self.refusal_of_oversize(reason))
             }
         }
     }

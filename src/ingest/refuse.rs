@@ -9,7 +9,7 @@ use super::OnBadSignature;
 use super::answer::{Answer, Outcome};
 use super::handler::{Delivery, peer};
 use crate::inbox::{NoRoom, QuarantineOutcome, RefusalAnswer, Refused};
-use crate::verify::Rejected;
+use crate::verify::{Rejected, Rejection};
 
 impl Delivery<'_> {
     /// The sender never repeats what was answered 401. So it gets a 401 only for what is kept until a person, or a change of
@@ -37,6 +37,23 @@ impl Delivery<'_> {
                 Answer::Refused(Outcome::BadSignatureRetry)
             }
             (Err(error), OnBadSignature::Reject | OnBadSignature::Retry) => self.unavailable(&error),
+        }
+    }
+
+    /// What a body over the limit is answered whose signature does not hold. No quarantine keeps it, so one that is signed is
+    /// not refused for good: it may be our secret that is wrong.
+    pub(super) fn refusal_of_oversize(&self, reason: Rejection) -> Outcome {
+        match (reason, self.endpoint.on_bad_signature) {
+            (Rejection::Missing, OnBadSignature::Reject) => Outcome::TooLarge,
+            (Rejection::Repeated | Rejection::Undecodable | Rejection::Mismatch, OnBadSignature::Reject) => {
+                self.endpoint.counters.not_kept.inc();
+                self.alert_not_kept(NoRoom::TooLarge);
+                Outcome::BadSignatureNotKept
+            }
+            (_, OnBadSignature::Retry) => {
+                self.endpoint.counters.not_kept.inc();
+                Outcome::BadSignatureRetry
+            }
         }
     }
 

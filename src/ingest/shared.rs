@@ -75,6 +75,8 @@ pub(super) struct Counters {
     pub(super) ack_seconds: Histogram,
     pub(super) same: IntCounter,
     pub(super) conflicts: IntCounter,
+    /// Refused requests that no quarantine can keep.
+    pub(super) not_kept: IntCounter,
     events: [IntCounter; Category::ALL.len()],
     slots: [OnceLock<IntCounter>; SLOTS],
     name: SourceName,
@@ -101,6 +103,8 @@ impl Counters {
             outcomes: Outcomes::new(metrics, source),
             ack_seconds: metrics.ack_seconds.with_label_values(&[source]),
             same: metrics.duplicates.with_label_values(&[source, "same"]),
+            // Looked up from the start on, so that the first one is seen as an increase.
+            not_kept: metrics.quarantine_dropped.with_label_values(&[source]),
             conflicts: metrics.duplicates.with_label_values(&[source, "conflict"]),
             events: Category::ALL.map(|category| metrics.events.with_label_values(&[source, category.as_str()])),
             slots: [const { OnceLock::new() }; SLOTS],

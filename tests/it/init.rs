@@ -85,7 +85,7 @@ async fn it_says_what_to_register_and_how_to_go_on() {
     for words in [
         "\n   https://relay.example.com/hooks/ralio\n",
         "portal.sandbox.raliopay.com/account/webhooks",
-        "http://127.0.0.1:8080",
+        "http://127.0.0.1:8443",
         "check --config ",
         "serve --config ",
         "simulate ",

@@ -83,11 +83,8 @@ async fn admission_by_itself_can_be_turned_off() {
     let builder = TestRelay::with_file_sink("out").env("RALIO_RELAY__INBOX__QUARANTINE__ADMIT", "manual");
     let relay = with_a_stale_secret(builder, 2).await;
     replace(&secret_file(relay.settings()), SECRET);
-    eventually("the new secret in use", async || match relay.post(&signed::payin_completed("evt-9")).await {
-        Ack::FRESH => Ok(()),
-        other => Err(other),
-    })
-    .await;
+    says(&relay, 1, "a new secret is in use").await;
+    assert_eq!(relay.post(&signed::payin_completed("evt-9")).await, Ack::FRESH);
     let output = relay.cli(&["quarantine", "admit", "--all"]).await.success();
     assert!(output.stdout.contains("2 quarantined requests admitted"), "nothing had been before: {output:?}");
     relay.shutdown().await;

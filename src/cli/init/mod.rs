@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST", value_parser = Host::new)]
     host: Option<Host>,
 
-    /// Address to listen on [default: 0.0.0.0:8443; behind a proxy 127.0.0.1:8080]
+    /// Address to listen on [default: 0.0.0.0:8443; behind a proxy 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     listen: Option<SocketAddr>,
 

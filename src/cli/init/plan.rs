@@ -196,7 +196,7 @@ fn asked_pair() -> anyhow::Result<ingest::Tls> {
 
 fn listen(tls: &Tls, asks: bool) -> anyhow::Result<SocketAddr> {
     let (default, help) = match tls {
-        Tls::Proxy => ("127.0.0.1:8080", "plain HTTP: an address that the proxy alone reaches"),
+        Tls::Proxy => ("127.0.0.1:8443", "plain HTTP: an address that the proxy alone reaches"),
         Tls::SelfSigned | Tls::Files(_) => ("0.0.0.0:8443", "0.0.0.0 is every address of this machine"),
     };
     if asks {

@@ -3,23 +3,36 @@
 use super::*;
 
 #[tokio::test]
-async fn an_oversize_body_is_refused_only_when_it_is_not_genuine() {
+async fn an_oversize_body_is_refused_for_good_only_when_it_is_not_signed() {
     let relay = Relay::start();
     for length in [1025, 5_000, 16 * 1024] {
         let body = vec![b'x'; length];
         let signed = Request::signed(PATH, &body);
         let unsigned = Request::new(&format!("POST {PATH}"), &body);
-        for (signed, forged) in [(signed.clone(), unsigned.clone()), (signed.chunked(), unsigned.chunked())] {
-            let forged = forged.header(&format!("X-Signature: {}", sign(b"stale", &body)));
+        for (signed, unsigned) in [(signed.clone(), unsigned.clone()), (signed.chunked(), unsigned.chunked())] {
+            let forged = unsigned.clone().header(&format!("X-Signature: {}", sign(b"stale", &body)));
             let mut client = relay.connect().await;
             client.ask(&signed).await.is_refusal(503, "too_large_genuine");
             client.ask(&Request::signed(PATH, BODY)).await.is_stored(false);
-            client.ask(&forged).await.is_refusal(413, "too_large");
+            client.ask(&forged).await.is_refusal(503, "bad_signature_not_kept");
+            assert_eq!(client.rest().await, "", "whose signature does not hold does not keep the connection");
+            let mut client = relay.connect().await;
+            client.ask(&unsigned).await.is_refusal(413, "too_large");
             assert_eq!(client.rest().await, "", "who has signed nothing does not keep the connection");
         }
     }
     assert_eq!((relay.outcome("test", "too_large"), relay.outcome("test", "too_large_genuine")), (6, 6));
+    assert_eq!(relay.outcome("test", "bad_signature_not_kept"), 6);
     assert!(relay.inbox.refused.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_oversize_body_comes_again_where_the_source_wants_that() {
+    let mut config = config();
+    config.sources[0].on_bad_signature = OnBadSignature::Retry;
+    let relay = Relay::with(&config);
+    let unsigned = Request::new(&format!("POST {PATH}"), &[b'x'; 1025]);
+    relay.ask(&unsigned).await.is_refusal(503, "bad_signature");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is in `deploy/`, and the Dockerfile: understood by those who read it, and true to the relay's configuration.
 
 mod compose;
+mod flood;
 mod held;
 mod image;
 mod kubernetes;

@@ -150,7 +150,7 @@ fn nginx(directory: &Path, address: SocketAddr, upstream: &str, exchanges: &[(&s
         &[
             ("listen 443 ssl", &format!("listen {address} ssl")),
             ("/etc/nginx/ralio-relay/", &format!("{path}/")),
-            ("http://127.0.0.1:8443", &format!("http://{upstream}")),
+            ("server 127.0.0.1:8443", &format!("server {upstream}")),
         ],
     );
     std::fs::write(directory.join("site.conf"), site).unwrap();

@@ -67,6 +67,8 @@ async fn filled_and_freed(
     eventually("a 200 without a restart", async || sender.try_again(&relay).await).await;
     let until_200 = freed.elapsed();
     assert!(until_200.as_secs() < 5, "{until_200:?} until the first 200");
+    let lines = relay.log().iter().filter(|line| line.contains("the inbox cannot write")).count();
+    assert!((1..=3).contains(&lines), "the log flaps: {lines} lines");
     campaign.count("disks filled", 1);
     campaign.count("503s meanwhile", sender.refused());
     campaign.count("other answers but 200", 0);

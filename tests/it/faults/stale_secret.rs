@@ -42,6 +42,8 @@ fn delivery(n: u64) -> Delivery {
 #[derive(Default)]
 struct Sender {
     waiting: Mutex<BTreeSet<u64>>,
+    /// The last one that somebody took to send.
+    place: AtomicU64,
     /// Sent at least once.
     sent: AtomicU64,
     statuses: Mutex<BTreeMap<u16, u64>>,
@@ -54,22 +56,22 @@ impl Sender {
     }
 
     /// The next one that waits, and those after the last one again from the first on.
-    fn next(&self, after: u64) -> Option<u64> {
+    fn next(&self) -> Option<u64> {
         let waiting = self.waiting.lock().unwrap();
-        waiting.range(after + 1..).next().or_else(|| waiting.iter().next()).copied()
+        let after = self.place.load(Ordering::Relaxed);
+        let next = waiting.range(after + 1..).next().or_else(|| waiting.iter().next()).copied()?;
+        self.place.store(next, Ordering::Relaxed);
+        Some(next)
     }
 
     /// Sends each once, and then on and on what was answered 5xx, or not at all, until `is_over` or none is left.
-    async fn run(self: &Arc<Self>, client: &reqwest::Client, url: &str, count: u64) {
-        let place = Arc::new(AtomicU64::new(0));
+    async fn run(self: &Arc<Self>, client: &reqwest::Client, url: &str) {
         let mut tasks = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let (sender, client, url, place) = (Arc::clone(self), client.clone(), url.to_owned(), Arc::clone(&place));
+            let (sender, client, url) = (Arc::clone(self), client.clone(), url.to_owned());
             tasks.spawn(async move {
                 while !sender.is_over.load(Ordering::Relaxed) {
-                    let after = place.load(Ordering::Relaxed);
-                    let Some(n) = sender.next(after) else { return };
-                    place.store(n % count, Ordering::Relaxed);
+                    let Some(n) = sender.next() else { return };
                     sender.send(&client, &url, n).await;
                 }
             });
@@ -108,12 +110,14 @@ async fn stale(campaign: &mut Campaign, count: u64, max_entries: &str) {
     let began = Instant::now();
     let url = relay.url(signed::PATH);
     let all_sent = async {
-        while sender.sent.load(Ordering::Relaxed) < count {
-            tokio::task::yield_now().await;
-        }
+        eventually_within(10 * DEADLINE, "each was sent once", async || match sender.sent.load(Ordering::Relaxed) {
+            sent if sent >= count => Ok(()),
+            sent => Err(sent),
+        })
+        .await;
         sender.is_over.store(true, Ordering::Relaxed);
     };
-    tokio::join!(sender.run(relay.client(), &url, count), all_sent);
+    tokio::join!(sender.run(relay.client(), &url), all_sent);
     let (kept, seconds) = (sender.count(401), began.elapsed().as_secs_f64());
     assert_eq!(relay.metric("quarantine_entries", &[]).await.max(0), kept as i64);
     assert!(kept > 0 && sender.count(200) == 0);
@@ -133,7 +137,7 @@ async fn stale(campaign: &mut Campaign, count: u64, max_entries: &str) {
     let settings = settings.start().await.kill9();
     let relay = settings.start().await;
     sender.is_over.store(false, Ordering::Relaxed);
-    sender.run(relay.client(), &relay.url(signed::PATH), count).await;
+    sender.run(relay.client(), &relay.url(signed::PATH)).await;
     assert_eq!(sender.count(401), kept, "nothing was refused any more");
     eventually_within(10 * DEADLINE, "an empty quarantine", async || match relay.quarantine().await.len() {
         0 => Ok(()),
