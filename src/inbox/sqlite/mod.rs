@@ -33,6 +33,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -67,6 +68,10 @@ const OUTLINES: usize = 4096;
 /// Connections for reading: more reads wait, so that a thousand parked events that are due at once do not open a
 /// thousand files.
 const MAX_READERS: usize = 4;
+
+/// How long a portion of a job waits while senders do, and how often.
+const PORTION_WAIT: Duration = Duration::from_millis(5);
+const PORTION_WAITS: u32 = 20;
 
 /// The inbox of the process that holds its lock.
 pub struct SqliteInbox {
@@ -125,6 +130,17 @@ impl SqliteInbox {
         let (errand, answer) = errand(what, work);
         self.send(Command::Errand(errand))?;
         answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
+    /// A portion of a job shares the transaction of the events beside it, so it waits for a moment in which no sender does:
+    /// for a while, and then it goes on all the same.
+    async fn let_senders_go_first(&self) {
+        for _ in 0..PORTION_WAITS {
+            if self.shared.waiting.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            tokio::time::sleep(PORTION_WAIT).await;
+        }
     }
 
     async fn with_reader<T: Send + 'static>(
@@ -250,6 +266,7 @@ impl Inbox for SqliteInbox {
     }
 
     async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        self.let_senders_go_first().await;
         let sinks = sinks.to_vec();
         self.ask("a job's next portion", move |connection, now| job::advance(connection, job, &sinks, now)).await
     }
