@@ -79,6 +79,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// thousand files.
 const MAX_READERS: usize = 4;
 
+/// How long a portion of a job waits while senders do, and how often.
+const PORTION_WAIT: Duration = Duration::from_millis(5);
+const PORTION_WAITS: u32 = 20;
+
 /// The inbox of the process that holds its lock.
 pub struct SqliteInbox {
     commands: Sender<Command>,
@@ -163,6 +167,17 @@ impl SqliteInbox {
         let (errand, answer) = errand(what, work);
         self.send(Command::Errand(errand))?;
         answer.await.unwrap_or(Err(Unavailable::Closed))
+    }
+
+    /// A portion of a job shares the transaction of the events beside it, so it waits for a moment in which no sender does:
+    /// for a while, and then it goes on all the same.
+    async fn let_senders_go_first(&self) {
+        for _ in 0..PORTION_WAITS {
+            if self.shared.waiting.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            tokio::time::sleep(PORTION_WAIT).await;
+        }
     }
 
     async fn with_reader<T: Send + 'static>(
@@ -289,6 +304,7 @@ impl Inbox for SqliteInbox {
     }
 
     async fn advance(&self, job: JobId, sinks: &[ConfiguredSink]) -> Result<Advance, Unavailable> {
+        self.let_senders_go_first().await;
         let sinks = sinks.to_vec();
         self.ask("a job's next portion", move |connection, now| job::advance(connection, job, &sinks, now)).await
     }

@@ -6,6 +6,7 @@ mod adversity;
 mod broker;
 mod calls;
 mod classes;
+mod clock_jumps;
 mod copies;
 mod disk_full;
 mod files_moved;

@@ -28,8 +28,8 @@ use crate::model::{JobId, SinkName};
 
 /// Rows that one portion looks at.
 pub(super) const PORTION: usize = 500;
-/// Bytes of the bodies that one portion drops: each is read to find its pages.
-const PORTION_BYTES: u64 = 8 << 20;
+/// Bytes of the bodies that one portion drops: each is overwritten, in a transaction that senders wait for.
+const PORTION_BYTES: u64 = 2 << 20;
 
 /// A job, and how far its portions have come.
 pub(super) struct Stored {

@@ -109,3 +109,21 @@ async fn the_last_event_says_what_time_it_was_where_none_is_noted() {
     assert_eq!(another_start.at, again.at + SignedDuration::from_secs(60) + DAY);
     inbox.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_portion_waits_for_senders_but_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = filled(&config, [9]).await;
+    let took = async || {
+        let began = tokio::time::Instant::now();
+        carry_out(&inbox, Task::Prune { before: now(), sinks: vec![] }).await;
+        began.elapsed()
+    };
+    assert_eq!(took().await, Duration::ZERO);
+    inbox.shared.waiting.store(1, std::sync::atomic::Ordering::SeqCst);
+    let took = took().await;
+    inbox.shared.waiting.store(0, std::sync::atomic::Ordering::SeqCst);
+    assert!((Duration::from_millis(90)..Duration::from_secs(1)).contains(&took), "{took:?}");
+    inbox.close().await;
+}
