@@ -34,11 +34,24 @@ impl Writer {
     /// The last of all. After a failed fsync nothing is touched: the next start does what is needed.
     pub(super) fn end(mut self) {
         self.look_at_files();
+        if self.is_over() {
+            self.leave_the_log();
+        }
         if let Some(moved) = self.moved.take() {
             self.save(&moved);
             self.shared.fail(&moved.to_string());
-        } else if !self.shared.has_failed() {
-            self.write_back(READER_AT_THE_END, "the log beside it is a part of it until the next start");
+        } else if !self.shared.has_failed()
+            && !self.write_back(READER_AT_THE_END, "the log beside it is a part of it until the next start")
+        {
+            self.leave_the_log();
+        }
+    }
+
+    /// The last connection to close writes the log back and removes it, by its name: that may be somebody else's file by now, or
+    /// a disk that has failed.
+    fn leave_the_log(&self) {
+        if let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::error!(%error, "SQLite cannot be kept from removing the log");
         }
     }
 
@@ -61,10 +74,6 @@ impl Writer {
     /// The log and the database have come apart, or will: what is acknowledged goes into the database, whatever its name is
     /// by now, and no log stays that a start could take for a part of another database.
     fn save(&self, moved: &Moved) {
-        // SQLite removes by its name what may be somebody else's file.
-        if let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
-            tracing::error!(%error, "SQLite cannot be kept from tidying up");
-        }
         match moved.which {
             // The next start reads the log as after a crash.
             Which::Memory | Which::Lock => {}
