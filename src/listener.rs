@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use admission::{Admission, Admitted, GRACE};
-pub(crate) use admit::Incoming;
 use admit::Admitting;
+pub(crate) use admit::Incoming;
 
 /// Connections that may be accepted beyond the places of a listener, to wait for one or to take that of another one.
 const WAITING: usize = 64;

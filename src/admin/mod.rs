@@ -27,10 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::inbox::{self, BuildFailure, Inbox};
+use crate::listener::{Admission, Incoming};
 use crate::metrics::Metrics;
 use crate::model::{SinkName, SourceName};
 use crate::records::sink_detail::{Retry, Settings};
-use crate::listener::{Admission, Incoming};
 use crate::throttle::Throttle;
 use crate::{consume, listener};
 use answer::{Admin, guard, handle};

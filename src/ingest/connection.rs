@@ -195,7 +195,18 @@ impl<S, W: Witness> Guarded<S, W> {
     pub(super) fn new(stream: S, conn: Rc<Conn>, max_head: usize, witness: Arc<W>, open: TaskTrackerToken) -> Self {
         let read_timer = Box::pin(sleep_until(Instant::now() + conn.patience.min(KEEP_ALIVE)));
         let (heads, pending) = (Heads::new(max_head), Pending::default());
-        Self { stream, conn, heads, pending, at_once: 0, why: Why::Ended, witness, read_timer, write_timer: None, _open: open }
+        Self {
+            stream,
+            conn,
+            heads,
+            pending,
+            at_once: 0,
+            why: Why::Ended,
+            witness,
+            read_timer,
+            write_timer: None,
+            _open: open,
+        }
     }
 
     pub(super) fn conn(&self) -> &Rc<Conn> {

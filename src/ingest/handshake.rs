@@ -65,11 +65,19 @@ impl Failure {
     /// What to do about it; `None` where nearly always nothing is to be done, because it is a scanner or a health check.
     fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::NoSharedCipher => Some("the sender offers no cipher suite, group or signature scheme that the relay has: let it offer one of TLS 1.3, or ECDHE with AES-GCM or ChaCha20"),
+            Self::NoSharedCipher => Some(
+                "the sender offers no cipher suite, group or signature scheme that the relay has: let it offer one of TLS 1.3, or ECDHE with AES-GCM or ChaCha20",
+            ),
             Self::NoSharedVersion => Some("the sender speaks neither TLS 1.2 nor TLS 1.3: let it speak one of them"),
-            Self::UnknownCa => Some("the sender does not trust the certificate: put the whole chain into server.tls.cert, from a public certificate authority, and look whether it has expired"),
-            Self::PlainHttp => Some("somebody speaks HTTP to the HTTPS port: write https:// in its URL, or set server.plaintext = true behind a proxy that terminates TLS"),
-            Self::ProxyLine => Some("a load balancer sends the PROXY protocol, which the relay does not take: turn it off there"),
+            Self::UnknownCa => Some(
+                "the sender does not trust the certificate: put the whole chain into server.tls.cert, from a public certificate authority, and look whether it has expired",
+            ),
+            Self::PlainHttp => Some(
+                "somebody speaks HTTP to the HTTPS port: write https:// in its URL, or set server.plaintext = true behind a proxy that terminates TLS",
+            ),
+            Self::ProxyLine => {
+                Some("a load balancer sends the PROXY protocol, which the relay does not take: turn it off there")
+            }
             Self::NotTls | Self::Timeout | Self::Closed | Self::Other => None,
         }
     }

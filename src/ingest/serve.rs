@@ -23,8 +23,8 @@ use super::handler::handle;
 use super::handshake::{self, Failures};
 use super::shared::Shared;
 use super::{Config, Deps, Listener, ServerTls, descriptors};
-use crate::metrics::Metrics;
 use crate::listener::{self, Admission, Connections, Incoming};
+use crate::metrics::Metrics;
 use crate::throttle::Throttle;
 
 type Stream = Guarded<Either<TlsStream<TcpStream>, TcpStream>>;
@@ -37,7 +37,8 @@ pub fn start(listener: TcpListener, config: &Config, tls: Option<ServerTls>, dep
     }
     let max_connections = descriptors::within_limit(config.max_connections);
     let workers = available_parallelism().map_or(1, NonZeroUsize::get).min(max_connections).max(1);
-    let (failures, admission) = (Arc::new(Failures::new(deps.metrics.clone())), admission(max_connections, &deps.metrics));
+    let (failures, admission) =
+        (Arc::new(Failures::new(deps.metrics.clone())), admission(max_connections, &deps.metrics));
     let shared = Arc::new(Shared::new(config, deps)?);
     let (patience, max_head) = (config.read_timeout, config.max_head);
     let acceptor = Acceptor { tls, patience, max_head, failures, shared: shared.clone() };

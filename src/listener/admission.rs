@@ -257,7 +257,8 @@ mod tests {
                 let state = admission.state();
                 let proven = open.iter().filter(|admitted| admitted.is_proven()).count();
                 assert!(state.taken <= 8 && state.taken == proven + state.unproven.len(), "seed {seed}");
-                let told = open.iter().filter(|admitted| admitted.is_proven() && admitted.evicted().now_or_never().is_some());
+                let told =
+                    open.iter().filter(|admitted| admitted.is_proven() && admitted.evicted().now_or_never().is_some());
                 assert_eq!(told.count(), 0, "seed {seed}: a proven connection was closed");
             }
             drop(open);

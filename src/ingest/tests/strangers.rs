@@ -25,7 +25,12 @@ async fn senders(relay: &Relay, count: usize) -> Vec<Client<TcpStream>> {
 /// What a stranger may hold a connection with.
 fn beginnings() -> [Vec<u8>; 4] {
     let large = Request::new(&format!("POST {PATH}"), &[b'x'; 1000]).bytes();
-    [Vec::new(), b"POST /webhooks/ralio HTTP/1.1\r\nHost: a\r\nX: ".to_vec(), large[..200].to_vec(), b"\x16\x03".to_vec()]
+    [
+        Vec::new(),
+        b"POST /webhooks/ralio HTTP/1.1\r\nHost: a\r\nX: ".to_vec(),
+        large[..200].to_vec(),
+        b"\x16\x03".to_vec(),
+    ]
 }
 
 #[tokio::test]
@@ -89,9 +94,13 @@ async fn a_503_to_a_signed_delivery_does_not_close() {
     for _ in 0..2 * PLACES {
         held.push(relay.connect().await);
     }
-    tokio::time::timeout(PATIENCE, async { while relay.metrics.unproven_closed.with_label_values(&["connection"]).get() == 0 {
-        tokio::task::yield_now().await;
-    }}).await.unwrap();
+    tokio::time::timeout(PATIENCE, async {
+        while relay.metrics.unproven_closed.with_label_values(&["connection"]).get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
     sender.ask(&Request::signed(PATH, BODY)).await.is_refusal(503, "overloaded");
 }
 
@@ -147,7 +156,8 @@ async fn what_a_proxy_adds_costs_nothing() {
     }
     let stored = relay.inbox.stored.lock().unwrap().len();
     let agent = ("user-agent".to_owned(), "Ralio/1".to_owned());
-    let with_agent = relay.inbox.stored.lock().unwrap().iter().filter(|stored| stored.delivery.headers().contains(&agent)).count();
+    let with_agent =
+        relay.inbox.stored.lock().unwrap().iter().filter(|stored| stored.delivery.headers().contains(&agent)).count();
     assert_eq!((stored, with_agent), (12, 3), "what is kept of a request is kept of this one, too");
 }
 
@@ -157,8 +167,11 @@ async fn what_has_two_meanings_or_is_too_large_is_closed_and_counted() {
     let relay = Relay::start();
     let lengths = |more: &str| Request::signed(PATH, BODY).header(&format!("Content-Length: {more}"));
     let large = Request::signed(PATH, BODY).header(&format!("X: {}", "x".repeat(16 * 1024)));
-    let folded = (0..120).fold(Request::signed(PATH, BODY), |request, n| request.header(&format!("X-{n}: v"))).header(" folded: 1");
-    let cases = [lengths("5"), lengths(&format!("{}, 5", BODY.len())), lengths(&format!("+{}", BODY.len())), large, folded];
+    let folded = (0..120)
+        .fold(Request::signed(PATH, BODY), |request, n| request.header(&format!("X-{n}: v")))
+        .header(" folded: 1");
+    let cases =
+        [lengths("5"), lengths(&format!("{}, 5", BODY.len())), lengths(&format!("+{}", BODY.len())), large, folded];
     let count = cases.len() as u64;
     for request in cases {
         relay.must_close(&request.bytes()).await;
@@ -171,7 +184,9 @@ async fn what_has_two_meanings_or_is_too_large_is_closed_and_counted() {
 #[tokio::test]
 async fn a_trusted_proxy_says_whom_a_request_is_from() {
     let request = Request::new(&format!("POST {PATH}"), BODY).header("X-Forwarded-For: 192.0.2.1, 203.0.113.7");
-    for (trusted, expected) in [(&["127.0.0.0/8"][..], "203.0.113.7"), (&[], "127.0.0.1"), (&["10.0.0.0/8"], "127.0.0.1")] {
+    for (trusted, expected) in
+        [(&["127.0.0.0/8"][..], "203.0.113.7"), (&[], "127.0.0.1"), (&["10.0.0.0/8"], "127.0.0.1")]
+    {
         let trusted_proxies = trusted.iter().map(|network| network.parse().unwrap()).collect();
         let relay = Relay::with(&Config { trusted_proxies, ..config() });
         relay.ask(&request).await.is_refusal(401, "bad_signature");

@@ -121,7 +121,12 @@ async fn a_signed_delivery_on_an_unknown_path_is_not_lost() {
 async fn a_forgery_on_an_unknown_path_is_not_misdirected() {
     let relay = Relay::start();
     let forged = |signature: &str| Request::new("POST /else", BODY).header(&format!("X-Signature: {signature}"));
-    for request in [forged("abc"), forged(&sign(b"stranger", BODY)), forged("abc").chunked(), Request::signed("/else", &[b'x'; 1025])] {
+    for request in [
+        forged("abc"),
+        forged(&sign(b"stranger", BODY)),
+        forged("abc").chunked(),
+        Request::signed("/else", &[b'x'; 1025]),
+    ] {
         let mut client = relay.connect().await;
         client.ask(&request).await.is_refusal(503, "not_found");
         assert_eq!(client.rest().await, "");
