@@ -18,5 +18,6 @@ mod power;
 mod sender;
 mod slow;
 mod soak;
+mod strangers;
 mod trace;
 mod traced_order;
