@@ -20,7 +20,8 @@ pub(crate) use admission::{Admission, Admitted, GRACE};
 use admit::Admitting;
 pub(crate) use admit::Incoming;
 
-/// Connections that may be accepted beyond the places of a listener, to wait for one or to take that of another one.
+/// Connections that may be accepted beyond the places of a listener, to wait for one or to take that of another one: so
+/// many, or fewer where there are few places, because each is an open file, too.
 const WAITING: usize = 64;
 
 /// A running listener. Dropping it closes every connection at once; [`Self::stop`] is the orderly end.
@@ -66,7 +67,9 @@ where
     S::Error: From<io::Error> + std::fmt::Debug,
 {
     // Each thread counts for itself; together they take the places and those that wait.
-    let per_worker = admission.places().div_ceil(workers) + (WAITING / workers).max(1);
+    let places = admission.places();
+    let waiting = WAITING.min(places / 16).max(2);
+    let per_worker = places.div_ceil(workers) + waiting.div_ceil(workers);
     let addr = listener.local_addr()?;
     let connections = Connections::default();
     let shared = connections.clone();

@@ -202,3 +202,32 @@ async fn stops_with_an_idle_connection_open() {
     idle.read_to_end(&mut Vec::new()).unwrap();
     assert!(TcpStream::connect(addr).is_err());
 }
+
+/// A connection stays only for who has the token: anybody else would keep others from asking for health.
+#[test]
+fn only_who_has_the_token_keeps_a_connection() {
+    let listener = start_with(Some("s3cret"), false, &Arc::default());
+    for (path, header, stays) in [
+        ("/healthz", "Authorization: Bearer s3cret", true),
+        ("/metrics", "Authorization: Bearer s3cret", true),
+        ("/healthz", "X-No: token", false),
+        ("/readyz", "Authorization: Bearer wrong", false),
+        ("/metrics", "X-No: token", false),
+        ("/", "X-No: token", false),
+    ] {
+        let mut socket = TcpStream::connect(listener.addr()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.write_all(format!("GET {path} HTTP/1.1\r\n{LOCAL}\r\n{header}\r\n\r\n").as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        assert_eq!(!head.contains("connection: close"), stays, "{path} {header}: {head}");
+        if !stays {
+            socket.read_to_end(&mut Vec::new()).unwrap();
+        }
+    }
+}

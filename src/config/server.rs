@@ -250,4 +250,27 @@ mod tests {
         assert!(told.len() == 1 && !told[0].contains("503"), "{told:?}");
         assert_eq!(warnings(&["Ralio's own"], "reject"), [""; 0]);
     }
+
+    #[test]
+    fn trusted_proxies_are_networks() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        let read = |line: &str| {
+            let sources = "[[sources]]\nname = 'a'\npath = '/a'\nsecrets = ['Ralio']\n";
+            std::fs::write(&file, format!("[server]\nplaintext = true\n{line}\n{sources}")).unwrap();
+            crate::config::read(std::slice::from_ref(&file), &crate::config::Env::default()).settings
+        };
+        let trusted = |line: &str| read(line).unwrap_or_else(|problems| panic!("{problems}")).ingest.trusted_proxies;
+        assert_eq!(trusted(""), []);
+        assert_eq!(trusted("trusted_proxies = []"), []);
+        let networks = ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"].map(|text| text.parse().unwrap());
+        assert_eq!(trusted("trusted_proxies = ['10.0.0.0/8', 'fd00::/8', '192.0.2.7']"), networks);
+        for (bad, hint) in [("10.1.0.0/8", "10.0.0.0/8"), ("proxy.example", "trusted_proxies = [")] {
+            let problems = read(&format!("trusted_proxies = ['{bad}']")).expect_err("it is no network").0;
+            assert_eq!((problems.len(), problems[0].key.as_str()), (1, "server.trusted_proxies"));
+            assert!(problems[0].message.contains(bad) && problems[0].hint.contains(hint), "{}", problems[0]);
+        }
+        assert_eq!(read("max_head = '8KiB'").unwrap().ingest.max_head, 8192);
+        assert!(read("max_head = '1KiB'").is_err());
+    }
 }

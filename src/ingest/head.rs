@@ -5,6 +5,9 @@
 //! one), and more than 96 headers. A proxy may add either. Nothing else is changed, and nothing is guessed: a head is
 //! rewritten only from what the HTTP server's own parser reads in it, and only where it is certain that a head begins.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 /// The most headers that the HTTP server takes.

@@ -173,3 +173,131 @@ impl Drop for Share<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::Bytes;
+    use futures_util::{FutureExt as _, stream};
+    use tokio::time::advance;
+
+    use super::super::body::{self, Body, Limits};
+    use super::*;
+    use crate::listener::Admission;
+    use crate::verify::Keys;
+
+    const MAX: usize = 4 * FREE;
+
+    fn memory(bytes: usize) -> Memory {
+        Memory::new(bytes, IntCounter::new("dropped", "dropped").unwrap())
+    }
+
+    async fn connections(count: u16) -> Vec<Arc<Admitted>> {
+        let admission = Admission::new(64, |_| ());
+        let mut all = Vec::new();
+        for port in 0..count {
+            all.push(Arc::new(admission.admit(SocketAddr::from(([127, 0, 0, 1], port))).await));
+        }
+        all
+    }
+
+    fn is_evicted(connection: &Admitted) -> bool {
+        connection.evicted().now_or_never().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_unproven_body_makes_room() {
+        let (memory, connections) = (memory(3 * FREE), connections(4).await);
+        let mut shares: Vec<_> = connections.iter().map(|connection| memory.begin(connection)).collect();
+        let asking = shares.pop().unwrap();
+        connections[0].prove();
+        for share in &mut shares {
+            assert!(share.grow(FREE).await && share.grow(10).await);
+            assert!(share.grow(FREE - 10).await);
+            advance(GRACE).await;
+        }
+        assert_eq!(memory.left(), 0);
+        // The second is slower than the third: it has as much, in more time. The first is slower still, and proven.
+        let mut asking = asking;
+        let mut growing = Box::pin(asking.grow(FREE + 1));
+        assert!(futures_util::poll!(&mut growing).is_pending());
+        assert_eq!([0, 1, 2].map(|n| is_evicted(&connections[n])), [false, true, false]);
+        drop(shares.remove(1));
+        assert!(growing.await);
+        assert_eq!((memory.left(), memory.dropped.get()), (FREE - 1, 1));
+        drop((asking, shares));
+        assert_eq!((memory.left(), memory.slow().len()), (3 * FREE, 0), "everything is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_its_time_before_another_one_takes_its_memory() {
+        let (memory, connections) = (memory(FREE), connections(2).await);
+        let mut first = memory.begin(&connections[0]);
+        assert!(first.grow(2 * FREE).await);
+        let mut second = memory.begin(&connections[1]);
+        let mut growing = Box::pin(second.grow(2 * FREE));
+        assert!(futures_util::poll!(&mut growing).is_pending() && !is_evicted(&connections[0]));
+        advance(GRACE).await;
+        assert!(futures_util::poll!(&mut growing).is_pending() && is_evicted(&connections[0]));
+        drop(first);
+        assert!(growing.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proven_connection_does_not_wait_for_that() {
+        let (memory, connections) = (memory(FREE), connections(2).await);
+        let mut first = memory.begin(&connections[0]);
+        assert!(first.grow(2 * FREE).await);
+        connections[1].prove();
+        let mut second = memory.begin(&connections[1]);
+        let mut growing = Box::pin(second.grow(2 * FREE));
+        assert!(futures_util::poll!(&mut growing).is_pending() && is_evicted(&connections[0]));
+        drop(first);
+        assert!(growing.await);
+    }
+
+    #[tokio::test]
+    async fn where_only_proven_connections_have_memory_there_is_none() {
+        let (memory, connections) = (memory(FREE), connections(2).await);
+        connections.iter().for_each(|connection| connection.prove());
+        let (mut first, mut second) = (memory.begin(&connections[0]), memory.begin(&connections[1]));
+        assert!(first.grow(2 * FREE).await);
+        assert!(second.grow(FREE).await, "small bodies need none");
+        assert!(!second.grow(1).await);
+        drop(first);
+        assert!(second.grow(1).await);
+    }
+
+    #[tokio::test]
+    async fn memory_for_bodies_is_bounded_and_given_back() {
+        let (memory, connections) = (memory(5 * FREE), connections(2).await);
+        connections.iter().for_each(|connection| connection.prove());
+        let keys = Keys::new(&[b"secret"]).unwrap();
+        let limits = Limits { max: MAX, memory: &memory, admitted: &connections[0], keys: &keys };
+        let pieces = |count: usize| stream::iter(vec![Ok::<_, ()>(Bytes::from_static(&[b'x'; FREE])); count]);
+
+        let first = body::read(&mut pieces(4), Some(MAX as u64), &limits).await;
+        let Body::Whole(bytes, share) = first else { panic!("the first body fits") };
+        assert_eq!((bytes.len(), memory.left()), (MAX, 2 * FREE));
+        assert!(matches!(body::read(&mut pieces(4), None, &limits).await, Body::NoRoom));
+        assert_eq!(memory.left(), 2 * FREE, "what was taken for the refused body is given back");
+        drop(share);
+        assert!(matches!(body::read(&mut pieces(4), None, &limits).await, Body::Whole(..)));
+        let broken = &mut stream::iter([Ok(Bytes::from_static(&[b'x'; 2 * FREE])), Err(())]);
+        assert!(matches!(body::read(broken, Some(MAX as u64), &limits).await, Body::Broken));
+        assert_eq!(memory.left(), 5 * FREE);
+    }
+
+    /// A promise alone takes no memory from others: only what has arrived does.
+    #[tokio::test]
+    async fn a_declared_length_reserves_nothing() {
+        let (memory, connections) = (memory(FREE), connections(1).await);
+        let keys = Keys::new(&[b"secret"]).unwrap();
+        let limits = Limits { max: MAX, memory: &memory, admitted: &connections[0], keys: &keys };
+        let mut silent = stream::pending::<Result<Bytes, ()>>();
+        let mut reading = Box::pin(body::read(&mut silent, Some(MAX as u64), &limits));
+        assert!(futures_util::poll!(&mut reading).is_pending());
+        assert_eq!(memory.left(), FREE);
+    }
+}

@@ -7,6 +7,7 @@ mod harness;
 #[cfg(feature = "amqp")]
 mod amqp;
 mod api;
+mod api_bodies;
 mod api_parked;
 mod api_tail;
 mod archive;
@@ -21,6 +22,7 @@ mod dev;
 mod durability;
 mod exec;
 mod faults;
+mod handshakes;
 mod hostile;
 mod http_sink;
 mod init;

@@ -13,7 +13,7 @@ import { time } from './time.js';
 
 const REASONS = {
   missing: ['no signature', 'The request had no signature header.'],
-  repeated: ['several signatures', 'The signature header was there more than once.'],
+  repeated: ['several signatures', 'There was more than one signature, and they differ.'],
   undecodable: ['signature unreadable', 'The signature is neither hex nor base64 of 32 bytes.'],
   mismatch: ['signature wrong', 'The signature is not that of this body under any secret of the source.'],
 };

@@ -22,5 +22,6 @@ mod sender;
 mod slow;
 mod soak;
 mod stale_secret;
+mod strangers;
 mod trace;
 mod traced_order;

@@ -1,5 +1,6 @@
 //! What a stranger may send, and what a merchant's own data may hold.
 
+mod alarms;
 mod api;
 mod commands;
 mod fuzzed;

@@ -104,7 +104,12 @@ fn odd_but_sound() -> Vec<Case> {
         to("another address in a header", PATH, "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=\"[::1]\"\r\n"),
         to("another Host", PATH, "X-Forwarded-Host: evil.example\r\nReferer: \u{e9}\r\n"),
         to("90 headers", PATH, &(0..80).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>()),
-        to("a header of 30,000 bytes", PATH, &format!("X-Long: {}\r\n", "x".repeat(30_000))),
+        to("300 headers", PATH, &(0..300).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>()),
+        to("a header of 15,000 bytes", PATH, &format!("X-Long: {}\r\n", "x".repeat(15_000))),
+        one("its length twice", &|body| delivery(PATH, &format!("Content-Length: {}\r\n", body.len()), body)),
+        one("its signature twice", &|body| {
+            delivery(PATH, &format!("X-Signature: {}\r\n", signature(SECRET, body)), body)
+        }),
         to("expects 100-continue", PATH, "Expect: 100-continue\r\n"),
         to("expects something else", PATH, "Expect: the-unexpected\r\n"),
         one("HTTP/1.0", &|body| head("HTTP/1.0", body)),
@@ -189,6 +194,7 @@ fn broken() -> Vec<Case> {
         ("no colon", header("nothing")),
         ("two Hosts", header("Host: other")),
         ("10,000 headers", header(many.trim_end())),
+        ("a header of 17,000 bytes", header(&format!("X: {}", "x".repeat(17_000)))),
         ("a header of 200,000 bytes", header(&format!("X: {}", "x".repeat(200_000)))),
         ("TLS within TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
     ];
