@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use ralio_relay::clock::SystemClock;
 use ralio_relay::clock::Uptime;
 use ralio_relay::inbox::{
-    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, Slice, Unavailable,
+    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
+    JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered,
+    Registration, Released, Selection, Slice, Unavailable,
 };
 use ralio_relay::ingest::{self, Gate};
 use ralio_relay::metrics::Metrics;
@@ -123,7 +125,7 @@ fn null(directory: &Path) {
     };
     let (_open, gate) = watch::channel(Gate::Open);
     let deps = ingest::Deps {
-        inbox: Arc::new(Null::default()),
+        inbox: Arc::new(OnceLock::from(Arc::new(Null::default()) as Arc<dyn Inbox>)),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(SystemClock),
         gate,
