@@ -164,8 +164,7 @@ fn a_secret_in_the_configuration_or_readable_by_everybody_is_a_warning() {
     let case = Case::new();
     let open = case.file("open", "s3cret s3cret s3cret");
     std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let more =
-        "[admin]\ntoken='hunter2 hunter2 hunter2'\n[[sources]]\nname='b'\npath='/b'\nsecrets=[{file='{dir}/open'}]";
+    let more = "[admin]\ntoken='hunter2 and hunter2'\n[[sources]]\nname='b'\npath='/b'\nsecrets=[{file='{dir}/open'}]";
     let warnings = case.good(&[&format!("{GOOD}{more}")]).warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.iter().any(|w| w.contains("admin.token") && w.contains("{ file =")), "{warnings:?}");

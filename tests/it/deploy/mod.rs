@@ -1,12 +1,11 @@
 //! What is in `deploy/`, and the Dockerfile: understood by those who read it, and true to the relay's configuration.
 
 mod compose;
-mod flood;
 mod held;
 mod image;
 mod kubernetes;
 mod proxies;
-mod proxy;
+pub mod proxy;
 mod systemd;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ fn ours(file: &str) -> PathBuf {
 
 /// A file of this repository.
 #[track_caller]
-fn read(file: &str) -> String {
+pub fn read(file: &str) -> String {
     std::fs::read_to_string(ours(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 

@@ -10,4 +10,5 @@ mod quarantine;
 mod requests;
 mod secrets;
 mod signatures;
+mod through_a_proxy;
 mod tls;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
 
-use super::proxy::{Kind, Proxy};
-use super::read;
+use crate::deploy::proxy::{Kind, Proxy};
+use crate::deploy::read;
 use crate::harness::{Ack, Campaign, TestRelay, signed};
 
 #[tokio::test]
