@@ -259,13 +259,14 @@ async fn admin(mut campaign: Campaign, length: Duration) {
         for place in 0..100 {
             let address = address.clone();
             held.spawn(async move {
+                let mut pace = tokio::time::interval(Duration::from_millis(500));
                 loop {
+                    pace.tick().await;
                     let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
                     if place % 2 == 0 {
                         let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
                     }
                     while stream.read(&mut [0; 512]).await.is_ok_and(|read| read > 0) {}
-                    tokio::time::sleep(Duration::from_millis(500)).await;
                 }
             });
         }
