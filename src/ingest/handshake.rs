@@ -111,12 +111,12 @@ impl Failure {
             | I::NoSignatureSchemesInCommon
             | I::NoCertificateRequestSignatureSchemesInCommon
             | I::NamedGroupsExtensionRequired
-            | I::SignatureAlgorithmsExtensionRequired
             | I::EcPointsExtensionRequired
             | I::UncompressedEcPointsRequired => Self::NoSharedCipher,
-            I::Tls12NotOffered
+            // A hello without this extension is older than TLS 1.2.
+            I::SignatureAlgorithmsExtensionRequired
+            | I::Tls12NotOffered
             | I::Tls12NotOfferedOrEnabled
-            | I::Tls13RequiredForQuic
             | I::SupportedVersionsExtensionRequired
             | I::ServerDoesNotSupportTls12Or13 => Self::NoSharedVersion,
             _ => Self::Other,

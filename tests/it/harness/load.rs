@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
@@ -30,6 +31,8 @@ pub struct Load {
     pub duration: Duration,
     /// Requests per second over all connections, due at fixed times; `None` = as fast as they are answered.
     pub rate: Option<f64>,
+    /// Kept connections whose first request has been answered.
+    pub begun: Arc<AtomicUsize>,
 }
 
 /// What came of it.
@@ -90,7 +93,15 @@ pub fn address(relay: &TestRelay) -> String {
 impl Load {
     /// Over kept connections.
     pub fn on(relay: &TestRelay, connections: usize, duration: Duration, rate: Option<f64>) -> Self {
-        Self { address: address(relay), connector: connector(relay), connections, brief: 0, duration, rate }
+        Self {
+            address: address(relay),
+            connector: connector(relay),
+            connections,
+            brief: 0,
+            duration,
+            rate,
+            begun: Arc::default(),
+        }
     }
 
     /// Runs to its end.
@@ -138,6 +149,7 @@ impl Load {
         // Spread over the first interval.
         let mut due = began + interval.unwrap_or_default().mul_f64(place as f64 / self.connections as f64);
         let end = began + self.duration;
+        let mut is_begun = place < self.brief;
         loop {
             tokio::time::sleep_until(due.into()).await;
             // What is late by then is not sent at all: the rate tells.
@@ -147,7 +159,11 @@ impl Load {
             compose(&mut request);
             let answer = tokio::time::timeout(DEADLINE, self.exchange(&mut stream, &request)).await;
             match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(200) => {}
+                Ok(200) => {
+                    if !std::mem::replace(&mut is_begun, true) {
+                        self.begun.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Ok(status) => refused.push(status.to_string()),
                 Err(error) => {
                     stream = None;
