@@ -86,14 +86,12 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
 
     let sqlite_error = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(sqlite_error)?;
-    // What is deleted is overwritten: retention must erase, also from the copies of this file.
     let pragmas = format!(
         "PRAGMA page_size = {PAGE_BYTES};
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;
-         PRAGMA secure_delete = ON;
          PRAGMA cache_size = -16384;
          PRAGMA temp_store = MEMORY;
          PRAGMA foreign_keys = OFF;
@@ -102,6 +100,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     );
     connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite_error)?;
     connection.execute_batch(&pragmas).map_err(sqlite_error)?;
+    // What is deleted is overwritten: retention must erase, also from the copies of this file.
+    connection.execute_batch("PRAGMA secure_delete = ON").map_err(sqlite_error)?;
     connection.set_prepared_statement_cache_capacity(64);
     let starting = Lock::announce_start(path)?;
     checkpoint_at_start(&connection, path)?;
