@@ -4,8 +4,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
@@ -122,7 +122,7 @@ fn null(directory: &Path) {
     };
     let (_open, gate) = watch::channel(Gate::Open);
     let deps = ingest::Deps {
-        inbox: Arc::new(Null::default()),
+        inbox: Arc::new(OnceLock::from(Arc::new(Null::default()) as Arc<dyn Inbox>)),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(SystemClock),
         gate,
