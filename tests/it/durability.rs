@@ -88,3 +88,27 @@ async fn a_slow_disk_is_503_before_the_sender_gives_up() {
     assert_eq!(ids.iter().filter(|&id| id == "during").count(), 1, "{ids:?}");
     relay.shutdown().await;
 }
+
+/// Another program has put a trigger into the file.
+#[tokio::test]
+async fn an_event_that_the_database_refuses_is_a_500_and_costs_no_other_anything() {
+    let relay = TestRelay::with_file_sink("out").expect_errors().start().await;
+    let other = rusqlite::Connection::open(relay.settings().inbox()).unwrap();
+    let refuse = "CREATE TRIGGER no BEFORE INSERT ON events WHEN new.event_id = 'evt-7'
+                  BEGIN SELECT raise(ABORT, 'not this one'); END";
+    other.execute_batch(refuse).unwrap();
+    let deliveries: Vec<_> = (0..20).map(|n| signed::payin_completed(&format!("evt-{n}"))).collect();
+    let answers = futures_util::future::join_all(deliveries.iter().map(|delivery| relay.post(delivery))).await;
+    for (n, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer, if n == 7 { Ack::refused(500) } else { Ack::FRESH }, "evt-{n}");
+    }
+    let log = relay.log().into_iter().find(|line| line.contains("the database refuses an event")).unwrap();
+    assert!(log.contains("\"level\":\"ERROR\"") && log.contains("evt-7") && log.contains("not this one"), "{log}");
+    relay.reaches(1, "requests_total", &[("source", "test"), ("outcome", "error")]).await;
+    assert_eq!(relay.readyz().await, 200);
+    other.execute_batch("DROP TRIGGER no").unwrap();
+    assert_eq!(relay.post(&deliveries[7]).await, Ack::FRESH);
+    relay.settled().await;
+    assert_eq!(relay.lines("out").len(), 20);
+    relay.shutdown().await;
+}

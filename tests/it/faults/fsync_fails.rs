@@ -40,7 +40,7 @@ async fn fails(mut campaign: Campaign, nth: impl Fn(&mut Rng, u64) -> u64) {
 
         let left = std::fs::metadata(settings.inbox().with_extension("db-wal")).map_or(0, |log| log.len());
         // Every other time somebody reads the inbox before the next start, and goes on. The log's index is made then.
-        let reader = (campaign.number() % 2 == 0 && left > 0).then(|| {
+        let reader = (campaign.number().is_multiple_of(2) && left > 0).then(|| {
             let reader = rusqlite::Connection::open(settings.inbox()).unwrap();
             reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").unwrap();
             reader

@@ -211,3 +211,25 @@ async fn beside_a_reader_the_log_is_made_durable_where_it_is() {
     drop(reader);
     assert_eq!(count(&config.path), 3);
 }
+
+/// A process that closes any descriptor of the database loses the locks that SQLite holds on it, and another one then
+/// removes the log beneath it. A command has a reader open when it takes the inbox.
+#[tokio::test]
+async fn opening_keeps_the_locks_that_the_process_has_on_the_database() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    open(&config).close().await;
+    let reader = Reader::open(&config).unwrap();
+    let inode = fs::metadata(&config.path).unwrap().ino();
+    let is_locked = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("POSIX") && line.contains(&format!(":{inode} ")))
+    };
+    assert!(is_locked());
+    let inbox = open(&config);
+    assert!(is_locked());
+    inbox.close().await;
+    drop(reader);
+    assert!(!is_locked());
+}
