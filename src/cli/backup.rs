@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
         Err(BackupError::Stopped) => {
-            eprintln!("{}", BackupError::Stopped);
+            to_stderr!("{}", BackupError::Stopped);
             Ok(Exit::Finding)
         }
         Err(error @ BackupError::Inbox(_)) => Err(with_advice(error.into(), &inbox.path)),

@@ -22,11 +22,11 @@ impl Consent {
         match self {
             Self::Given => None,
             Self::Refused => {
-                eprintln!("nothing was done");
+                to_stderr!("nothing was done");
                 Some(Exit::Finding)
             }
             Self::Unasked => {
-                eprintln!(
+                to_stderr!(
                     "error: {what} needs a yes, and there is no terminal to ask at: look at it with --dry-run, then add --yes"
                 );
                 Some(Exit::BadUsage)
@@ -103,7 +103,7 @@ impl Deed<'_> {
         }
         let count = count()?;
         if count == 0 {
-            eprintln!("no {noun} matches: there is nothing to {verb}");
+            to_stderr!("no {noun} matches: there is nothing to {verb}");
             return Ok(Some(Exit::Finding));
         }
         if self.dry_run {
@@ -123,7 +123,7 @@ impl Deed<'_> {
 
 /// Said where a command was not told what to work on: a typing error must not mean everything.
 pub(crate) fn nothing_chosen(noun: &str, example: &str) -> Exit {
-    eprintln!("error: say which {noun}: their numbers, a filter such as {example}, or --all");
+    to_stderr!("error: say which {noun}: their numbers, a filter such as {example}, or --all");
     Exit::BadUsage
 }
 

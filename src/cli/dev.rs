@@ -60,7 +60,7 @@ pub(super) fn introduce(settings: &Settings) {
     let path = settings.ingest.sources.first().map_or("/", |source| source.path.as_str());
     let url = format!("https://{}{path}", settings.ingest.listen);
     let program = std::env::args().next().unwrap_or_else(|| "ralio-relay".to_owned());
-    eprintln!(
+    to_stderr!(
         "ralio-relay, for trying out. Everything is in ./{DIR}: edit relay.toml there to go on from here.
 
   endpoint   {url}
@@ -76,7 +76,7 @@ Send it every type of event, in both envelopes, with duplicates and forged ones,
     if let Some(admin) = &settings.admin {
         // A browser sends what is behind the # to nobody; the page takes it out of the address.
         let token = settings.secrets.token.as_ref().map(|token| format!("#token={}", token.text().expose_secret()));
-        eprintln!(
+        to_stderr!(
             "Admin page: http://{0}/{1}\nHealth and metrics: http://{0}/readyz and http://{0}/metrics\n",
             admin.listen,
             token.unwrap_or_default()

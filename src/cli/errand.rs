@@ -49,14 +49,14 @@ pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyho
     bar.finish_and_clear();
     let errand = match errand {
         Err(error) if configuration.is_misconfigured => {
-            eprintln!("error: {error:#}");
+            to_stderr!("error: {error:#}");
             return Ok(Exit::Misconfigured);
         }
         errand => errand.map_err(|error| with_advice(error, &inbox.path))?,
     };
     match errand {
         Errand::Left(job) => {
-            eprintln!("{}", left(&job, daemon_runs(&inbox.path)));
+            to_stderr!("{}", left(&job, daemon_runs(&inbox.path)));
             Ok(Exit::Finding)
         }
         Errand::Ended(job) => {
@@ -67,7 +67,7 @@ pub(crate) fn run(config: &ConfigArgs, inbox: &inbox::Config, ask: Ask) -> anyho
                 let _ = out.line(said);
                 out.finish()?;
             } else {
-                eprintln!("{said}");
+                to_stderr!("{said}");
             }
             Ok(exit)
         }

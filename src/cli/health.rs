@@ -40,13 +40,13 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let Some(listen) = crate::config::load_admin_address(&args.config.config)? else {
-        eprintln!(
+        to_stderr!(
             "error: admin.listen is \"off\", so there is nobody to ask: give it an address, such as \"127.0.0.1:8081\""
         );
         return Ok(Exit::Misconfigured);
     };
     if listen.port() == 0 {
-        eprintln!(
+        to_stderr!(
             "error: admin.listen has port 0, which is another one at each start: give it one of its own, such as 8081"
         );
         return Ok(Exit::Misconfigured);
@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
         Ok(Ok((status, body))) => {
-            eprintln!("not ready: {}", clean(&reasons(status, &body)));
+            to_stderr!("not ready: {}", clean(&reasons(status, &body)));
             Ok(Exit::Finding)
         }
     }

@@ -125,7 +125,7 @@ impl Lines {
             if Instant::now() > until {
                 return;
             }
-            thread::sleep(AGAIN);
+            thread::park_timeout(AGAIN);
         }
         // An error is the end of the patience.
         _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
@@ -190,7 +190,7 @@ impl<W: Write> LogThread<W> {
             match self.out.write(line) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => line = &line[written..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(AGAIN),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(AGAIN),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,13 @@
 //! The command line: one file per subcommand.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+/// A line on standard error. Unlike `eprintln!` it does not panic where that is full or closed: then nobody reads the line.
+macro_rules! to_stderr {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
 
 mod access;
 mod backup;
@@ -174,7 +183,7 @@ pub fn main() -> ExitCode {
         Ok(Exit::Misconfigured | Exit::BadUsage) => ExitCode::from(2),
         Ok(Exit::Unreachable) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            to_stderr!("error: {error:#}");
             let is_misconfigured = |cause: &(dyn std::error::Error + 'static)| {
                 // A socket unit is configuration, too.
                 cause.is::<Problems>() || cause.is::<SocketError>()

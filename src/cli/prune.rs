@@ -60,7 +60,7 @@ are to be kept at least, such as
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let Outline { inbox, sinks } = crate::config::load_outline(&args.config.config)?;
     let Some(retention) = inbox.retention else {
-        eprintln!("{UNSET}");
+        to_stderr!("{UNSET}");
         return Ok(Exit::BadUsage);
     };
     let (now, sinks) = (Timestamp::now(), sinks.into_iter().map(|sink| sink.name).collect::<Vec<_>>());
@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             failed => return Ok(failed),
         }
     } else if let Some(ahead) = believed.ahead(now) {
-        eprintln!("warning: retention is held back: {}; {}", ahead.text(), ClockAhead::REMEDY);
+        to_stderr!("warning: retention is held back: {}; {}", ahead.text(), ClockAhead::REMEDY);
     }
     let believed = if args.confirm_clock { now } else { believed.retention_time(now) };
     let before = begin(believed, retention)?;

@@ -128,7 +128,7 @@ fn change(config: &ConfigArgs, name: &SinkName, task: Task, reason: &str) -> any
     let inbox = load_inbox(&config.config)?;
     let records = super::events::open_inbox(&inbox)?.sinks()?;
     if let Some(complaint) = unknown(name, records.iter().map(|record| record.name.as_str())) {
-        eprintln!("error: {complaint}");
+        to_stderr!("error: {complaint}");
         return Ok(Exit::Finding);
     }
     errand::run(config, &inbox, Ask::New(Box::new(new_job(task, reason))))
@@ -151,13 +151,13 @@ pub(crate) fn unknown<'a>(name: &SinkName, known: impl Iterator<Item = &'a str> 
 fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
     let RenameArgs { config, old, new, swap } = args;
     if old == new {
-        eprintln!("error: the sink has this name already");
+        to_stderr!("error: the sink has this name already");
         return Ok(Exit::BadUsage);
     }
     let exit = change(&config, &old, Task::Rename { from: old.clone(), to: new.clone(), swap }, "")?;
     if exit == Exit::Success && !swap {
         let new = clean(new.as_str());
-        eprintln!(
+        to_stderr!(
             "Now write name = \"{new}\" in the configuration: it has to say so from the daemon's next start or SIGHUP on."
         );
     }

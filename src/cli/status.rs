@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let reader = match Reader::open(&inbox) {
         Ok(reader) => reader,
         Err(error @ ReadError::Absent(_)) => {
-            eprintln!("error: {error}");
+            to_stderr!("error: {error}");
             return Ok(Exit::Unreachable);
         }
         Err(error) => return Err(with_advice(error.into(), &inbox.path)),

@@ -73,10 +73,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     }
     out.finish()?;
     if count == 0 {
-        eprintln!("no dead letter matches");
+        to_stderr!("no dead letter matches");
     }
     if more && args.limit.is_none() {
-        eprintln!("there are more: these are the first {limit}; see --limit and the filters");
+        to_stderr!("there are more: these are the first {limit}; see --limit and the filters");
     }
     Ok(Exit::Success)
 }

@@ -47,7 +47,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut reader = crate::cli::events::open(&args.config)?;
     let Some(letter) = reader.dead_letter(args.id)? else {
-        eprintln!("there is no dead letter {}", args.id);
+        to_stderr!("there is no dead letter {}", args.id);
         return Ok(Exit::Finding);
     };
     // Asked for by id, for a number could be the id of another event.

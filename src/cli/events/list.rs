@@ -91,7 +91,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     search.found();
     rows.finish()?;
     if left == limit {
-        eprintln!("no event matches");
+        to_stderr!("no event matches");
     }
     tell_of_more(more && args.limit.is_none(), limit);
     Ok(Exit::Success)
@@ -99,7 +99,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 
 fn tell_of_more(more: bool, limit: u64) {
     if more {
-        eprintln!("there are more: these are the first {limit}; see --limit and the filters");
+        to_stderr!("there are more: these are the first {limit}; see --limit and the filters");
     }
 }
 
@@ -115,7 +115,7 @@ fn list_undelivered(args: Args, sink: &SinkName) -> anyhow::Result<Exit> {
     let names = records.iter().map(|record| record.name.as_str());
     let Some(record) = records.iter().find(|record| record.name == *sink) else {
         let complaint = unknown(sink, names).unwrap_or_default();
-        eprintln!("error: {complaint}");
+        to_stderr!("error: {complaint}");
         return Ok(Exit::Finding);
     };
     let wanted: Vec<_> = sinks.iter().map(|sink| sink.name.clone()).collect();
@@ -134,7 +134,7 @@ fn list_undelivered(args: Args, sink: &SinkName) -> anyhow::Result<Exit> {
     })?;
     rows.finish()?;
     if left == limit {
-        eprintln!("there is nothing that sink '{sink}' has still to get");
+        to_stderr!("there is nothing that sink '{sink}' has still to get");
     }
     tell_of_more(more && args.limit.is_none(), limit);
     Ok(Exit::Success)

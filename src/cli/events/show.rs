@@ -55,7 +55,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let events = super::open(&args.config)?.event(&args.id)?;
     if events.is_empty() {
-        eprintln!("there is no event {}", clean(&args.id));
+        to_stderr!("there is no event {}", clean(&args.id));
         return Ok(Exit::Finding);
     }
     let (mut out, view) = (Output::stdout(), args.view.view());

@@ -188,7 +188,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let dir = plan::directory(args.dir.as_deref())?;
     let config = dir.join("relay.toml");
     if config.symlink_metadata().is_ok() && !args.force {
-        eprintln!(
+        to_stderr!(
             "error: {0} is there already, and nothing was written. Look at it with: ralio-relay check --config {0}\n    \
              -> --dir DIR writes another one; --force replaces this one, and leaves the secrets beside it as they are",
             config.display()
@@ -199,11 +199,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let plan = match Plan::new(args, dir, asks) {
         Ok(plan) => plan,
         Err(error) if error.is::<Stopped>() => {
-            eprintln!("nothing was written");
+            to_stderr!("nothing was written");
             return Ok(Exit::Finding);
         }
         Err(error) if error.is::<plan::Unfit>() => {
-            eprintln!("error: {error:#}");
+            to_stderr!("error: {error:#}");
             return Ok(Exit::BadUsage);
         }
         Err(error) => return Err(error),
@@ -217,7 +217,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
         Err(Refused::Unfit(problems)) => {
-            eprintln!("error: nothing was written: {problems}");
+            to_stderr!("error: nothing was written: {problems}");
             Ok(Exit::BadUsage)
         }
         Err(Refused::Failed(error)) => Err(error.context("nothing was written")),

@@ -95,7 +95,7 @@ impl Plan {
     pub(super) fn new(args: Args, dir: PathBuf, asks: bool) -> anyhow::Result<Self> {
         let mut inputs = Inputs::new();
         if asks {
-            eprintln!(
+            to_stderr!(
                 "This writes a configuration into {}. Nothing is written before the end; Ctrl-C stops.\n",
                 dir.display()
             );

@@ -79,10 +79,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     }
     out.finish()?;
     if count == 0 {
-        eprintln!("no parked event matches");
+        to_stderr!("no parked event matches");
     }
     if more && args.limit.is_none() {
-        eprintln!("there are more: these are the first {limit}; see --limit and the filters");
+        to_stderr!("there are more: these are the first {limit}; see --limit and the filters");
     }
     Ok(Exit::Success)
 }

@@ -129,10 +129,10 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     }
     out.finish()?;
     if count == 0 {
-        eprintln!("nothing {}is in quarantine", if args.source.is_some() { "of this source " } else { "" });
+        to_stderr!("nothing {}is in quarantine", if args.source.is_some() { "of this source " } else { "" });
     }
     if more && args.limit.is_none() {
-        eprintln!("there are more: these are the first {limit}; see --limit");
+        to_stderr!("there are more: these are the first {limit}; see --limit");
     }
     if args.format == Format::Table {
         print_counts(&reader.quarantine_counts(Timestamp::now())?, &view);
@@ -145,13 +145,13 @@ fn print_counts(counts: &QuarantineCounts, view: &View) {
     let QuarantineCounts { entries, answered_401, not_kept, not_kept_since } = counts;
     if *entries > 0 {
         let answered_503 = entries - answered_401;
-        eprintln!(
+        to_stderr!(
             "{entries} kept: {answered_401} answered 401, never sent again; {answered_503} answered 503, sent again"
         );
     }
     if let Some(since) = not_kept_since {
         let since = view.seconds(*since);
-        eprintln!("{not_kept} not kept since {since}, for want of room: answered 503, sent again");
+        to_stderr!("{not_kept} not kept since {since}, for want of room: answered 503, sent again");
     }
 }
 
@@ -175,7 +175,7 @@ fn entry_row(view: &View, refused: &Quarantined) -> Row {
 fn show(args: ShowArgs) -> anyhow::Result<Exit> {
     let reader = super::events::open(&args.config)?;
     let Some(refused) = reader.quarantined(args.id)? else {
-        eprintln!("nothing in quarantine has the number {}", args.id);
+        to_stderr!("nothing in quarantine has the number {}", args.id);
         return Ok(Exit::Finding);
     };
     let mut out = Output::stdout();

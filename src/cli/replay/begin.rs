@@ -26,7 +26,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
     let Outline { inbox, sinks } = load_outline(&args.config.config)?;
     let Some(sink) = sinks.iter().find(|sink| sink.name == name) else {
         let names = sinks.iter().map(|sink| sink.name.as_str());
-        eprintln!(
+        to_stderr!(
             "error: {} (--sink takes the name of a sink in the configuration)",
             unknown(&name, names).unwrap_or_default()
         );
@@ -37,17 +37,17 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         return Ok(consent::Consent::Unasked.exit("a replay").unwrap_or(Exit::BadUsage));
     }
     if args.detach && !daemon_runs(&inbox.path) {
-        eprintln!("error: no daemon holds the inbox: start it, or leave out --detach to replay from here");
+        to_stderr!("error: no daemon holds the inbox: start it, or leave out --detach to replay from here");
         return Ok(Exit::Finding);
     }
     let mut reader = crate::cli::events::open_inbox(&inbox)?;
     let Some(end) = upper_end(&reader, sink, args.to_seq)? else {
-        eprintln!("sink '{}' is new: it has no past to replay before the daemon has started with it", sink.name);
+        to_stderr!("sink '{}' is new: it has no past to replay before the daemon has started with it", sink.name);
         return Ok(Exit::Finding);
     };
     let first = args.from_seq.unwrap_or(Seq::ZERO.next());
     if first > end.seq {
-        eprintln!("there is no event from {first} to {} ({}): nothing to replay", end.seq, end.why);
+        to_stderr!("there is no event from {first} to {} ({}): nothing to replay", end.seq, end.why);
         return Ok(Exit::Finding);
     }
     let selection = Selection { filter: args.filters.into_filter(), first, last: end.seq };
@@ -66,7 +66,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
     let _ = plan.print(&mut out, &args.view.view());
     out.finish()?;
     if counts.wanted == 0 {
-        eprintln!("nothing to replay");
+        to_stderr!("nothing to replay");
         return Ok(Exit::Finding);
     }
     if args.dry_run {
@@ -85,7 +85,9 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
 pub(super) fn tell_paused(sink: &SinkRecord) {
     if sink.paused_since.is_some() {
         let name = &sink.name;
-        eprintln!("sink '{name}' is paused, and so are its replays: `ralio-relay sinks resume {name}` lets them go on");
+        to_stderr!(
+            "sink '{name}' is paused, and so are its replays: `ralio-relay sinks resume {name}` lets them go on"
+        );
     }
 }
 

@@ -125,15 +125,15 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     }
     out.finish()?;
     if count == 0 {
-        eprintln!("there has been no replay");
+        to_stderr!("there has been no replay");
     }
     if let Some(id) = open.filter(|_| !daemon_runs(&inbox.path)) {
-        eprintln!(
+        to_stderr!(
             "no daemon holds the inbox: what has not ended stands still. Start it, or: ralio-relay replay resume {id}"
         );
     }
     if more && args.limit.is_none() {
-        eprintln!("there are more: these are the first {limit}; see --limit");
+        to_stderr!("there are more: these are the first {limit}; see --limit");
     }
     Ok(Exit::Success)
 }
@@ -185,7 +185,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
     let reader = crate::cli::events::open(&args.config)?;
     let job = reader.job(args.id)?;
     let Some(replay) = job.as_ref().and_then(Replay::of) else {
-        eprintln!("there is no replay {}: see `ralio-relay replay list`", args.id);
+        to_stderr!("there is no replay {}: see `ralio-relay replay list`", args.id);
         return Ok(Exit::Finding);
     };
     let given_up = reader.given_up_by(args.id)?;
@@ -269,12 +269,12 @@ pub(super) fn cancel(args: CancelArgs) -> anyhow::Result<Exit> {
 fn open_job(inbox: &inbox::Config, id: JobId) -> anyhow::Result<Option<Job>> {
     match crate::cli::events::open_inbox(inbox)?.job(id)? {
         Some(job) if job.state.has_ended() => {
-            eprintln!("{} has ended already: {}", name(&job), job.state.as_str());
+            to_stderr!("{} has ended already: {}", name(&job), job.state.as_str());
             Ok(None)
         }
         Some(job) => Ok(Some(job)),
         None => {
-            eprintln!("there is no replay {id}: see `ralio-relay replay list`");
+            to_stderr!("there is no replay {id}: see `ralio-relay replay list`");
             Ok(None)
         }
     }

@@ -140,7 +140,7 @@ impl Sender {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         // Bounded, should an answer differ each time.
         if said.len() < 20 && said.insert(text.clone()) {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| to_stderr!("{text}"));
         }
     }
 }

@@ -47,12 +47,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let records = open_inbox(&inbox)?.sinks()?;
     let Some(record) = records.iter().find(|record| record.name == name) else {
         let known = records.iter().map(|record| record.name.as_str());
-        eprintln!("error: {}", super::unknown(&name, known).unwrap_or_default());
+        to_stderr!("error: {}", super::unknown(&name, known).unwrap_or_default());
         return Ok(Exit::Finding);
     };
     let names: Vec<_> = sinks.iter().map(|sink| sink.name.clone()).collect();
     if let Some(sink) = sinks.iter().find(|sink| record.is_meant_by(&sink.name, &names, &records)) {
-        eprintln!(
+        to_stderr!(
             "error: sink '{}' is in the configuration: take it out there first, and have the daemon read it again (SIGHUP)",
             clean(sink.name.as_str())
         );

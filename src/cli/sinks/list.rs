@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(outline) => (outline.inbox, Some(outline.sinks)),
         Err(problems) => {
             let inbox = load_inbox(&args.config.config)?;
-            eprintln!("what the configuration says of its sinks cannot be used, so types are missing: {problems}");
+            to_stderr!("what the configuration says of its sinks cannot be used, so types are missing: {problems}");
             (inbox, None)
         }
     };
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         .map(|sinks| sinks.iter().map(|sink| Configured { name: &sink.name, kind: sink.kind }).collect::<Vec<_>>());
     let lines = lines(&records, outlines.as_deref());
     if lines.is_empty() {
-        eprintln!("there is no sink, neither in the configuration nor in the inbox");
+        to_stderr!("there is no sink, neither in the configuration nor in the inbox");
     }
     tell_renamed(&records, configured.as_deref().unwrap_or_default());
     let mut out = Output::stdout();
@@ -76,7 +76,7 @@ fn tell_renamed(records: &[SinkRecord], configured: &[SinkOutline]) {
         if let Some(former) = former.as_ref().filter(|former| sinks.clone().any(|sink| sink == *former))
             && !sinks.clone().any(|sink| sink == name)
         {
-            eprintln!("sink '{former}' was renamed: write name = \"{name}\" in the configuration");
+            to_stderr!("sink '{former}' was renamed: write name = \"{name}\" in the configuration");
         }
     }
 }

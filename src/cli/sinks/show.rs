@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let reading = read(&args.config.config, &env);
     let facts = configured(&reading, &env);
     if let Err(problems) = &reading.settings {
-        eprintln!("the configuration cannot be used as a whole, so what it says of sinks may be missing: {problems}");
+        to_stderr!("the configuration cannot be used as a whole, so what it says of sinks may be missing: {problems}");
     }
     let mut reader = crate::cli::events::open_inbox(&inbox)?;
     let records = reader.sinks()?;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let outlines = reading.settings.is_ok().then_some(&outlines[..]);
     let all = lines(&records, outlines);
     if let Some(complaint) = unknown(&args.name, all.iter().map(|line| line.name)) {
-        eprintln!("error: {complaint}");
+        to_stderr!("error: {complaint}");
         return Ok(Exit::Finding);
     }
     let record = records.iter().find(|record| record.name == args.name);

@@ -54,11 +54,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let Some(before) = record(&reader, name)? else {
         let records = reader.sinks()?;
         let known = records.iter().map(|record| record.name.as_str());
-        eprintln!("error: {}", super::unknown(name, known).unwrap_or_default());
+        to_stderr!("error: {}", super::unknown(name, known).unwrap_or_default());
         return Ok(Exit::Finding);
     };
     if !daemon_runs(&inbox.path) {
-        eprintln!("error: no daemon runs, and only a running daemon delivers: start it (`ralio-relay serve`)");
+        to_stderr!("error: no daemon runs, and only a running daemon delivers: start it (`ralio-relay serve`)");
         return Ok(Exit::Unreachable);
     }
     let task = Task::Try { sink: name.clone() };
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         let _ = out.line(clean(&text));
         out.finish()?;
     } else {
-        eprintln!("{}", clean(&text));
+        to_stderr!("{}", clean(&text));
     }
     Ok(exit)
 }

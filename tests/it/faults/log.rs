@@ -80,10 +80,10 @@ async fn a_full_standard_error_ends_nothing() {
         .wrapped(&["sh", "-c", r#"exec "$@" 2>/dev/full"#, "sh"]);
     let mut process = relay.spawn();
     let delivery = signed::payin_completed("evt-1");
+    let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
     let answer = eventually("an answer", async || {
         assert_eq!(process.ended(), None);
-        let request =
-            reqwest::Client::new().post(format!("http://{public}{}", delivery.path)).body(delivery.body.clone());
+        let request = client.post(format!("http://{public}{}", delivery.path)).body(delivery.body.clone());
         let request = delivery.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let answer = request.send().await.map_err(|error| error.to_string())?;
         if answer.status() == 200 { Ok(answer) } else { Err(answer.status().to_string()) }
@@ -110,4 +110,16 @@ async fn a_log_in_a_watched_directory_does_not_feed_itself() {
     let about_itself = relay.log().into_iter().find(|line| line.contains("inotify event"));
     assert_eq!(about_itself, None);
     relay.shutdown().await;
+}
+
+/// What it says is lost; its exit code is not.
+#[test]
+fn a_command_whose_standard_error_is_full_ends_as_it_would() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ends_with = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
+        command.args(args).stderr(full()).output().unwrap().status.code()
+    };
+    assert_eq!(ends_with(&["sinks", "list", "--config", "/nowhere/relay.toml"]), Some(2));
+    assert_eq!(ends_with(&["deadletters", "retry"]), Some(2));
 }
