@@ -56,7 +56,8 @@ async fn fails(mut campaign: Campaign, nth: impl Fn(&mut Rng, u64) -> u64) {
 }
 
 struct Failed {
-    /// Answers with 200 that were written after the failure.
+    /// Answers with 200 after the failure, but for what an fsync before it had made durable: whoever writes the answer may
+    /// have been slower than the next commit.
     then_200: u64,
     /// Seconds from the failure to the process's end.
     exit: f64,
@@ -66,7 +67,7 @@ struct Failed {
 async fn failing_life(settings: &Builder, sender: &Sender, nth: u64) -> Option<Failed> {
     let trace = settings.directory().join("failing");
     let inject = format!("inject=fdatasync:error=EIO:when={nth}");
-    let words = traced_to(&trace, "fdatasync,write,writev,sendto,sendmsg", &["-e", &inject])?;
+    let words = traced_to(&trace, "pwrite64,fdatasync,write,writev,sendto,sendmsg", &["-e", &inject])?;
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let (pid, status) = match settings.clone().wrapped(&words).try_start().await {
         Ok(mut relay) => {
@@ -78,11 +79,17 @@ async fn failing_life(settings: &Builder, sender: &Sender, nth: u64) -> Option<F
     assert!(status.code().is_some_and(|code| code != 0), "{status}");
     is_complete(&trace, pid).await;
     let (mut failed, mut failure) = (None, Failed { then_200: 0, exit: 0.0 });
+    let (mut written, mut synced) = (String::new(), String::new());
     read(&trace, |step| match (step.call, step.ended, failed) {
+        ("pwrite64", None, None) if step.file.ends_with("-wal") => written.push_str(step.text),
+        ("fdatasync", Some(true), None) if step.file.ends_with("-wal") => {
+            synced.push_str(&std::mem::take(&mut written))
+        }
         // The directory's has a test of its own.
         ("fdatasync", Some(false), None) if step.file.contains("inbox.db") => failed = Some(step.at),
         ("write" | "writev" | "sendto" | "sendmsg", None, Some(_)) => {
-            failure.then_200 += u64::from(step.text.contains(r#"\"received\":true"#));
+            let id = step.text.split_once(r#"\"received\":true,\"id\":\""#).and_then(|(_, rest)| rest.split_once('\\'));
+            failure.then_200 += u64::from(id.is_some_and(|(id, _)| !synced.contains(id)));
         }
         ("exit", _, Some(at)) => failure.exit = step.at - at,
         _ => {}
