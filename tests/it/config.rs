@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const VARS: [(&str, &str); 3] = [
     ("AMQP_URL", "amqps://relay:hunter2@broker.example.com:5671/ledger"),
     ("LEDGER_AUTHORIZATION", "Bearer hunter2"),
-    ("RALIO_SANDBOX_SECRET", "hunter2"),
+    ("RALIO_SANDBOX_SECRET", "hunter2 of the sandbox"),
 ];
 
 fn example(name: &str) -> String {
@@ -31,7 +31,7 @@ fn on_this_machine(name: &str) -> (TempDir, PathBuf) {
         text = text.replace(place, dir.path().to_str().unwrap());
     }
     for file in ["tls.crt", "tls.key", "ralio", "ralio-current", "ralio-previous", "ralio-relay-admin"] {
-        write(&dir.path().join(file), "hunter2\n");
+        write(&dir.path().join(file), "hunter2 of production\n");
     }
     let path = dir.path().join(name);
     write(&path, &text);

@@ -61,7 +61,7 @@ async fn check_is_content_with_whatever_it_writes() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         write_certificate(directory.path());
-        fs::write(directory.path().join("secret"), "canary-3\n").unwrap();
+        fs::write(directory.path().join("secret"), "canary-3 of good length\n").unwrap();
         let options = [&["--secret-file", "secret"], options].concat();
         let said = init(directory.path(), &options, stdin.as_bytes()).await.success();
         let checked = check(directory.path()).await.success();
