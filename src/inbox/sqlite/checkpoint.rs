@@ -46,11 +46,14 @@ pub(super) struct Checkpoints {
     quiet: Quiet,
 }
 
+/// Every permit for reading, once no reader is at work.
+type AllPermits = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
 /// A time in which no reader of this process is at work.
 struct Quiet {
     may_read: Arc<Semaphore>,
     /// Asked for: the reads that have begun end, and no other begins.
-    asked: Option<Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>>,
+    asked: Option<AllPermits>,
     /// Nobody reads for as long as this is held.
     held: Option<OwnedSemaphorePermit>,
     ended: Option<Instant>,

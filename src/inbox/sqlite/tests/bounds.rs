@@ -54,40 +54,38 @@ async fn readers_that_are_always_busy_do_not_keep_the_log_from_beginning_anew() 
     let inbox = Arc::new(open(&config));
     append(&*inbox, "one", &payin("first", "o", "COMPLETED")).await;
     let is_over = Arc::new(AtomicUsize::new(0));
-    let readers: Vec<_> = (0..MAX_READERS)
-        .map(|_| {
-            let (inbox, is_over) = (Arc::clone(&inbox), Arc::clone(&is_over));
-            tokio::spawn(async move {
-                let mut reads = 0;
-                while is_over.load(Ordering::SeqCst) == 0 {
-                    // Until the log has grown meanwhile: with a snapshot of before, it cannot begin anew.
-                    let (head, mut seen) = (inbox.head(), 0);
-                    let began = head.borrow().get();
-                    let is_over = Arc::clone(&is_over);
-                    let read = inbox.with_reader(move |reader| {
-                        reader.in_snapshot(|| {
-                            while head.borrow().get() < began + 3 && is_over.load(Ordering::SeqCst) == 0 && seen < 50 {
-                                seen += 1;
-                                std::thread::park_timeout(Duration::from_millis(2));
-                            }
-                        })
-                    });
-                    read.await.unwrap();
-                    reads += 1;
-                }
-                reads
-            })
-        })
-        .collect();
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..MAX_READERS {
+        let (inbox, is_over) = (Arc::clone(&inbox), Arc::clone(&is_over));
+        readers.spawn(async move {
+            let mut reads = 0;
+            while is_over.load(Ordering::SeqCst) == 0 {
+                // Until the log has grown meanwhile: with a snapshot of before, it cannot begin anew.
+                let (head, mut seen) = (inbox.head(), 0);
+                let began = head.borrow().get();
+                let is_over = Arc::clone(&is_over);
+                let read = inbox.with_reader(move |reader| {
+                    reader.in_snapshot(|| {
+                        while head.borrow().get() < began + 3 && is_over.load(Ordering::SeqCst) == 0 && seen < 50 {
+                            seen += 1;
+                            std::thread::park_timeout(Duration::from_millis(2));
+                        }
+                    })
+                });
+                read.await.unwrap();
+                reads += 1;
+            }
+            reads
+        });
+    }
     let padding = "x".repeat(16 << 10);
     for n in 0..1200 {
         append(&*inbox, "one", &payin(&format!("e{n}"), &padding, "COMPLETED")).await;
     }
     let log = std::fs::metadata(config.path.with_extension("db-wal")).unwrap().len();
     is_over.store(1, Ordering::SeqCst);
-    for reader in readers {
-        assert!(reader.await.unwrap() > 10, "reading goes on");
-    }
+    let reads = readers.join_all().await;
+    assert!(reads.iter().all(|&reads: &i32| reads > 10), "reading goes on: {reads:?}");
     // 20 MiB have been written; at 2 MiB it has to begin anew.
     assert!(log < 8 << 20, "{log} bytes");
     inbox.close().await;
