@@ -99,7 +99,8 @@ impl Executor {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.apply_retention().await;
-            if let Err(error) = self.quarantine.look(&self.deps).await {
+            let believed = self.retention_time();
+            if let Err(error) = self.quarantine.look(&self.deps, believed).await {
                 self.warn(&error);
             }
             self.round(None, &stop).await;

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::{Deps, admit};
 use crate::inbox::{NewJob, QuarantineFilter, Task, Unavailable};
 use crate::model::SourceName;
@@ -40,10 +42,11 @@ enum Found {
 }
 
 impl Upkeep {
-    /// One look. What cannot be done for now is due again at the next one.
-    pub(super) async fn look(&mut self, deps: &Deps) -> Result<(), Unavailable> {
-        if self.aged.is_none_or(|at| at.elapsed() >= AGE) {
-            delete_old(deps).await?;
+    /// One look. What cannot be done for now is due again at the next one. Age is reckoned by the time that is `believed`: a
+    /// clock that jumps ahead must not delete what was answered 401.
+    pub(super) async fn look(&mut self, deps: &Deps, believed: Option<Timestamp>) -> Result<(), Unavailable> {
+        if let Some(now) = believed.filter(|_| self.aged.is_none_or(|at| at.elapsed() >= AGE)) {
+            delete_old(deps, now).await?;
             self.aged = Some(Instant::now());
         }
         if !deps.quarantine.admits_by_itself {
@@ -105,8 +108,7 @@ async fn look_for_genuine(deps: &Deps, source: &SourceName) -> Result<Found, Una
     }
 }
 
-async fn delete_old(deps: &Deps) -> Result<(), Unavailable> {
-    let now = deps.consume.clock.now();
+async fn delete_old(deps: &Deps, now: Timestamp) -> Result<(), Unavailable> {
     let Ok(until) = now.checked_sub(deps.quarantine.max_age) else { return Ok(()) };
     let old = QuarantineFilter { until: Some(until), ..QuarantineFilter::default() };
     if deps.consume.inbox.quarantined(old.clone(), (0, i64::MAX), 1).await?.is_empty() {

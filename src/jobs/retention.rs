@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::Executor;
 use crate::inbox::{BelievedClock, ClockAhead, NewJob, Task};
 
@@ -34,6 +36,14 @@ impl Executor {
             Ok(believed) => self.retention.noted = Some((Instant::now(), believed)),
             Err(error) => self.warn(&error),
         }
+    }
+
+    /// The time to go by where something is dropped for its age; `None` while it could not be noted.
+    pub(super) fn retention_time(&self) -> Option<Timestamp> {
+        let (_, believed) = self.retention.noted.as_ref()?;
+        let clock = &self.deps.consume.clock;
+        let now = clock.now();
+        Some(believed.advanced(now, clock.uptime()).retention_time(now))
     }
 
     /// Asks for a prune, once a day, like anybody else: so it is kept who dropped the bodies, and when.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Campaign, Delivery, SECRET, TestRelay, eventually, signed, skip};
+use crate::harness::{Ack, Campaign, Delivery, SECRET, TestRelay, eventually, signed, skip};
 
 const DAY_US: i64 = 86_400 * 1_000_000;
 
@@ -101,6 +101,7 @@ async fn clock_jumps(mut campaign: Campaign) {
         let relay = settings.start().await;
         let before = deliveries("before", &mut rng);
         post(&relay, &before).await;
+        assert_eq!(relay.post(&signed::payin_completed("forged").signed_with("stale")).await, Ack::refused(401));
         assert_eq!(pruned(&relay, 1).await, before.len() as i64);
         assert!(!says_that_it_waits(&relay), "{:?}", relay.log());
 
@@ -113,6 +114,11 @@ async fn clock_jumps(mut campaign: Campaign) {
         let mut stored = (before.len() + meanwhile.len()) as i64;
         assert_eq!(pruned(&relay, 2).await, stored, "nothing is dropped for the clock's sake");
         assert!(says_that_it_waits(&relay));
+        assert_eq!(
+            relay.quarantine().await.len(),
+            1,
+            "what was answered 401 is not old by a clock that is not believed"
+        );
         let (counted, said) = clock.dry_run(&relay.settings().config_file());
         assert!(counted.contains("bodies of 0 events"), "{counted}");
         assert!(said.contains("--confirm-clock"), "{said}");
