@@ -399,13 +399,21 @@ async fn nobody_is_answered_without_the_token_and_nothing_but_json_is_taken() {
 #[tokio::test]
 async fn a_job_that_is_stored_is_told_of_even_where_it_cannot_be_read_back() {
     let relay = TestRelay::with_file_sink("out").start().await;
-    let inbox = relay.settings().inbox();
-    let aside = inbox.with_extension("aside");
-    std::fs::rename(&inbox, &aside).unwrap();
+    let inbox = rusqlite::Connection::open(relay.settings().inbox()).unwrap();
+    let unreadable = "CREATE TRIGGER unreadable AFTER INSERT ON jobs
+                      BEGIN UPDATE jobs SET task = '{}' WHERE id = new.id; END";
+    inbox.execute_batch(unreadable).unwrap();
     let (status, job) = post(&relay, "/api/dead-letters/retry", &json!({"ids": [1]})).await;
-    std::fs::rename(&aside, &inbox).unwrap();
     assert_eq!((status, &job["id"], &job["state"]), (202, &json!(1), &json!("queued")), "{job}");
-    assert_eq!(list(&get(&relay, "/api/jobs").await, "jobs", "id"), [&job["id"]]);
+    assert_eq!(list(&get(&relay, "/api/jobs").await, "jobs", "id"), Vec::<&Value>::new());
+    let stored: Vec<i64> = inbox
+        .prepare("SELECT id FROM jobs")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(stored, [1]);
     relay.shutdown().await;
 }
 
