@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
-/// Gives memory back to the system after a flood of connections; glibc's allocator keeps nearly all of it.
+/// Gives memory back to the system after a flood of connections, by a thread of its own; glibc's allocator keeps nearly all.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     ralio_relay::cli::main()

@@ -2,12 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 
+use super::connection::Conn;
 use super::memory::{Memory, Share};
 use crate::listener::Admitted;
 use crate::verify::{Check, Keys};
@@ -17,7 +18,7 @@ use crate::verify::{Check, Keys};
 const CHECKED_FACTOR: u64 = 16;
 
 /// What a declared length may make us allocate before the bytes are here.
-const MAX_ADVANCE: usize = 16 * 1024;
+const MAX_ADVANCE: usize = 8 * 1024;
 
 /// What came of reading a body.
 pub(super) enum Body<'a> {
@@ -68,25 +69,34 @@ pub(super) fn declared(headers: &HeaderMap) -> Option<u64> {
 
 /// A body that ends where its head says. The HTTP server's own does not always: with a request to switch protocols,
 /// it takes all that follows for the body.
-pub(super) struct Delimited<P> {
+pub(super) struct Delimited<'a, P> {
     pieces: P,
     left: Option<u64>,
+    conn: &'a Conn,
 }
 
-impl<P> Delimited<P> {
-    pub(super) fn new(pieces: P, declared: Option<u64>) -> Self {
-        Self { pieces, left: declared }
+impl<'a, P> Delimited<'a, P> {
+    /// The connection is told of what is taken, so that it reads on.
+    pub(super) fn new(pieces: P, declared: Option<u64>, conn: &'a Conn) -> Self {
+        Self { pieces, left: declared, conn }
     }
 }
 
-impl<E, P: Stream<Item = Result<Bytes, E>> + Unpin> Stream for Delimited<P> {
+impl<E, P: Stream<Item = Result<Bytes, E>> + Unpin> Stream for Delimited<'_, P> {
     type Item = Result<Bytes, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.left == Some(0) {
             return Poll::Ready(None);
         }
-        let mut piece = ready!(self.pieces.poll_next_unpin(cx));
+        let Poll::Ready(mut piece) = self.pieces.poll_next_unpin(cx) else {
+            // Whatever else has been read is framing.
+            self.conn.body_taken(usize::MAX);
+            return Poll::Pending;
+        };
+        if let Some(Ok(piece)) = &piece {
+            self.conn.body_taken(piece.len());
+        }
         if let (Some(Ok(piece)), Some(left)) = (&mut piece, &mut self.left) {
             piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= piece.len() as u64;

@@ -4,14 +4,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,7 +26,7 @@ use crate::listener::Admitted;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How much the HTTP server may read before it has to look at it: it would buffer 128 KiB of each connection otherwise.
-const READ_AT_ONCE: usize = 16 * 1024;
+const READ_AT_ONCE: usize = 8 * 1024;
 
 /// How long a connection that is closed after an answer is still read, so that the answer arrives.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
@@ -83,6 +83,10 @@ pub(super) struct Conn {
     phase: Cell<Phase>,
     closing: Cell<bool>,
     is_verified: Cell<bool>,
+    /// Bytes of the body in hand that the handler has not taken yet, about.
+    untaken: Cell<usize>,
+    /// Who reads on when the handler has taken some.
+    reader: RefCell<Option<Waker>>,
     patience: Duration,
     admitted: Arc<Admitted>,
 }
@@ -91,7 +95,9 @@ impl Conn {
     /// `patience` is what a request may take to arrive, and an answer to be taken.
     pub(super) fn new(patience: Duration, admitted: Arc<Admitted>) -> Rc<Self> {
         let phase = Cell::new(Phase::Fresh(Instant::now() + patience));
-        Rc::new(Self { phase, closing: Cell::new(false), is_verified: Cell::new(false), patience, admitted })
+        let [closing, is_verified] = [false, false].map(Cell::new);
+        let (untaken, reader) = (Cell::new(0), RefCell::default());
+        Rc::new(Self { phase, closing, is_verified, untaken, reader, patience, admitted })
     }
 
     /// The place of the connection among the others.
@@ -113,6 +119,8 @@ impl Conn {
     /// A handler has got a head, and will read the body.
     pub(super) fn head_read(&self) {
         self.is_verified.set(false);
+        // What came with the head has been read before anybody could take it.
+        self.untaken.set(0);
         self.phase.set(Phase::Body(match self.phase.get() {
             Phase::Fresh(deadline) | Phase::Head(deadline) | Phase::Body(deadline) => deadline,
             // It came in together with the request before it.
@@ -120,13 +128,35 @@ impl Conn {
         }));
     }
 
+    /// The handler has taken so many bytes of the body: more may be read.
+    pub(super) fn body_taken(&self, bytes: usize) {
+        self.untaken.set(self.untaken.get().saturating_sub(bytes));
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether the handler has to take some of the body before more is read: whoever sends it is not proven, and all that
+    /// is read takes memory. Otherwise the HTTP server would buffer several times as much of each connection.
+    fn has_enough(&self, cx: &Context<'_>) -> bool {
+        let is_enough = matches!(self.phase.get(), Phase::Body(_))
+            && self.untaken.get() >= READ_AT_ONCE
+            && !self.admitted.is_proven();
+        if is_enough {
+            self.reader.replace(Some(cx.waker().clone()));
+        }
+        is_enough
+    }
+
     /// The handler has read all that it wants.
     pub(super) fn body_read(&self) {
+        self.untaken.set(0);
         self.phase.set(Phase::Busy);
     }
 
     /// The handler is done. The connection stays only for whoever has signed the request.
     pub(super) fn answered(&self) {
+        self.body_taken(usize::MAX);
         self.phase.set(match self.phase.get() {
             Phase::Body(deadline) => Phase::Ending(deadline),
             _ if !self.is_verified() => Phase::Ending(Instant::now() + LINGER),
@@ -311,6 +341,9 @@ impl<S, W: Witness> Guarded<S, W> {
 impl<S: AsyncRead + Unpin, W: Witness> AsyncRead for Guarded<S, W> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check_open()?;
+        if self.conn.has_enough(cx) {
+            return self.poll_read_deadline(cx);
+        }
         if self.at_once >= READ_AT_ONCE {
             self.at_once = 0;
             cx.waker().wake_by_ref();
@@ -324,7 +357,9 @@ impl<S: AsyncRead + Unpin, W: Witness> AsyncRead for Guarded<S, W> {
         loop {
             match self.poll_fill(cx, buf) {
                 Poll::Ready(Ok(true)) => {
-                    self.at_once += buf.filled().len() - before;
+                    let read = buf.filled().len() - before;
+                    self.at_once += read;
+                    self.conn.untaken.set(self.conn.untaken.get() + read);
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(false)) => {}

@@ -34,7 +34,7 @@ const MAX_VALUE_BYTES: usize = 1024;
 /// Values of the signature header that are kept: two are one too many already.
 const MAX_SIGNATURES: usize = 4;
 
-type Payload = Delimited<web::Payload>;
+type Payload<'a> = Delimited<'a, web::Payload>;
 
 /// Answers any request, and counts it.
 pub(super) async fn handle(shared: web::Data<Shared>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -129,7 +129,7 @@ async fn answer(
     started: Instant,
 ) -> Answer {
     let declared = body::declared(request.headers());
-    let mut payload = Delimited::new(payload, declared);
+    let mut payload = Delimited::new(payload, declared, conn);
     let gate = *shared.gate.borrow();
     let outcome = match (route, gate) {
         (Route::Delivery(endpoint), Gate::Open) => {
@@ -154,7 +154,7 @@ async fn answer(
 async fn misdirected(
     shared: &Shared,
     request: &HttpRequest,
-    mut payload: Payload,
+    mut payload: Payload<'_>,
     declared: Option<u64>,
     conn: &Conn,
 ) -> Answer {
@@ -204,7 +204,7 @@ pub(super) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    async fn take_in_time(&self, payload: Payload, declared: Option<u64>, started: Instant) -> Answer {
+    async fn take_in_time(&self, payload: Payload<'_>, declared: Option<u64>, started: Instant) -> Answer {
         let deadline = (started + self.shared.ack_deadline).into();
         let Ok(answer) = tokio::time::timeout_at(deadline, self.take(payload, declared)).await else {
             if let Some(suppressed) = self.shared.refusals.admit(Instant::now()) {
@@ -215,7 +215,7 @@ impl Delivery<'_> {
         answer
     }
 
-    async fn take(&self, mut payload: Payload, declared: Option<u64>) -> Answer {
+    async fn take(&self, mut payload: Payload<'_>, declared: Option<u64>) -> Answer {
         let headers = self.request.headers();
         let signatures = signatures(headers, self.endpoint);
         let limits = Limits {
