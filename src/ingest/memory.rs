@@ -18,6 +18,9 @@ use crate::throttle::Throttle;
 /// What each body may have without asking: more than nearly all have in all. The number of connections bounds it.
 pub(super) const FREE: usize = 8 * 1024;
 
+/// So many unproven connections may wait for memory; any more are answered 503, because who waits has buffers of its own.
+const MAX_WAITING: usize = 256;
+
 /// Bytes of bodies beyond the first [`FREE`] of each.
 pub(super) struct Memory {
     bytes: Semaphore,
@@ -26,6 +29,7 @@ pub(super) struct Memory {
     next: AtomicU64,
     /// Unproven connections that wait, in the order of arrival.
     line: tokio::sync::Mutex<()>,
+    may_wait: Semaphore,
     dropped: IntCounter,
     lines: Throttle,
 }
@@ -52,6 +56,7 @@ impl Memory {
             slow: Mutex::default(),
             next: AtomicU64::new(0),
             line: tokio::sync::Mutex::default(),
+            may_wait: Semaphore::new(MAX_WAITING),
             dropped,
             lines: Throttle::default(),
         }
@@ -147,7 +152,8 @@ impl<'a> Share<'a> {
     fn make_room(&self, more: u32) -> impl Future<Output = Option<SemaphorePermit<'a>>> + use<'a> {
         let (memory, asking) = (self.memory, self.number.filter(|_| !self.admitted.is_proven()));
         async move {
-            let _turn = if asking.is_some() { Some(memory.line.lock().await) } else { None };
+            let waits = if asking.is_some() { Some(memory.may_wait.try_acquire().ok()?) } else { None };
+            let _turn = if waits.is_some() { Some(memory.line.lock().await) } else { None };
             loop {
                 if let Ok(permit) = memory.bytes.try_acquire_many(more) {
                     return Some(permit);
