@@ -8,7 +8,7 @@ use tokio::net::UnixDatagram;
 
 use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::raw::{Raw, head};
-use crate::harness::{Ack, DEADLINE, TestRelay, eventually, metrics, signed};
+use crate::harness::{Ack, DEADLINE, TOKEN, TestRelay, eventually, metrics, signed};
 
 #[tokio::test]
 async fn every_metric_is_there_under_its_name() {
@@ -238,7 +238,8 @@ async fn a_scrapers_connection_lasts_from_one_scrape_to_the_next() {
     let relay = TestRelay::builder().start().await;
     let address = relay.admin_url("").trim_start_matches("http://").to_owned();
     let mut scraper = tokio::net::TcpStream::connect(address).await.unwrap();
-    scraper.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    scraper.write_all(request.as_bytes()).await.unwrap();
     let mut answer = [0; 4096];
     assert!(scraper.read(&mut answer).await.unwrap() > 0);
     let closed = tokio::time::timeout(Duration::from_secs(7), scraper.read(&mut answer)).await;
