@@ -212,7 +212,6 @@ def test_quarantine_is_admitted_and_purged(browser):
         expect(page.get_by_role("checkbox", name=f"Choose request {genuine}", exact=True)).to_have_count(0)
         newest = lambda: api("/quarantine")["quarantine"][0]["id"]
         before = newest()
-        # It is written behind the answer, and only so many a second are.
         forge = lambda: send(payin("evt-forged-here", "order-forged"), "somebody else's secret")
         number = eventually("a forged request", lambda: forge() == 401 and newest() > before and newest())
         tab.go(f"#/quarantine/{number}")

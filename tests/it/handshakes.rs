@@ -36,10 +36,14 @@ async fn failures(relay: &TestRelay, reason: &str) -> i64 {
     relay.metric("tls_handshake_failures_total", &[("reason", reason)]).await
 }
 
-/// The lines that tell of a reason.
-fn lines(relay: &TestRelay, reason: &str) -> Vec<String> {
+/// The lines that tell of a reason: at least one.
+async fn lines(relay: &TestRelay, reason: &str) -> Vec<String> {
     let is_it = |line: &String| line.contains("TLS handshake failed") && line.contains(&format!("\"{reason}\""));
-    relay.log().into_iter().filter(is_it).collect()
+    eventually("a line about the failure", async || {
+        let told: Vec<_> = relay.log().into_iter().filter(is_it).collect();
+        if told.is_empty() { Err(reason) } else { Ok(told) }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -68,7 +72,7 @@ async fn each_reason_is_counted_and_told_once_with_a_remedy() {
                 count => Err((reason, count)),
             })
             .await;
-            let told = lines(&relay, reason);
+            let told = lines(&relay, reason).await;
             assert!(told.len() == 1 && told[0].contains(remedy) && told[0].contains("127.0.0.1"), "{reason}: {told:?}");
         }
     }
@@ -92,7 +96,7 @@ async fn a_sender_with_other_ciphers_or_versions_is_told_of() {
             other => Err((reason, other, String::from_utf8_lossy(&said.stderr).into_owned(), relay.log())),
         })
         .await;
-        assert_eq!(lines(&relay, reason).len(), 1);
+        assert_eq!(lines(&relay, reason).await.len(), 1);
     }
     relay.shutdown().await;
 }

@@ -19,7 +19,9 @@ fn ours(path: &str) -> PathBuf {
 /// Two sinks: an archive that takes everything, and a ledger that refuses for good what asks to be refused, with a
 /// script in its reason, until there is a file `accept`, and puts off what asks to be put off, until there is one `now`. The secret of its source is a stale one.
 fn settings() -> Builder {
-    let builder = TestRelay::builder().source("test", PATH, &["a stale secret"], "");
+    // What was refused waits for a person.
+    let builder = TestRelay::builder().env("RALIO_RELAY__INBOX__QUARANTINE__ADMIT", "manual");
+    let builder = builder.source("test", PATH, &["a stale secret"], "");
     let builder = builder.source("hostile", HOSTILE_PATH, &["nobody knows it"], "").file_sink("archive", "");
     let directory = builder.directory().to_owned();
     let script = format!(
