@@ -156,7 +156,6 @@ async fn clock_jumps(mut campaign: Campaign) {
         assert_eq!(kept_and_prunes(&relay).0, stored - old, "{confirmed:?}");
         let status = relay.cli(&["status"]).await;
         assert!(!status.stdout.contains("Retention is held back"), "{status:?}");
-        campaign.count("jumps", 3);
         campaign.count("bodies kept while the clock was not believed", stored.unsigned_abs());
         relay.shutdown().await;
     }
