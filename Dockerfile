@@ -15,11 +15,14 @@
 ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
+# jemalloc's build wants it. Any version will do.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # release, or dev to try something out in less than the five minutes that the link takes
 ARG PROFILE=release
 
-# The dependencies, in a layer that lasts until Cargo.toml or Cargo.lock changes. aws-lc and SQLite are C: gcc is in the image.
+# The dependencies, in a layer that lasts until Cargo.toml or Cargo.lock changes. aws-lc, SQLite and jemalloc are C: gcc is in the image.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir -p src benches/relay \
