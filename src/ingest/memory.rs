@@ -18,8 +18,9 @@ use crate::throttle::Throttle;
 /// What each body may have without asking: more than nearly all have in all. The number of connections bounds it.
 pub(super) const FREE: usize = 8 * 1024;
 
-/// So many unproven connections may wait for memory; any more are answered 503, because who waits has buffers of its own.
-const MAX_WAITING: usize = 256;
+/// So many unproven connections may wait for memory. Any more are closed at once: who waits has buffers of its own, and who
+/// is answered keeps them until the rest of the body has come.
+const MAX_WAITING: usize = if cfg!(test) { 2 } else { 128 };
 
 /// Bytes of bodies beyond the first [`FREE`] of each.
 pub(super) struct Memory {
@@ -150,9 +151,14 @@ impl Share<'_> {
 impl<'a> Share<'a> {
     /// Has others dropped until there is room for so many bytes.
     fn make_room(&self, more: u32) -> impl Future<Output = Option<SemaphorePermit<'a>>> + use<'a> {
-        let (memory, asking) = (self.memory, self.number.filter(|_| !self.admitted.is_proven()));
+        let (memory, admitted) = (self.memory, self.admitted);
+        let asking = self.number.filter(|_| !admitted.is_proven());
         async move {
-            let waits = if asking.is_some() { Some(memory.may_wait.try_acquire().ok()?) } else { None };
+            let waits = asking.map(|_| memory.may_wait.try_acquire()).transpose();
+            let Ok(waits) = waits else {
+                memory.dropped.inc_by(u64::from(admitted.evict()));
+                return None;
+            };
             let _turn = if waits.is_some() { Some(memory.line.lock().await) } else { None };
             loop {
                 if let Ok(permit) = memory.bytes.try_acquire_many(more) {
@@ -248,6 +254,17 @@ mod tests {
         assert!(futures_util::poll!(&mut growing).is_pending() && is_evicted(&connections[0]));
         drop(first);
         assert!(growing.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_wait_and_the_others_are_closed() {
+        let (memory, connections) = (memory(FREE), connections(4).await);
+        let mut shares: Vec<_> = connections.iter().map(|connection| memory.begin(connection)).collect();
+        assert!(shares[0].grow(2 * FREE).await);
+        let mut growing: Vec<_> = shares[1..].iter_mut().map(|share| Box::pin(share.grow(2 * FREE))).collect();
+        assert!(futures_util::poll!(&mut growing[0]).is_pending() && futures_util::poll!(&mut growing[1]).is_pending());
+        assert!(!growing.pop().unwrap().await);
+        assert_eq!([0, 1, 2, 3].map(|n| is_evicted(&connections[n])), [false, false, false, true]);
     }
 
     #[tokio::test(start_paused = true)]
