@@ -35,10 +35,15 @@ async fn a_large_body_waits_for_the_one_before_and_a_small_one_does_not() {
             (large, at, _) = futures_util::future::select_all(&mut waiting) => panic!("{}: {large} at once", paths[at]),
         }
     }
-    // Until the slow one is gone.
+    // Until the slow one is gone; on a busy machine their patience may have ended before.
     drop(slow);
-    for large in waiting {
-        assert_eq!(large.await, 200);
+    for (first, path) in futures_util::future::join_all(waiting).await.into_iter().zip(paths) {
+        assert!([200, 503].contains(&first), "{path}: {first}");
+        eventually("the large body", async || match status(&relay, path).await {
+            200 => Ok(()),
+            other => Err(other),
+        })
+        .await;
     }
     eventually("health", async || if relay.readyz().await == 200 { Ok(()) } else { Err(()) }).await;
     relay.shutdown().await;
