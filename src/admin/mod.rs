@@ -42,7 +42,8 @@ pub use crate::listener::Listener;
 /// Connections at a time: scrapers and health checks, with room for people.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection of somebody who has shown the token may stay without a request: longer than scrapers pause, or they would meet the close of one.
+/// How long a connection of somebody who has shown the token may stay without a request: longer than scrapers pause, or they
+/// would meet the close of one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// A connection whose peer takes nothing for so long is closed by the system.

@@ -44,11 +44,12 @@ pub(super) struct Shared {
     pub(super) refusals: Throttle,
     /// For connections that end without an answer.
     closed: Throttle,
-    /// For what an operator must see: none of them is to be drowned by another one.
+    /// For signed deliveries to an unknown path. What an operator must see has a throttle for each kind, so that none
+    /// drowns another.
     pub(super) misdirected: Throttle,
-    /// As above.
+    /// For genuine deliveries that are too large.
     pub(super) too_large: Throttle,
-    /// As above.
+    /// For events that the database refuses.
     pub(super) unstorable: Throttle,
     /// For refused requests that are not kept: it lasts until a person has acted.
     pub(super) not_kept: Throttle,

@@ -145,9 +145,9 @@ impl Check {
         }
     }
 
-    /// The slot that made the signature, given every value of the signature header; the first one where two slots
-    /// hold the same secret. Several values that agree are one. What was wrong with the header is looked at last: every slot is finished and compared
-    /// whatever it holds, so that the time taken tells nothing.
+    /// The slot that made the signature, given every value of the signature header; the first one where two slots hold the
+    /// same secret. Several values that agree are one. What was wrong with the header is looked at last: every slot is finished
+    /// and compared whatever it holds, so that the time taken tells nothing.
     pub fn finish(self, signatures: &[Bytes]) -> Result<usize, Rejection> {
         let claim = claim(signatures);
         let claimed = claim.unwrap_or_default();

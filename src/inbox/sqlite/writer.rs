@@ -402,8 +402,8 @@ impl Writer {
         }
     }
 
-    /// Arrivals, refused requests that were not kept, and gauges, in a transaction of their own. After trouble this is also the try that tells
-    /// whether it is over, so that the relay gets ready again without traffic.
+    /// Arrivals, the numbers of refused requests that were not kept, and gauges, in a transaction of their own. After trouble
+    /// this is also the try that tells whether it is over, so that the relay gets ready again without traffic.
     fn housekeep(&mut self) {
         self.ticked = Instant::now();
         let not_kept = self.shared.not_kept.take();
