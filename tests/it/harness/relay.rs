@@ -141,8 +141,15 @@ impl TestRelay {
 
     /// The metrics' text.
     pub async fn metrics(&self) -> String {
-        let request = self.client.get(self.admin_url("/metrics")).bearer_auth(TOKEN);
-        request.send().await.unwrap().error_for_status().unwrap().text().await.unwrap()
+        let ask = async || {
+            let request = self.client.get(self.admin_url("/metrics")).bearer_auth(TOKEN);
+            request.send().await?.error_for_status()?.text().await
+        };
+        match ask().await {
+            // The relay ended a connection of the pool in the moment in which it was used again.
+            Err(error) if error.is_request() => ask().await.unwrap(),
+            asked => asked.unwrap(),
+        }
     }
 
     /// The sum of a metric (without its prefix) over all series whose labels hold these.
