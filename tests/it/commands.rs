@@ -397,6 +397,8 @@ const COMMANDS: [&str; 37] = [
     "quarantine show",
     "quarantine admit",
     "quarantine purge",
+    "record list",
+    "record show",
     "prune",
     "backup",
     "health",
@@ -414,7 +416,7 @@ async fn every_command_has_help_with_an_example() {
         let needs_none = ["sign", "simulate", "completions", "man"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
-    for group in ["events", "sinks", "parked", "deadletters", "quarantine", "config"] {
+    for group in ["events", "sinks", "parked", "deadletters", "quarantine", "record", "config"] {
         let help = run(&[group, "--help"]).await.success().stdout;
         assert!(help.contains("Example") && help.contains(&format!("ralio-relay {group} ")), "{group}:\n{help}");
     }
