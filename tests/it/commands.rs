@@ -195,11 +195,13 @@ async fn events_list_narrows_by_every_filter() {
     relay.shutdown().await;
 }
 
-const LIST_FIELDS: [&str; 13] = [
+const LIST_FIELDS: [&str; 15] = [
+    "admitted",
     "arrivals",
     "body_sha256",
     "category",
     "conflict",
+    "digest_mismatch",
     "id",
     "key",
     "received_at",

@@ -37,7 +37,7 @@ async fn an_altered_body_is_not_delivered_and_everybody_is_told() {
     assert_eq!((&letter["event_id"], &letter["attempts"]), (&json!("evt-2"), &json!(0)));
     assert!(text(&letter, "last_error").contains("is not what came in"), "{letter}");
     assert!(relay.metric("body_digest_mismatch_total", &[]).await > 0);
-    says(&relay, 1, "is not what came in").await;
+    says(&relay, 1, "the body of an event is not what came in").await;
 
     // Tried again, and replayed: it is looked at each time.
     let id = letter["id"].to_string();

@@ -66,7 +66,8 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
     };
     let decision = |at| {
         let job: Option<i64> = row.get(17)?;
-        Ok(Decision { at: from_micros(at), who: row.get(15)?, reason: row.get(16)?, job: job.map(JobId::new) })
+        let (who, reason) = (row.get(15)?, row.get(16)?);
+        Ok::<_, rusqlite::Error>(Decision { at: from_micros(at), who, reason, job: job.map(JobId::new) })
     };
     Ok(DeadLetterRecord {
         id: row.get(0)?,
