@@ -63,6 +63,8 @@ pub struct Metrics {
     pub unproven_closed: IntCounterVec,
     /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
     pub tls_cert_expiry_seconds: IntGauge,
+    /// `body_digest_mismatch_total`: bodies that were read and have another SHA-256 than what came in.
+    pub body_digest_mismatch: IntCounter,
     /// `log_lines_dropped_total`: lines that standard error did not take.
     pub log_lines_dropped: IntCounter,
 }
@@ -124,6 +126,11 @@ impl Metrics {
                 &["what"],
             ),
             tls_cert_expiry_seconds: gauge(&registry, "tls_cert_expiry_seconds", "Time left for the certificate"),
+            body_digest_mismatch: counter(
+                &registry,
+                "body_digest_mismatch_total",
+                "Bodies that were read and have another SHA-256 than what came in",
+            ),
             log_lines_dropped: counter(&registry, "log_lines_dropped_total", "Log lines that could not be written"),
             registry,
         };
@@ -255,6 +262,7 @@ mod tests {
         ("quarantine_dropped_total", &["source"]),
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
+        ("body_digest_mismatch_total", &[]),
         ("log_lines_dropped_total", &[]),
         ("tls_handshake_failures_total", &["reason"]),
         ("unproven_closed_total", &["what"]),

@@ -128,6 +128,8 @@ pub struct SourceFacts {
     pub on_bad_signature: &'static str,
     /// Since when each secret is in use, by slot.
     pub in_use_since: Vec<Timestamp>,
+    /// The fingerprint of each secret, by slot.
+    pub fingerprints: Vec<String>,
 }
 
 /// What people may know of a configured sink.

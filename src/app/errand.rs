@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppError, build_sinks, job_deps};
+use super::{AppError, build_sinks, consumers, job_deps};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Problems, Settings};
 use crate::consume;
 use crate::inbox::sqlite::{Desk, Lock, Reader, SqliteInbox};
-use crate::inbox::{self, ConfiguredSink, Inbox, Job, NewJob, Task};
+use crate::inbox::{self, Because, ConfiguredSink, Inbox, Job, NewJob, Task};
 use crate::jobs::{self, Destinations, Executor};
 use crate::metrics::Metrics;
 use crate::model::JobId;
@@ -196,7 +196,13 @@ async fn work_here(
     let inbox: Arc<dyn Inbox> = Arc::new(SqliteInbox::open(config, lock, Arc::clone(&clock), Arc::clone(&metrics))?);
     let consume = consume::Deps { inbox: Arc::clone(&inbox), clock, metrics };
     let destinations = match &needs {
-        Needs::Settings(settings) => build_sinks(settings, needed).await?,
+        Needs::Settings(settings) => {
+            if let Some(sink) = settings.sinks.iter().find(|sink| Some(&sink.consumer.name) == needed) {
+                let (name, definition) = (sink.consumer.name.clone(), consumers::definition(sink));
+                inbox.note_definition(name, definition, Because::Command).await.map_err(AppError::Job)?;
+            }
+            build_sinks(settings, needed).await?
+        }
         Needs::Sinks(_) | Needs::Nothing => Vec::new(),
     };
     let sinks: Vec<_> = destinations.iter().filter_map(|destination| destination.sink.clone()).collect();

@@ -148,6 +148,7 @@ pub async fn run(
     tasks.spawn(executor.run(stop.soft.clone()));
     tasks.spawn(times::keep(settings.inbox.clone(), inbox.head(), stop.soft.clone()));
     gate.send_replace(Gate::Open);
+    tell_secrets(&settings);
     tracing::info!(listener = "public", addr = %public.addr(), "listening");
     notify(&[NotifyState::Ready]);
 
@@ -364,6 +365,14 @@ async fn build_sinks(settings: &Settings, needed: Option<&SinkName>) -> Result<V
         destinations.push(Destination::new(config, sink));
     }
     Ok(destinations)
+}
+
+/// So that people can tell by the log which secrets were in use when.
+fn tell_secrets(settings: &Settings) {
+    for source in &settings.ingest.sources {
+        let secrets: Vec<String> = source.keys.fingerprints().iter().map(ToString::to_string).collect();
+        tracing::info!(source = %source.name, fingerprints = secrets.join(", "), "the source verifies with these secrets");
+    }
 }
 
 /// What jobs need of the settings, in the daemon and out of it.

@@ -147,6 +147,7 @@ impl Status for Readiness {
                 OnBadSignature::Reject => "reject",
                 OnBadSignature::Retry => "retry",
             },
+            fingerprints: source.keys.fingerprints().iter().map(ToString::to_string).collect(),
             in_use_since: source.keys.since().into_iter().map(|since| since.unwrap_or(self.started)).collect(),
         };
         self.sources.iter().map(facts).collect()

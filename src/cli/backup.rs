@@ -57,12 +57,23 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     })?;
     bar.finish_and_clear();
     match made {
-        Ok(Made { head, bytes }) => {
+        Ok(Made { head, bytes, altered, altered_total }) => {
             let mut out = Output::stdout();
             let file = args.file.display();
             let _ = out.line(format!("{file}: {}, up to event {head}, checked", HumanBytes(bytes)));
             out.finish()?;
-            Ok(Exit::Success)
+            if altered_total == 0 {
+                return Ok(Exit::Success);
+            }
+            let named: Vec<String> = altered.iter().map(ToString::to_string).collect();
+            let more = altered_total - altered.len() as u64;
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            to_stderr!(
+                "error: the backup is made, but bodies in the inbox are not what came in: of event {}{more} the SHA-256 differs, \
+                 so the file was altered or is damaged. An earlier backup may have what came in",
+                named.join(", ")
+            );
+            Ok(Exit::Finding)
         }
         Err(BackupError::Stopped) => {
             to_stderr!("{}", BackupError::Stopped);

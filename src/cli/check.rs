@@ -105,6 +105,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             let (sources, sinks) =
                 (count(settings.ingest.sources.len(), "source"), count(settings.sinks.len(), "sink"));
             let _ = print(&Finding::of("ok", "", format!("configuration is good: {sources}, {sinks}"), ""));
+            for source in &settings.ingest.sources {
+                let fingerprints: Vec<_> = source.keys.fingerprints().iter().map(ToString::to_string).collect();
+                let said = format!("verifies with the secrets of these fingerprints: {}", fingerprints.join(", "));
+                let _ = print(&Finding::of("ok", &format!("source {}", source.name), said, ""));
+            }
             let findings = if args.probe { probe(&settings, &view)? } else { Vec::new() };
             let _ = findings.iter().try_for_each(print);
             if findings.iter().any(|finding| finding.level == "fail") { Exit::Finding } else { Exit::Success }

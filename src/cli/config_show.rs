@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::Exit;
 use super::output::Output;
-use crate::config::{Effective, Env, read};
+use crate::config::{Effective, Env, Shown, read};
+use crate::verify::Fingerprint;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,7 +17,8 @@ Examples:
   ralio-relay config show --config relay.toml --config production.toml
   ralio-relay config show --format json | jq 'select(.origin != \"default\")'
 
-Secrets are shown as \"<redacted>\", with the place that they are read from.";
+Secrets are shown as \"<redacted>\", with the place that they are read from; those of webhooks also with the fingerprint \
+by which `events show` names them.";
 
 /// The effective configuration, with the origin of each value
 #[derive(clap::Args)]
@@ -43,6 +45,8 @@ struct Line<'a> {
     value: &'a Option<Value>,
     origin: &'a str,
     secret: &'a Option<String>,
+    /// Of webhook secrets, in their order.
+    fingerprints: &'a [Fingerprint],
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
@@ -59,6 +63,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
 
 fn json(out: &mut Output, effective: &Effective) -> ControlFlow<()> {
     effective.values().iter().try_for_each(|(key, shown)| {
-        out.json(&Line { key, value: &shown.value, origin: &shown.origin, secret: &shown.secret })
+        let Shown { value, origin, secret, fingerprints, .. } = shown;
+        out.json(&Line { key, value, origin, secret, fingerprints })
     })
 }

@@ -29,6 +29,7 @@ mod output;
 mod parked;
 mod prune;
 mod quarantine;
+mod record;
 mod replay;
 mod serve;
 mod sign;
@@ -98,6 +99,8 @@ enum Command {
     Replay(replay::Args),
     #[command(subcommand)]
     Quarantine(quarantine::Command),
+    #[command(subcommand)]
+    Record(record::Command),
     Prune(prune::Args),
     Backup(backup::Args),
     Health(health::Args),
@@ -170,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Deadletters(command) => deadletters::run(command),
         Command::Replay(args) => replay::run(args),
         Command::Quarantine(command) => quarantine::run(command),
+        Command::Record(command) => record::run(command),
         Command::Prune(args) => prune::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Health(args) => health::run(args),

@@ -47,6 +47,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "dry_run")]
     confirm_clock: bool,
 
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
+    reason: Option<String>,
+
     #[command(flatten)]
     view: ViewArgs,
 }
@@ -66,8 +70,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let (now, sinks) = (Timestamp::now(), sinks.into_iter().map(|sink| sink.name).collect::<Vec<_>>());
     let mut reader = super::events::open_inbox(&inbox)?;
     let believed = reader.believed_clock(now, &Uptime::now())?;
+    let reason = args.reason.unwrap_or_default();
     if args.confirm_clock {
-        let confirmed = Ask::New(Box::new(new_job(Task::ConfirmClock { at: now }, "")));
+        let confirmed = Ask::New(Box::new(new_job(Task::ConfirmClock { at: now }, &reason)));
         match errand::run(&args.config, &inbox, confirmed)? {
             Exit::Success => {}
             failed => return Ok(failed),
@@ -78,7 +83,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let believed = if args.confirm_clock { now } else { believed.retention_time(now) };
     let before = begin(believed, retention)?;
     if !args.dry_run {
-        return errand::run(&args.config, &inbox, Ask::New(Box::new(new_job(Task::Prune { before, sinks }, ""))));
+        let job = new_job(Task::Prune { before, sinks }, &reason);
+        return errand::run(&args.config, &inbox, Ask::New(Box::new(job)));
     }
     let bar = ProgressBar::new(u64::try_from(reader.head()?.get()).unwrap_or(0));
     let found = reader.prunable(before, &sinks, &mut |at| bar.set_position(u64::try_from(at.get()).unwrap_or(0)));

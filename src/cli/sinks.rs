@@ -70,6 +70,10 @@ pub(crate) struct ResumeArgs {
     /// The sink
     #[arg(value_name = "NAME", value_parser = SinkName::new)]
     name: SinkName,
+
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
+    reason: Option<String>,
 }
 
 const RENAME_EXAMPLES: &str = "\
@@ -106,6 +110,10 @@ pub(crate) struct RenameArgs {
     /// The sink NEW gets the name OLD; both are paused, until you resume them
     #[arg(long)]
     swap: bool,
+
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
+    reason: Option<String>,
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
@@ -116,7 +124,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
             let reason = args.reason.unwrap_or_default();
             change(&args.config, &args.name, Task::Pause { sink: args.name.clone() }, &reason)
         }
-        Command::Resume(args) => change(&args.config, &args.name, Task::Resume { sink: args.name.clone() }, ""),
+        Command::Resume(args) => {
+            let reason = args.reason.unwrap_or_default();
+            change(&args.config, &args.name, Task::Resume { sink: args.name.clone() }, &reason)
+        }
         Command::Try(args) => try_now::run(&args),
         Command::Rename(args) => rename(args),
         Command::Forget(args) => forget::run(args),
@@ -149,12 +160,13 @@ pub(crate) fn unknown<'a>(name: &SinkName, known: impl Iterator<Item = &'a str> 
 }
 
 fn rename(args: RenameArgs) -> anyhow::Result<Exit> {
-    let RenameArgs { config, old, new, swap } = args;
+    let RenameArgs { config, old, new, swap, reason } = args;
     if old == new {
         to_stderr!("error: the sink has this name already");
         return Ok(Exit::BadUsage);
     }
-    let exit = change(&config, &old, Task::Rename { from: old.clone(), to: new.clone(), swap }, "")?;
+    let task = Task::Rename { from: old.clone(), to: new.clone(), swap };
+    let exit = change(&config, &old, task, &reason.unwrap_or_default())?;
     if exit == Exit::Success && !swap {
         let new = clean(new.as_str());
         to_stderr!(

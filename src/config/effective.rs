@@ -6,6 +6,8 @@ use std::fmt::{self, Write as _};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
+use crate::verify::Fingerprint;
+
 /// What stands in for a secret.
 pub const REDACTED: &str = "<redacted>";
 
@@ -32,6 +34,8 @@ pub struct Shown {
     pub origin: String,
     /// What kind of secret it is: `literal`, `environment`, `env NAME`, `file PATH`.
     pub secret: Option<String>,
+    /// Of webhook secrets, what tells one from another without giving it away.
+    pub fingerprints: Vec<Fingerprint>,
     /// Of a secret, what is enough to see that it has changed.
     pub(super) digest: Option<Digest>,
 }
@@ -154,7 +158,11 @@ impl Effective {
 impl Shown {
     fn note(&self) -> String {
         let note = match &self.secret {
-            Some(kind) => format!("{}; secret: {kind}", self.origin),
+            Some(kind) if self.fingerprints.is_empty() => format!("{}; secret: {kind}", self.origin),
+            Some(kind) => {
+                let fingerprints: Vec<_> = self.fingerprints.iter().map(ToString::to_string).collect();
+                format!("{}; secret: {kind}; fingerprint: {}", self.origin, fingerprints.join(", "))
+            }
             None => self.origin.clone(),
         };
         note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -184,7 +192,7 @@ mod tests {
     use super::*;
 
     fn value(value: Json) -> Item {
-        Item::Value(Shown { value: Some(value), origin: "relay.toml:1".to_owned(), secret: None, digest: None })
+        Item::Value(Shown { value: Some(value), origin: "relay.toml:1".to_owned(), secret: None, fingerprints: Vec::new(), digest: None })
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::effective::{Digest, REDACTED, Shown};
 use super::layers::is_from_environment;
 use super::parse::{self, Wrong};
 use super::section::{Report, Section, described, origin_of};
+use crate::verify::Fingerprint;
 
 const MAX_SECRET_BYTES: u64 = 64 << 10;
 const FORMS: &str = "write { file = \"/path\" } or { env = \"NAME\" }";
@@ -71,7 +72,7 @@ impl Section<'_> {
         Some(secret)
     }
 
-    /// A list of secrets.
+    /// A list of webhook secrets.
     pub(super) fn secrets(&mut self, key: &'static str) -> Option<Vec<Secret>> {
         let path = self.path(key);
         let (value, origin) = self.take(key)?;
@@ -93,7 +94,10 @@ impl Section<'_> {
                 secrets.push(secret);
             }
         }
-        self.show_secret(key, vec![REDACTED; wanted].into(), &origin, &secrets.iter().collect::<Vec<_>>());
+        let fingerprint = |secret: &Secret| Fingerprint::of(secret.text.expose_secret().as_bytes());
+        let fingerprints = secrets.iter().map(fingerprint).collect();
+        let all: Vec<&Secret> = secrets.iter().collect();
+        self.show_secrets(key, vec![REDACTED; wanted].into(), &origin, &all, fingerprints);
         (secrets.len() == wanted).then_some(secrets)
     }
 
@@ -154,10 +158,22 @@ impl Section<'_> {
 
     /// Shows where secrets come from, and keeps of what they are as much as it takes to see that they have changed.
     fn show_secret(&mut self, key: impl Into<String>, value: Json, origin: &str, secrets: &[&Secret]) {
+        self.show_secrets(key, value, origin, secrets, Vec::new());
+    }
+
+    fn show_secrets(
+        &mut self,
+        key: impl Into<String>,
+        value: Json,
+        origin: &str,
+        secrets: &[&Secret],
+        fingerprints: Vec<Fingerprint>,
+    ) {
         let kinds: Vec<&str> = secrets.iter().map(|secret| secret.kind.as_str()).collect();
         let digest = Digest::of(secrets.iter().map(|secret| secret.text.expose_secret()));
         let secret = Some(kinds.join(", "));
-        self.show_value(key, Shown { value: Some(value), origin: origin.to_owned(), secret, digest: Some(digest) });
+        let digest = Some(digest);
+        self.show_value(key, Shown { value: Some(value), origin: origin.to_owned(), secret, fingerprints, digest });
     }
 }
 

@@ -146,6 +146,7 @@ mod tests {
             signature: String::new(),
             content_type: None,
             body: body.map(Bytes::from_static),
+            altered: None,
         }
     }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, Seq, SourceName};
-use crate::verify::{Header, Verified};
+use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, JobId, Seq, SourceName};
+use crate::verify::{Fingerprint, Header, Verified};
 
 /// A verified delivery on its way into the log.
 #[derive(Clone, Debug)]
@@ -22,6 +22,23 @@ pub struct NewEvent {
     pub id: EventId,
     /// When the request had been read.
     pub received_at: Timestamp,
+    /// The sender's address, where it is known.
+    pub peer: Option<String>,
+    /// How it came out of the quarantine; `None` where its signature held when it came in.
+    pub admission: Option<NewAdmission>,
+}
+
+/// How a request comes out of the quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAdmission {
+    /// When.
+    pub at: Timestamp,
+    /// By which job.
+    pub job: JobId,
+    /// Its number in the quarantine.
+    pub request: i64,
+    /// Why it was refused when it came in.
+    pub refused: &'static str,
 }
 
 impl NewEvent {
@@ -30,7 +47,17 @@ impl NewEvent {
         let envelope = Envelope::parse(delivery.body());
         let digest = Digest::of(delivery.body());
         let id = envelope.id.clone().unwrap_or_else(|| EventId::from_digest(&digest));
-        Self { delivery, envelope, digest, id, received_at }
+        Self { delivery, envelope, digest, id, received_at, peer: None, admission: None }
+    }
+
+    /// From whom it came.
+    pub fn sent_by(self, peer: impl Into<String>) -> Self {
+        Self { peer: Some(peer.into()), ..self }
+    }
+
+    /// That it comes out of the quarantine.
+    pub fn admitted(self, admission: NewAdmission) -> Self {
+        Self { admission: Some(admission), ..self }
     }
 }
 
@@ -81,6 +108,8 @@ pub struct StoredEvent {
     pub content_type: Option<String>,
     /// The body; `None` once retention has dropped it.
     pub body: Option<Bytes>,
+    /// SHA-256 of the body that is stored, where that is not what came in: then `body` is `None`, so that nobody delivers it.
+    pub altered: Option<Digest>,
 }
 
 impl fmt::Debug for StoredEvent {
@@ -99,6 +128,7 @@ impl fmt::Debug for StoredEvent {
             signature,
             content_type,
             body,
+            altered,
         } = self;
         f.debug_struct("StoredEvent")
             .field("seq", seq)
@@ -113,6 +143,7 @@ impl fmt::Debug for StoredEvent {
             .field("signature", signature)
             .field("content_type", content_type)
             .field("body", &size(body.as_ref()))
+            .field("altered", altered)
             .finish()
     }
 }
@@ -185,20 +216,23 @@ pub struct Tally {
 /// Which secrets have signed what was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUses {
-    /// By source, in the order of the slots; a slot that never signed is not among them.
+    /// By source, the one that signed last first; a secret that never signed is not among them.
     pub by_source: BTreeMap<SourceName, Vec<SecretUse>>,
     /// The last event that is counted.
     pub counted_to: Seq,
 }
 
-/// What one secret of a source has signed. Slots are places in the configuration: what was signed before another secret
-/// came to stand there counts too.
+/// What one secret of a source has signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretUse {
-    /// Its place in `secrets`, from 0 on.
+    /// Which; `None` for what an older version stored, which noted only the place in the configuration.
+    pub secret: Option<Fingerprint>,
+    /// Its place in `secrets`, from 0 on, when it signed the last of them.
     pub slot: u32,
     /// How many events.
     pub events: u64,
+    /// The first of them, and when it came in; `None` for what was counted by an older version.
+    pub first: Option<(Seq, Timestamp)>,
     /// The last of them.
     pub last_seq: Seq,
     /// The latest arrival among them.
@@ -236,6 +270,25 @@ pub struct EventSummary {
     pub arrivals: u64,
     /// SHA-256 of the body.
     pub body_sha256: Digest,
+    /// Its signature did not hold when it came in: it waited in the quarantine.
+    pub admitted: bool,
+    /// Its body was found to have another SHA-256 than what came in.
+    pub digest_mismatch: bool,
+}
+
+/// How an event came out of the quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// When.
+    pub at: Timestamp,
+    /// By which job.
+    pub job: JobId,
+    /// Who asked for that.
+    pub who: String,
+    /// Its number in the quarantine.
+    pub request: i64,
+    /// Why it was refused when it came in.
+    pub refused: String,
 }
 
 /// `events show`.
@@ -247,8 +300,18 @@ pub struct EventDetail {
     pub body: Option<Bytes>,
     /// Signature as received.
     pub signature: String,
-    /// Which secret signed it.
+    /// The secret that signed it; `None` where an older version stored it, which noted only the slot.
+    pub secret: Option<Fingerprint>,
+    /// The place in `secrets` that this secret had then.
     pub secret_slot: u32,
+    /// The sender's address, where it is known.
+    pub peer: Option<String>,
+    /// How it came out of the quarantine.
+    pub admission: Option<Admission>,
+    /// Whether the body has the SHA-256 of what came in; `None` where there is no body.
+    pub body_matches: Option<bool>,
+    /// When the body was first found not to have it.
+    pub mismatch_found_at: Option<Timestamp>,
     /// Headers kept.
     pub headers: Vec<Header>,
     /// Every event of the same entity and source, in order, this one included; at most 100.
@@ -262,12 +325,18 @@ pub struct EventDetail {
 impl fmt::Debug for EventDetail {
     /// The body by its size.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { summary, body, signature, secret_slot, headers, lifecycle, attempts, sinks } = self;
+        let Self { summary, body, signature, secret, secret_slot, peer, admission, .. } = self;
+        let Self { body_matches, mismatch_found_at, headers, lifecycle, attempts, sinks, .. } = self;
         f.debug_struct("EventDetail")
             .field("summary", summary)
             .field("body", &size(body.as_ref()))
             .field("signature", signature)
+            .field("secret", secret)
             .field("secret_slot", secret_slot)
+            .field("peer", peer)
+            .field("admission", admission)
+            .field("body_matches", body_matches)
+            .field("mismatch_found_at", mismatch_found_at)
             .field("headers", headers)
             .field("lifecycle", lifecycle)
             .field("attempts", attempts)
@@ -324,6 +393,7 @@ mod tests {
             signature: String::new(),
             content_type: None,
             body: Some(Bytes::from_static(b"4111")),
+            altered: None,
         };
         let told = format!("{event:?}");
         assert!(told.contains("\"4 bytes\"") && !told.contains("4111"), "{told}");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EventFilter;
 use super::progress::{ConsumerId, Parked};
-use crate::model::{JobId, Seq, SinkName};
+use crate::model::{Digest, EventId, EventType, JobId, Seq, SinkName};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -271,12 +271,29 @@ pub struct Job {
 /// A portion of a [`Task::Admit`].
 #[derive(Clone, Debug, Default)]
 pub struct Released {
-    /// Requests that have become events.
-    pub admitted: Vec<i64>,
+    /// Requests that have become events, each with its event's place.
+    pub admitted: Vec<(i64, Seq)>,
     /// Requests whose signature still does not hold.
     pub failed: u64,
     /// The last request that was looked at.
     pub place: i64,
+}
+
+/// One thing that a job was about, for the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordItem {
+    /// At which sink.
+    pub sink: Option<SinkName>,
+    /// The number of a dead letter, or of a quarantined request.
+    pub number: Option<i64>,
+    /// An event's place in the log.
+    pub seq: Option<Seq>,
+    /// Its id.
+    pub event_id: Option<EventId>,
+    /// Its type.
+    pub event_type: Option<EventType>,
+    /// SHA-256 of a request's body that is gone.
+    pub body_sha256: Option<Digest>,
 }
 
 /// A change of a job that is not carried out within the inbox.

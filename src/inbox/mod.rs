@@ -4,8 +4,10 @@
 mod believed;
 #[cfg(test)]
 pub(crate) mod contract;
+mod definition;
 mod event;
 mod job;
+mod letter;
 #[cfg(test)]
 pub(crate) mod memory;
 mod progress;
@@ -22,17 +24,18 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 pub use believed::{BelievedClock, ClockAhead};
+pub use definition::{Because, SinkDefinition, SinkRevision};
 pub use event::{
-    AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewEvent, SecretUse, SecretUses, Slice,
+    Admission, AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewAdmission, NewEvent, SecretUse, SecretUses, Slice,
     StoredEvent, Stretch, Tally,
 };
 pub use job::{
     Advance, Change, ConfiguredSink, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, ParkedFilter,
-    QuarantineFilter, Released, Selection, Task,
+    QuarantineFilter, RecordItem, Released, Selection, Task,
 };
+pub use letter::{DeadLetterRecord, Decision, LetterState};
 pub use progress::{
-    Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, DeadLetterRecord,
-    Discarded, Pair, PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord,
+    Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, Discarded, Pair, PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord,
     Standing,
 };
 pub use quarantine::{
@@ -42,7 +45,7 @@ pub use unconfigured::{Successor, Unconfigured, unconfigured};
 pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};
 
 use crate::clock::Uptime;
-use crate::model::{JobId, Seq, SinkName, Start};
+use crate::model::{Digest, JobId, Seq, SinkName, Start};
 
 /// The checked settings of the inbox.
 #[derive(Clone, Debug)]
@@ -101,6 +104,10 @@ pub trait Inbox: Send + Sync {
     /// The given events, in order; those that do not exist are left out.
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable>;
 
+    /// Marks events whose bodies are not what came in, each with the SHA-256 of the body that was found, durably; the first
+    /// finding stays. It is an alarm: an ERROR line, and a metric.
+    async fn note_altered(&self, found: Vec<(Seq, Digest)>) -> Result<(), Unavailable>;
+
     /// The given events without their bodies, in order; those that do not exist are left out. A hundred thousand take well
     /// under a second.
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable>;
@@ -115,6 +122,15 @@ pub trait Inbox: Send + Sync {
 
     /// Notes why a sink cannot be built or opened, with the time at which that was first noted; `None` = it is.
     async fn note_built(&self, consumer: ConsumerId, failure: Option<String>) -> Result<(), Unavailable>;
+
+    /// Keeps what a sink is, as a revision, where that is not what it was; attempts that are recorded from now on are of that
+    /// revision. A sink that the inbox does not know has none.
+    async fn note_definition(
+        &self,
+        sink: SinkName,
+        definition: SinkDefinition,
+        because: Because,
+    ) -> Result<(), Unavailable>;
 
     /// A consumer as it was last recorded, made when it is new. `route` is stored as the revision that decides from
     /// the cursor on.

@@ -262,33 +262,10 @@ pub struct AttemptRecord {
     /// What the far side answered to an attempt that failed, where it is kept: of the first attempt, of the latest one,
     /// and of those at which it changed.
     pub answer: Option<String>,
-}
-
-/// One dead letter as recorded.
-#[derive(Clone, Debug)]
-pub struct DeadLetterRecord {
-    /// Its number.
-    pub id: i64,
-    /// The number of the sink's own consumer.
-    pub consumer: ConsumerId,
-    /// At which sink.
-    pub sink: SinkName,
-    /// In which replay it was given up; `None` for the live delivery.
-    pub replay: Option<JobId>,
-    /// The event.
-    pub seq: Seq,
-    /// Its id.
-    pub event_id: EventId,
-    /// Its type.
-    pub event_type: EventType,
-    /// Attempts made.
-    pub attempts: u32,
-    /// Why it was given up.
-    pub reason: String,
-    /// When.
-    pub at: Timestamp,
-    /// What the far side answered last, where it did and that is kept.
-    pub answer: Option<String>,
+    /// Which revision the sink was then; `None` where an older version made the attempt.
+    pub revision: Option<u32>,
+    /// Where that one sent events, without secrets.
+    pub target: Option<String>,
 }
 
 /// One parked event as recorded, for lists.

@@ -264,7 +264,7 @@ impl Delivery<'_> {
         };
         self.conn.verified();
         self.endpoint.counters.secret_used(verified.slot());
-        let event = NewEvent::new(verified, received_at);
+        let event = NewEvent::new(verified, received_at).sent_by(self.peer().to_string());
         let (id, event_type) = (event.id.clone(), event.envelope.event_type.clone());
         match self.shared.inbox().append(event).await {
             Ok(Appended { seq, kind }) => {

@@ -7,9 +7,9 @@ use futures_util::future::try_join_all;
 
 use super::Deps;
 use crate::inbox::{
-    AppendKind, Job, JobState, JobUpdate, NewEvent, QuarantineFilter, Quarantined, Released, Unavailable,
+    AppendKind, Job, JobState, JobUpdate, NewAdmission, NewEvent, QuarantineFilter, Quarantined, Released, Unavailable,
 };
-use crate::model::SourceName;
+use crate::model::{Seq, SourceName};
 use crate::verify::{Keys, Unverified, Verified};
 
 /// Requests looked at in one portion.
@@ -30,23 +30,25 @@ pub(super) async fn portion(deps: &Deps, job: &Job, requests: &QuarantineFilter)
         let update = JobUpdate { state: Some(JobState::Done), message: Some(message), ..JobUpdate::default() };
         return inbox.update_job(job.id, update).await;
     };
-    let checked = requests.len() as u64;
+    let (checked, now) = (requests.len() as u64, deps.consume.clock.now());
     let genuine: Vec<(i64, NewEvent)> = requests
         .into_iter()
         .filter_map(|request| {
-            let (id, received_at) = (request.id, request.received_at);
-            Some((id, NewEvent::new(verify(&deps.keys, request)?, received_at)))
+            let (id, received_at, peer) = (request.id, request.received_at, request.peer.clone());
+            let admission = NewAdmission { at: now, job: job.id, request: id, refused: request.reason.label() };
+            let event = NewEvent::new(verify(&deps.keys, request)?, received_at);
+            Some((id, event.sent_by(peer).admitted(admission)))
         })
         .collect();
     // Together: they share commits. If the process ends before the release, they are duplicates the next time.
     let admitted = try_join_all(genuine.into_iter().map(|(id, event)| append(deps, id, event))).await?;
-    let admitted: Vec<i64> = admitted.into_iter().flatten().collect();
+    let admitted: Vec<(i64, Seq)> = admitted.into_iter().flatten().collect();
     let failed = checked - admitted.len() as u64;
     inbox.release(job.id, Released { admitted, failed, place }).await
 }
 
-/// The request's number, where its event is stored now.
-async fn append(deps: &Deps, request: i64, event: NewEvent) -> Result<Option<i64>, Unavailable> {
+/// The request's number and its event's place, where that is stored now.
+async fn append(deps: &Deps, request: i64, event: NewEvent) -> Result<Option<(i64, Seq)>, Unavailable> {
     let category = event.envelope.event_type.category();
     let source = event.delivery.source().clone();
     match deps.consume.inbox.append(event).await {
@@ -54,7 +56,7 @@ async fn append(deps: &Deps, request: i64, event: NewEvent) -> Result<Option<i64
             if appended.kind != AppendKind::Duplicate {
                 deps.consume.metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
             }
-            Ok(Some(request))
+            Ok(Some((request, appended.seq)))
         }
         // It stays where it is, and holds up no other.
         Err(Unavailable::Unstorable(why)) => {

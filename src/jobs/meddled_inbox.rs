@@ -9,11 +9,11 @@ use super::*;
 use crate::clock::Uptime;
 use crate::inbox::sqlite::SqliteInbox;
 use crate::inbox::{
-    Advance, Appended, BelievedClock, ConsumerId, ConsumerState, EventOutline, NewEvent, NewJob, Progress,
-    QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, Slice,
+    Advance, Appended, Because, BelievedClock, ConsumerId, ConsumerState, EventOutline, NewEvent, NewJob, Progress,
+    QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, Slice,
     StoredEvent,
 };
-use crate::model::{Seq, Start};
+use crate::model::{Digest, Seq, Start};
 
 /// An inbox of which a part can go wrong.
 pub(super) struct Meddled {
@@ -46,6 +46,19 @@ impl Inbox for Meddled {
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
         self.inbox.read(seqs).await
+    }
+
+    async fn note_altered(&self, found: Vec<(Seq, Digest)>) -> Result<(), Unavailable> {
+        self.inbox.note_altered(found).await
+    }
+
+    async fn note_definition(
+        &self,
+        sink: SinkName,
+        definition: SinkDefinition,
+        because: Because,
+    ) -> Result<(), Unavailable> {
+        self.inbox.note_definition(sink, definition, because).await
     }
 
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {

@@ -33,6 +33,10 @@ pub struct Summary<'a> {
     /// How often it came in: 1, and one more for each duplicate.
     arrivals: u64,
     body_sha256: String,
+    /// Its signature did not hold when it came in: it was admitted from the quarantine.
+    admitted: bool,
+    /// Its body was found to have another SHA-256 than what came in.
+    digest_mismatch: bool,
 }
 
 impl<'a> From<&'a EventSummary> for Summary<'a> {
@@ -51,6 +55,8 @@ impl<'a> From<&'a EventSummary> for Summary<'a> {
             conflict: event.conflict,
             arrivals: event.arrivals,
             body_sha256: event.body_sha256.to_string(),
+            admitted: event.admitted,
+            digest_mismatch: event.digest_mismatch,
         }
     }
 }
@@ -80,11 +86,10 @@ pub fn write_json(event: &EventSummary, line: &mut Vec<u8>) -> io::Result<()> {
     }
     line.extend_from_slice(br#","received_at":""#);
     write_utc(*received_at, line)?;
-    let EventSummary { size, stale, conflict, arrivals, body_sha256, .. } = event;
+    let EventSummary { size, stale, conflict, arrivals, body_sha256, admitted, digest_mismatch, .. } = event;
     write!(line, r#"","size":{size},"stale":{stale},"conflict":{conflict},"arrivals":{arrivals},"body_sha256":""#)?;
     line.extend_from_slice(HEXLOWER.encode_mut_str(body_sha256.as_bytes(), &mut [0; 64]).as_bytes());
-    line.extend_from_slice(br#""}"#);
-    Ok(())
+    write!(line, r#"","admitted":{admitted},"digest_mismatch":{digest_mismatch}}}"#)
 }
 
 /// `events show`.
@@ -97,7 +102,18 @@ pub struct Detail<'a> {
     #[serde(flatten)]
     body: Body,
     signature: &'a str,
+    /// The fingerprint of the secret that signed it; null where an older version stored it, which noted only the slot.
+    secret: Option<String>,
+    /// The place in the configuration that this secret had then.
     secret_slot: u32,
+    /// The sender's address; null where an older version stored it. Of IPv6 addresses in the quarantine only a /64 is kept.
+    peer: Option<&'a str>,
+    /// How it came out of the quarantine; null where its signature held when it came in.
+    admission: Option<Admission<'a>>,
+    /// Whether the body has the SHA-256 of what came in; null where there is no body.
+    body_matches: Option<bool>,
+    /// When it was first found not to have it.
+    mismatch_found_at: Option<Time>,
     /// Pairs of name and value.
     #[schema(value_type = Vec<[String; 2]>)]
     headers: &'a [(String, String)],
@@ -107,6 +123,27 @@ pub struct Detail<'a> {
     /// The body in the terms of its category, where it fits them.
     #[schema(value_type = Option<Object>)]
     view: Option<View>,
+}
+
+/// How an event came out of the quarantine.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Admission)]
+struct Admission<'a> {
+    at: Time,
+    /// The entry of the record, which says why.
+    record: i64,
+    who: &'a str,
+    /// The number that it had in the quarantine.
+    request: i64,
+    /// Why it was refused when it came in.
+    refused: &'a str,
+}
+
+impl<'a> From<&'a inbox::Admission> for Admission<'a> {
+    fn from(admission: &'a inbox::Admission) -> Self {
+        let inbox::Admission { at, job, who, request, refused } = admission;
+        Self { at: Time(*at), record: job.get(), who, request: *request, refused }
+    }
 }
 
 /// One attempt at a sink.
@@ -125,6 +162,10 @@ pub struct Attempt<'a> {
     /// What the far side answered to an attempt that failed, up to 1 KiB. Kept of the first attempt, of the latest one,
     /// and of those at which it changed, as long as the event's body is.
     answer: Option<&'a str>,
+    /// Which revision the sink was then, see `/api/sinks/{name}`; null where an older version made the attempt.
+    revision: Option<u32>,
+    /// Where that one sent events.
+    target: Option<&'a str>,
 }
 
 /// What became of an event at one sink. Which fields are set hangs on the state; all are always there.
@@ -191,7 +232,12 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
             state: event.summary.state.as_deref(),
             body: Body::new(event.body.as_deref()),
             signature: &event.signature,
+            secret: event.secret.map(|secret| secret.to_string()),
             secret_slot: event.secret_slot,
+            peer: event.peer.as_deref(),
+            admission: event.admission.as_ref().map(Admission::from),
+            body_matches: event.body_matches,
+            mismatch_found_at: event.mismatch_found_at.map(Time),
             headers: &event.headers,
             attempts: event.attempts.iter().map(Attempt::from).collect(),
             sinks: event.sinks.iter().map(Pair::new).collect(),
@@ -212,6 +258,8 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
             outcome: attempt.outcome.as_str(),
             note: &attempt.note,
             answer: attempt.answer.as_deref(),
+            revision: attempt.revision,
+            target: attempt.target.as_deref(),
         }
     }
 }
@@ -249,6 +297,8 @@ pub(crate) mod tests {
             conflict: false,
             arrivals: 3,
             body_sha256: Digest::of(b"{}"),
+            admitted: false,
+            digest_mismatch: false,
         }
     }
 
@@ -264,6 +314,8 @@ pub(crate) mod tests {
             size: u64::MAX,
             stale: false,
             conflict: true,
+            admitted: true,
+            digest_mismatch: true,
             ..summary(i64::MAX)
         };
         for event in [plain, odd] {
@@ -299,7 +351,12 @@ pub(crate) mod tests {
             summary: summary(7),
             body: body.map(Bytes::from_static),
             signature: "abc".to_owned(),
+            secret: None,
             secret_slot: 1,
+            peer: Some("203.0.113.9".to_owned()),
+            admission: None,
+            body_matches: body.map(|_| true),
+            mismatch_found_at: None,
             headers: vec![("user-agent".to_owned(), "evil\u{1b}[2J".to_owned())],
             lifecycle: vec![summary(6), summary(7)],
             attempts: vec![AttemptRecord {
@@ -312,6 +369,8 @@ pub(crate) mod tests {
                 outcome: AttemptState::Delivered,
                 note: "confirm 1".to_owned(),
                 answer: None,
+                revision: Some(2),
+                target: Some("amqp://mq:5672, exchange ralio".to_owned()),
             }],
             sinks: pairs(),
         }
@@ -322,7 +381,7 @@ pub(crate) mod tests {
         let line = serde_json::to_string(&Summary::from(&summary(7))).unwrap();
         let digest = Digest::of(b"{}");
         let expected = format!(
-            r#"{{"seq":7,"id":"evt-1","type":"payin.completed","category":"payin","source":"production","key":"order-1","time":null,"received_at":"2026-01-31T10:00:00.500000Z","size":2,"stale":true,"conflict":false,"arrivals":3,"body_sha256":"{digest}"}}"#
+            r#"{{"seq":7,"id":"evt-1","type":"payin.completed","category":"payin","source":"production","key":"order-1","time":null,"received_at":"2026-01-31T10:00:00.500000Z","size":2,"stale":true,"conflict":false,"arrivals":3,"body_sha256":"{digest}","admitted":false,"digest_mismatch":false}}"#
         );
         assert_eq!(line, expected);
     }

@@ -11,26 +11,38 @@ use crate::model::SinkName;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Job)]
 pub struct Line<'a> {
-    id: i64,
+    pub(super) id: i64,
     /// `pause`, `resume`, `rename`, `try`, `forget`, `retry`, `discard`, `retry_parked`, `discard_parked`, `admit`,
     /// `purge`, `prune`, `confirm_clock`, `replay` or `cancel`.
-    task: &'static str,
+    pub(super) task: &'static str,
     /// The sink that it is about, where it is about one.
-    sink: Option<&'a str>,
+    pub(super) sink: Option<&'a str>,
     /// `queued`, `running`, `done`, `failed` or `cancelled`.
-    state: &'static str,
+    pub(super) state: &'static str,
     /// What it has done so far: events delivered, dead letters, parked events, requests, bodies.
-    done: u64,
+    pub(super) done: u64,
     /// What it could not do.
-    failed: u64,
+    pub(super) failed: u64,
     /// How much there is to do, where that is known.
-    total: Option<u64>,
-    who: &'a str,
-    reason: &'a str,
-    created_at: Time,
-    ended_at: Option<Time>,
+    pub(super) total: Option<u64>,
+    pub(super) who: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) created_at: Time,
+    pub(super) ended_at: Option<Time>,
     /// What came of it, for people.
-    message: &'a str,
+    pub(super) message: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// One of [`KINDS`].
+    pub fn kind(&self) -> &'static str {
+        self.task
+    }
+
+    /// The sink that it is about, where it is about one.
+    pub fn sink(&self) -> Option<&'a str> {
+        self.sink
+    }
 }
 
 impl<'a> From<&'a Job> for Line<'a> {
@@ -52,6 +64,25 @@ impl<'a> From<&'a Job> for Line<'a> {
         }
     }
 }
+
+/// Every kind of job, as in [`Line`].
+pub const KINDS: [&str; 15] = [
+    "pause",
+    "resume",
+    "rename",
+    "try",
+    "forget",
+    "retry",
+    "discard",
+    "retry_parked",
+    "discard_parked",
+    "admit",
+    "purge",
+    "prune",
+    "confirm_clock",
+    "replay",
+    "cancel",
+];
 
 fn about(task: &Task) -> (&'static str, Option<&SinkName>) {
     match task {

@@ -22,6 +22,39 @@ pub struct Letter<'a> {
     died_at: Time,
     /// The beginning of what the far side answered last; null where it said nothing, or that is not kept.
     answer: Option<String>,
+    #[serde(flatten)]
+    decided: Decided<'a>,
+}
+
+/// What a dead letter is about, and what became of it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterDecision)]
+struct Decided<'a> {
+    key: &'a str,
+    source: &'a str,
+    /// `open`, `retried` or `discarded`.
+    state: &'static str,
+    /// When somebody decided that; null while it is open.
+    decided_at: Option<Time>,
+    decided_by: Option<&'a str>,
+    decided_reason: Option<&'a str>,
+    /// The entry of the record that decided; null where an older version noted it.
+    record: Option<i64>,
+}
+
+impl<'a> From<&'a DeadLetterRecord> for Decided<'a> {
+    fn from(letter: &'a DeadLetterRecord) -> Self {
+        let decision = letter.decision.as_ref();
+        Self {
+            key: letter.key.as_str(),
+            source: letter.source.as_str(),
+            state: letter.state.as_str(),
+            decided_at: decision.map(|decision| Time(decision.at)),
+            decided_by: decision.and_then(|decision| decision.who.as_deref()),
+            decided_reason: decision.and_then(|decision| decision.reason.as_deref()),
+            record: decision.and_then(|decision| decision.job).map(JobId::get),
+        }
+    }
 }
 
 impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
@@ -36,6 +69,7 @@ impl<'a> From<&'a DeadLetterRecord> for Letter<'a> {
             last_error: &letter.reason,
             died_at: Time(letter.at),
             answer: letter.answer.as_deref().map(|answer| told(answer, None)),
+            decided: letter.into(),
         }
     }
 }
@@ -54,8 +88,8 @@ pub struct Detail<'a> {
     /// What the far side answered last, up to 1 KiB; null where it said nothing, or that is not kept.
     answer: Option<&'a str>,
     replay: Option<i64>,
-    source: &'a str,
-    key: &'a str,
+    #[serde(flatten)]
+    decided: Decided<'a>,
     /// How the event stands at this sink now; null where the letter is a replay's.
     now: Option<Pair<'a>>,
     attempts: Vec<Attempt<'a>>,
@@ -66,7 +100,8 @@ pub struct Detail<'a> {
 impl<'a> Detail<'a> {
     /// A dead letter, with the event that it is about.
     pub fn new(letter: &'a DeadLetterRecord, event: &'a EventDetail) -> Self {
-        let Letter { id, sink, seq, event_id, r#type, attempts: _, last_error, died_at, answer: _ } = letter.into();
+        let Letter { id, sink, seq, event_id, r#type, attempts: _, last_error, died_at, answer: _, decided } =
+            letter.into();
         Self {
             id,
             sink,
@@ -77,8 +112,7 @@ impl<'a> Detail<'a> {
             died_at,
             answer: letter.answer.as_deref(),
             replay: letter.replay.map(JobId::get),
-            source: event.summary.source.as_str(),
-            key: event.summary.key.as_str(),
+            decided,
             now: now(letter, event).map(Pair::new),
             attempts: attempts(letter, event).map(Attempt::from).collect(),
             body: Body::new(event.body.as_deref()),
@@ -102,8 +136,8 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::inbox::ConsumerId;
-    use crate::model::{EventId, EventType, Seq, SinkName};
+    use crate::inbox::{ConsumerId, LetterState};
+    use crate::model::{EntityKey, EventId, EventType, Seq, SinkName, SourceName};
     use crate::records::event::tests::detail;
 
     pub(crate) fn letter() -> DeadLetterRecord {
@@ -119,6 +153,10 @@ pub(crate) mod tests {
             reason: "HTTP 422 \u{1b}[2J".to_owned(),
             at: "2026-01-31T10:00:09Z".parse().unwrap(),
             answer: Some("no \u{9b}amount".to_owned()),
+            key: EntityKey::new("order-1").unwrap(),
+            source: SourceName::new("production").unwrap(),
+            state: LetterState::Open,
+            decision: None,
         }
     }
 
@@ -127,7 +165,7 @@ pub(crate) mod tests {
         let answer = Some("no amount".to_owned());
         let letter = DeadLetterRecord { reason: "HTTP 422".to_owned(), answer, ..letter() };
         let line = serde_json::to_string(&Letter::from(&letter)).unwrap();
-        let expected = r#"{"id":9,"sink":"ledger","seq":7,"event_id":"evt-1","type":"payin.completed","attempts":3,"last_error":"HTTP 422","died_at":"2026-01-31T10:00:09.000000Z","answer":"no amount"}"#;
+        let expected = r#"{"id":9,"sink":"ledger","seq":7,"event_id":"evt-1","type":"payin.completed","attempts":3,"last_error":"HTTP 422","died_at":"2026-01-31T10:00:09.000000Z","answer":"no amount","key":"order-1","source":"production","state":"open","decided_at":null,"decided_by":null,"decided_reason":null,"record":null}"#;
         assert_eq!(line, expected);
     }
 

@@ -7,6 +7,7 @@ pub mod job;
 pub mod letter;
 pub mod parked;
 pub mod quarantine;
+pub mod record;
 pub mod replay;
 pub mod sink;
 pub mod sink_detail;

@@ -8,7 +8,7 @@ use super::Time;
 use super::event::Stated;
 use super::sink::Line;
 use super::status::words;
-use crate::inbox::{OldestUndelivered, Undelivered, UndeliveredType};
+use crate::inbox::{OldestUndelivered, SinkRevision, Undelivered, UndeliveredType};
 
 /// `sinks show`.
 #[derive(Serialize, ToSchema)]
@@ -27,6 +27,43 @@ pub struct Detail<'a> {
     pub undelivered_is_whole: bool,
     /// What the configuration says of it; null where it is not in there.
     pub config: Option<Settings>,
+    /// What it was, from when on, the newest first.
+    pub revisions: Vec<Revision<'a>>,
+}
+
+/// What a sink was from some moment on.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SinkRevision)]
+pub struct Revision<'a> {
+    /// As attempts name it.
+    pub revision: u32,
+    /// Since when.
+    pub since: Time,
+    /// The first event after the sink's cursor then.
+    pub from_seq: i64,
+    /// Its type.
+    pub r#type: &'a str,
+    /// Where events went, without secrets.
+    pub target: &'a str,
+    /// What it wanted.
+    pub route: &'a str,
+    /// `start`, `reload` or `command`.
+    pub because: &'static str,
+}
+
+impl<'a> From<&'a SinkRevision> for Revision<'a> {
+    fn from(known: &'a SinkRevision) -> Self {
+        let SinkRevision { revision, since, from_seq, definition, because } = known;
+        Self {
+            revision: *revision,
+            since: Time(*since),
+            from_seq: from_seq.get(),
+            r#type: &definition.kind,
+            target: &definition.target,
+            route: &definition.route,
+            because: because.as_str(),
+        }
+    }
 }
 
 /// The event that has waited longest for a sink.
@@ -96,7 +133,13 @@ pub struct Retry {
 
 impl<'a> Detail<'a> {
     /// Of a sink's line and what was found in the inbox.
-    pub fn new(line: Line<'a>, found: &'a Undelivered, config: Option<Settings>, now: Timestamp) -> Self {
+    pub fn new(
+        line: Line<'a>,
+        found: &'a Undelivered,
+        config: Option<Settings>,
+        revisions: &'a [SinkRevision],
+        now: Timestamp,
+    ) -> Self {
         Self {
             words: words(&line, now),
             line,
@@ -104,6 +147,7 @@ impl<'a> Detail<'a> {
             undelivered_by_type: found.by_type.iter().map(ByType::from).collect(),
             undelivered_is_whole: found.is_whole,
             config,
+            revisions: revisions.iter().map(Revision::from).collect(),
         }
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sha2::Sha256;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::Rejection;
+use super::{Fingerprint, Rejection};
 use super::signature::{Tag, claim};
 
 /// The secrets of one source, ready for use; the place in the list is the slot. Clones are one: what
@@ -29,6 +29,7 @@ struct Slots {
 #[derive(Clone)]
 struct Slot {
     state: Hmac<Sha256>,
+    secret: Fingerprint,
     since: Option<Timestamp>,
 }
 
@@ -46,23 +47,24 @@ pub struct NoSecret;
 impl Keys {
     /// Takes the secrets as they are, newest first.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Self, NoSecret> {
-        let slots = slots(secrets)?.into_iter().map(|state| Slot { state, since: None });
+        let slots = slots(secrets)?.into_iter().map(|(state, secret)| Slot { state, secret, since: None });
         Ok(Self { slots: Arc::new(RwLock::new(Slots { list: slots.collect(), changes: 0 })) })
     }
 
     /// Takes other secrets instead, for every check that begins from now on; one that has begun ends with those that it
     /// began with. After an error, nothing has changed. Slots that hold another secret than before do so since `now`.
     pub fn replace<S: AsRef<[u8]>>(&self, secrets: &[S], now: Timestamp) -> Result<(), NoSecret> {
-        let states = slots(secrets)?;
+        let new = slots(secrets)?;
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let since = |(place, state): (usize, &Hmac<Sha256>)| match slots.list.get(place) {
+        let since = |(place, (state, _)): (usize, &(Hmac<Sha256>, Fingerprint))| match slots.list.get(place) {
             Some(slot) if is_same(&slot.state, state) => slot.since,
             Some(_) | None => Some(now),
         };
-        let since: Vec<Option<Timestamp>> = states.iter().enumerate().map(since).collect();
-        let has_changed = states.len() != slots.list.len()
-            || slots.list.iter().zip(&states).any(|(slot, state)| !is_same(&slot.state, state));
-        slots.list = states.into_iter().zip(since).map(|(state, since)| Slot { state, since }).collect();
+        let since: Vec<Option<Timestamp>> = new.iter().enumerate().map(since).collect();
+        let has_changed = new.len() != slots.list.len()
+            || slots.list.iter().zip(&new).any(|(slot, (state, _))| !is_same(&slot.state, state));
+        let slot = |((state, secret), since)| Slot { state, secret, since };
+        slots.list = new.into_iter().zip(since).map(slot).collect();
         slots.changes += u64::from(has_changed);
         Ok(())
     }
@@ -70,6 +72,11 @@ impl Keys {
     /// Since when each slot has held its secret; `None` = since [`Self::new`].
     pub fn since(&self) -> Vec<Option<Timestamp>> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).list.iter().map(|slot| slot.since).collect()
+    }
+
+    /// The fingerprint of each secret, by slot.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).list.iter().map(|slot| slot.secret).collect()
     }
 
     /// How often a secret has come, gone, or moved since [`Self::new`].
@@ -101,15 +108,15 @@ impl Keys {
     /// ```
     pub fn begin(&self) -> Check {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        Check { slots: slots.list.iter().map(|slot| slot.state.clone()).collect() }
+        Check { slots: slots.list.iter().map(|slot| (slot.state.clone(), slot.secret)).collect() }
     }
 }
 
-fn slots<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Vec<Hmac<Sha256>>, NoSecret> {
+fn slots<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Vec<(Hmac<Sha256>, Fingerprint)>, NoSecret> {
     if secrets.is_empty() || secrets.iter().any(|secret| secret.as_ref().is_empty()) {
         return Err(NoSecret);
     }
-    Ok(secrets.iter().map(|secret| keyed(secret.as_ref())).collect())
+    Ok(secrets.iter().map(|secret| (keyed(secret.as_ref()), Fingerprint::of(secret.as_ref()))).collect())
 }
 
 /// Whether two slots hold one secret, by what they would sign.
@@ -128,20 +135,20 @@ pub fn sign(secret: &[u8], body: &[u8]) -> String {
     HEXLOWER.encode(&keyed(secret).chain_update(body).finalize().into_bytes())
 }
 
-fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+pub(super) fn keyed(secret: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret).expect("HMAC takes keys of any length")
 }
 
 /// A body on its way through every slot of a source's [`Keys`]; holds no part of the body.
 pub struct Check {
-    slots: Vec<Hmac<Sha256>>,
+    slots: Vec<(Hmac<Sha256>, Fingerprint)>,
 }
 
 impl Check {
     /// Takes the next piece of the body.
     pub fn update(&mut self, piece: &[u8]) {
-        for slot in &mut self.slots {
-            slot.update(piece);
+        for (state, _) in &mut self.slots {
+            state.update(piece);
         }
     }
 
@@ -149,12 +156,18 @@ impl Check {
     /// same secret. Several values that agree are one. What was wrong with the header is looked at last: every slot is finished
     /// and compared whatever it holds, so that the time taken tells nothing.
     pub fn finish(self, signatures: &[Bytes]) -> Result<usize, Rejection> {
+        self.signer(signatures).map(|(slot, _)| slot)
+    }
+
+    /// The same, with the fingerprint of the secret in that slot.
+    pub(super) fn signer(self, signatures: &[Bytes]) -> Result<(usize, Fingerprint), Rejection> {
         let claim = claim(signatures);
         let claimed = claim.unwrap_or_default();
 
+        let secrets: Vec<Fingerprint> = self.slots.iter().map(|(_, secret)| *secret).collect();
         let mut held = Choice::from(0);
         let mut slot = 0_u64;
-        for (index, state) in self.slots.into_iter().enumerate().rev() {
+        for (index, (state, _)) in self.slots.into_iter().enumerate().rev() {
             let tag: Tag = state.finalize().into_bytes().into();
             let equal = tag.ct_eq(&claimed);
             slot.conditional_assign(&(index as u64), equal);
@@ -162,7 +175,10 @@ impl Check {
         }
         match claim {
             Err(problem) => Err(problem),
-            Ok(_) if held.into() => Ok(slot as usize),
+            Ok(_) if held.into() => {
+                let slot = usize::try_from(slot).unwrap_or_default();
+                secrets.get(slot).map(|&secret| (slot, secret)).ok_or(Rejection::Mismatch)
+            }
             Ok(_) => Err(Rejection::Mismatch),
         }
     }

@@ -1,5 +1,6 @@
 //! Signatures: `Unverified -> Verified`, and nothing else makes a [`Verified`]. Pure.
 
+mod fingerprint;
 mod keys;
 mod signature;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use bytes::Bytes;
 
 use crate::model::SourceName;
 
+pub use fingerprint::Fingerprint;
 pub use keys::{Check, Keys, NoSecret, sign};
 
 /// A header that is kept with a delivery, as received.
@@ -85,6 +87,7 @@ impl fmt::Debug for Unverified {
 pub struct Verified {
     delivery: Unverified,
     slot: usize,
+    secret: Fingerprint,
 }
 
 /// A delivery whose signature does not hold, given back for the quarantine.
@@ -123,8 +126,8 @@ impl Unverified {
     pub fn verify(self, keys: &Keys) -> Result<Verified, Rejected> {
         let mut check = keys.begin();
         check.update(&self.body);
-        match check.finish(&self.signatures) {
-            Ok(slot) => Ok(Verified { delivery: self, slot }),
+        match check.signer(&self.signatures) {
+            Ok((slot, secret)) => Ok(Verified { delivery: self, slot, secret }),
             Err(reason) => Err(Rejected { delivery: self, reason }),
         }
     }
@@ -139,6 +142,11 @@ impl Verified {
     /// Which of the source's secrets signed it.
     pub fn slot(&self) -> usize {
         self.slot
+    }
+
+    /// The fingerprint of the secret that signed it.
+    pub fn secret(&self) -> Fingerprint {
+        self.secret
     }
 
     /// The body.

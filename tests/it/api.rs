@@ -38,8 +38,11 @@ pub async fn post(relay: &TestRelay, path: &str, body: &Value) -> (u16, Value) {
     ask(relay, request.header("content-type", "application/json").body(body.to_string())).await
 }
 
-/// Asks for something to be done, and waits until it is.
+/// Asks for something to be done, by `ann` where the body names nobody, and waits until it is.
 pub async fn done(relay: &TestRelay, path: &str, body: &Value) -> Value {
+    let mut body = body.clone();
+    body.as_object_mut().unwrap().entry("who").or_insert_with(|| "ann".into());
+    let body = &body;
     let (status, job) = post(relay, path, body).await;
     assert_eq!(status, 202, "{path}: {job}");
     eventually("the job's end", async || match get(relay, &format!("/api/jobs/{}", job["id"])).await {
@@ -217,7 +220,7 @@ async fn a_paused_sink_stands_still_until_it_is_resumed_and_it_is_known_who_did_
     relay.settled().await;
     assert_eq!(app.accepted().len(), 1);
     let jobs = get(&relay, "/api/jobs?limit=1").await;
-    assert_eq!((&jobs["jobs"][0]["task"], &jobs["jobs"][0]["who"]), (&json!("resume"), &json!("admin API, 127.0.0.1")));
+    assert_eq!((&jobs["jobs"][0]["task"], &jobs["jobs"][0]["who"]), (&json!("resume"), &json!("ann (admin API, 127.0.0.1)")));
     let rest = get(&relay, &format!("/api/jobs?cursor={}", text(&jobs, "next"))).await;
     assert_eq!((list(&rest, "jobs", "task"), &rest["next"]), (vec![&json!("pause")], &json!(null)));
     assert_eq!(post(&relay, "/api/sinks/other/pause", &json!({})).await.0, 404);
@@ -310,6 +313,9 @@ async fn a_replay_is_planned_delivered_and_cancelled() {
     let mut begun = asked.clone();
     assert_eq!(post(&relay, "/api/replays", &begun).await.0, 400, "it needs a reason");
     begun["reason"] = "the ledger was restored".into();
+    let (status, answer) = post(&relay, "/api/replays", &begun).await;
+    assert_eq!((status, text(&answer, "error")), (400, "name_missing"));
+    begun["who"] = "ann".into();
     let job = done(&relay, "/api/replays", &begun).await;
     assert_eq!((&job["done"], &job["state"]), (&json!(3), &json!("done")));
     assert_eq!(crate::operate_replay::replayed(&app).0, ["payin-2", "payin-3", "payin-4"]);
@@ -403,7 +409,7 @@ async fn a_job_that_is_stored_is_told_of_even_where_it_cannot_be_read_back() {
     let unreadable = "CREATE TRIGGER unreadable AFTER INSERT ON jobs
                       BEGIN UPDATE jobs SET task = '{}' WHERE id = new.id; END";
     inbox.execute_batch(unreadable).unwrap();
-    let (status, job) = post(&relay, "/api/dead-letters/retry", &json!({"ids": [1]})).await;
+    let (status, job) = post(&relay, "/api/dead-letters/retry", &json!({"ids": [1], "who": "ann"})).await;
     assert_eq!((status, &job["id"], &job["state"]), (202, &json!(1), &json!("queued")), "{job}");
     assert_eq!(list(&get(&relay, "/api/jobs").await, "jobs", "id"), Vec::<&Value>::new());
     let stored: Vec<i64> = inbox

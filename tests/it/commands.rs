@@ -195,11 +195,13 @@ async fn events_list_narrows_by_every_filter() {
     relay.shutdown().await;
 }
 
-const LIST_FIELDS: [&str; 13] = [
+const LIST_FIELDS: [&str; 15] = [
+    "admitted",
     "arrivals",
     "body_sha256",
     "category",
     "conflict",
+    "digest_mismatch",
     "id",
     "key",
     "received_at",
@@ -397,6 +399,8 @@ const COMMANDS: [&str; 37] = [
     "quarantine show",
     "quarantine admit",
     "quarantine purge",
+    "record list",
+    "record show",
     "prune",
     "backup",
     "health",
@@ -414,7 +418,7 @@ async fn every_command_has_help_with_an_example() {
         let needs_none = ["sign", "simulate", "completions", "man"].contains(&command);
         assert!(needs_none || help.contains("--config"), "{command}:\n{help}");
     }
-    for group in ["events", "sinks", "parked", "deadletters", "quarantine", "config"] {
+    for group in ["events", "sinks", "parked", "deadletters", "quarantine", "record", "config"] {
         let help = run(&[group, "--help"]).await.success().stdout;
         assert!(help.contains("Example") && help.contains(&format!("ralio-relay {group} ")), "{group}:\n{help}");
     }

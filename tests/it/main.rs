@@ -20,6 +20,7 @@ mod delivery;
 mod deploy;
 mod dev;
 mod durability;
+mod evidence;
 mod exec;
 mod faults;
 mod handshakes;

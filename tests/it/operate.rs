@@ -190,7 +190,24 @@ async fn dead_letters_are_listed_by_every_filter_and_shown() {
     let app = FakeHttp::answering([422]).await;
     let relay = with_dead_letters(&app).await;
     let all = letters(&relay, &[]).await;
-    let fields = ["answer", "attempts", "died_at", "event_id", "id", "last_error", "seq", "sink", "type"];
+    let fields = [
+        "answer",
+        "attempts",
+        "decided_at",
+        "decided_by",
+        "decided_reason",
+        "died_at",
+        "event_id",
+        "id",
+        "key",
+        "last_error",
+        "record",
+        "seq",
+        "sink",
+        "source",
+        "state",
+        "type",
+    ];
     assert!(all.iter().all(|letter| keys(letter) == fields), "{all:?}");
     let died = text(&all[1], "died_at").to_owned();
     let cases: [(&[&str], &[&str]); 7] = [

@@ -46,7 +46,7 @@ async fn dead_letters_of_a_full_sink_hold_up_no_other() {
     }
     relay.reaches(100, "sink_parked", &[("sink", "app")]).await;
     relay.reaches(2, "dead_letters", &[]).await;
-    let (status, job) = post(&relay, "/api/dead-letters/retry", &json!({"all": true})).await;
+    let (status, job) = post(&relay, "/api/dead-letters/retry", &json!({"all": true, "who": "ann"})).await;
     assert_eq!(status, 202, "{job}");
     let path = format!("/api/jobs/{}", job["id"]);
     eventually("the letter of the other, delivered", async || match state(&relay, "evt-1", "other").await {

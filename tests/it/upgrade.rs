@@ -5,10 +5,12 @@ use rusqlite::{Connection, params};
 
 use crate::harness::{Ack, Builder, Delivery, TestRelay, signed, text};
 
-const SCHEMAS: [&str; 3] = [
+const SCHEMAS: [&str; 5] = [
     include_str!("../../src/inbox/sqlite/schema/001.sql"),
     include_str!("../../src/inbox/sqlite/schema/002.sql"),
     include_str!("../../src/inbox/sqlite/schema/003.sql"),
+    include_str!("../../src/inbox/sqlite/schema/004.sql"),
+    include_str!("../../src/inbox/sqlite/schema/005.sql"),
 ];
 
 fn delivery(n: u32) -> Delivery {
@@ -23,7 +25,7 @@ fn written_by(version: usize, settings: &Builder) {
     for schema in &SCHEMAS[..version] {
         old.execute_batch(schema).unwrap();
     }
-    if version == 3 {
+    if version >= 3 {
         // Its migration moves what is in them.
         old.execute_batch("DROP TABLE id_index; DROP TABLE entity_index").unwrap();
     }
@@ -85,7 +87,7 @@ async fn what_a_newer_version_has_written_is_refused_and_left_alone() {
     assert_eq!(serve.end().await.code(), Some(1));
     crate::harness::eventually("what is said", async || {
         let said = serve.stderr.all().join("\n");
-        if said.contains("written by a newer ralio-relay: run that version, or restore a backup") {
+        if said.contains("written by a newer ralio-relay: run that version, or put a backup in its place") {
             Ok(())
         } else {
             Err(said)

@@ -14,7 +14,7 @@ use super::reading::Budget;
 use super::refusal::Refusal;
 use super::{Api, number};
 use crate::inbox::sqlite::{Direction, ReadError, Reader};
-use crate::inbox::{EventFilter, EventSummary, Selection};
+use crate::inbox::{EventFilter, EventSummary};
 use crate::model::Seq;
 use crate::records::event::{Detail, Stated};
 
@@ -167,6 +167,7 @@ pub(super) async fn show(
     if events.is_empty() {
         return Err(Refusal::absent("there is no such event"));
     }
+    api.look_for_altered(&events).await;
     let details = EventDetails { events: events.iter().map(Detail::from).collect() };
     Ok(turn.ends_with(HttpResponse::Ok().json(details)))
 }
@@ -175,7 +176,8 @@ pub(super) async fn show(
 #[utoipa::path(get, path = "/api/events/{seq}/body", tag = "events",
     params(("seq" = i64, Path, minimum = 1, description = "Its place in the log")),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 410, body = super::refusal::ErrorBody, description = "Retention has dropped the body")))]
+        (status = 410, body = super::refusal::ErrorBody, description = "Retention has dropped the body"),
+        (status = 409, body = super::refusal::ErrorBody, description = "The stored body is not what came in")))]
 pub(super) async fn body(
     api: web::Data<Api>,
     request: HttpRequest,
@@ -185,25 +187,21 @@ pub(super) async fn body(
     let seq = number(&seq)?;
     api.inbox()?;
     let turn = api.bodies.turn(&api.readers, &seq.to_string()).await?;
-    let found = api.readers.read(move |reader| body_at(reader, seq)).await?;
-    let body = found.ok_or_else(|| Refusal::absent("there is no such event"))?;
+    let found = api.readers.read(move |reader| reader.event(&seq.to_string())).await?;
+    let event = found.into_iter().find(|event| event.summary.seq.get() == seq);
+    let event = event.ok_or_else(|| Refusal::absent("there is no such event"))?;
+    api.look_for_altered(std::slice::from_ref(&event)).await;
+    if event.body_matches == Some(false) {
+        let message = "the stored body is not what came in: its SHA-256 differs. /api/events/{seq} shows it, with that mark";
+        return Err(Refusal::conflict("digest_mismatch", message));
+    }
+    let body = event.body;
     let pruned = || Refusal::new(StatusCode::GONE, "pruned", "retention has dropped the body; its SHA-256 is kept");
     let answer = HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/octet-stream"))
         .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"event-{seq}\"")))
         .body(body.ok_or_else(pruned)?);
     Ok(turn.ends_with(answer))
-}
-
-/// `None` where there is no event, and within it where its body is gone.
-fn body_at(reader: &mut Reader, seq: i64) -> Result<Option<Option<bytes::Bytes>>, ReadError> {
-    let Some(seq) = Seq::new(seq) else { return Ok(None) };
-    let (mut found, only) = (None, Selection { filter: EventFilter::default(), first: seq, last: seq });
-    reader.each_selected(&only, &mut |slice| {
-        found = slice.events.into_iter().next();
-        ControlFlow::Break(())
-    })?;
-    Ok(found.map(|event| event.body))
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl TryFrom<String> for Who {
 
 impl PartialSchema for Who {
     fn schema() -> RefOr<Schema> {
-        text(0, MAX_WHO).description(Some("Who asks for it: kept with the job")).into()
+        text(1, MAX_WHO).description(Some("Who asks for it: required, and kept in the record")).into()
     }
 }
 

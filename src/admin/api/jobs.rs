@@ -26,7 +26,7 @@ pub(super) struct JobPage<'a> {
 pub(super) async fn page(
     api: &Api,
     page: &PageQuery,
-    is_meant: fn(&Job) -> bool,
+    is_meant: impl Fn(&Job) -> bool + Send + 'static,
 ) -> Result<(Vec<Job>, Option<String>), Refusal> {
     let (limit, below) = (page.limit()?, page.below()?);
     api.inbox()?;
@@ -38,7 +38,7 @@ pub(super) async fn page(
                     next = Some((job.id.get() + 1).to_string());
                     return ControlFlow::Break(());
                 }
-                jobs.extend(Some(job).filter(is_meant));
+                jobs.extend(Some(job).filter(&is_meant));
                 ControlFlow::Continue(())
             })?;
             Ok::<_, crate::inbox::sqlite::ReadError>((jobs, next))

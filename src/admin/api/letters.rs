@@ -10,7 +10,7 @@ use super::reading::Budget;
 use super::refusal::Refusal;
 use super::{Api, Says, number};
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{DeadLetterRecord, EventDetail, LetterFilter, Task};
+use crate::inbox::{DeadLetterRecord, EventDetail, LetterFilter, LetterState, Task};
 use crate::model::SinkName;
 use crate::records::job;
 use crate::records::letter::{Detail, Letter};
@@ -74,12 +74,44 @@ impl LetterQuery {
     }
 }
 
-/// Lists the dead letters that nobody has decided about, newest first; those of replays are in no list.
-#[utoipa::path(get, path = "/api/dead-letters", tag = "dead letters", params(LetterQuery, PageQuery),
+/// In which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StateAsked {
+    #[default]
+    Open,
+    Retried,
+    Discarded,
+    All,
+}
+
+impl StateAsked {
+    fn states(self) -> &'static [LetterState] {
+        match self {
+            Self::Open => &[LetterState::Open],
+            Self::Retried => &[LetterState::Retried],
+            Self::Discarded => &[LetterState::Discarded],
+            Self::All => &LetterState::ALL,
+        }
+    }
+}
+
+/// Which of them.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StateQuery {
+    /// `open`, which nobody has decided about, unless told
+    #[param(inline)]
+    state: Option<StateAsked>,
+}
+
+/// Lists dead letters, newest first: those that nobody has decided about, unless told; those of replays are in no list.
+#[utoipa::path(get, path = "/api/dead-letters", tag = "dead letters", params(LetterQuery, StateQuery, PageQuery),
     responses((status = 200, body = LetterPage)))]
 pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let mut query = Query::of(&request)?;
     let filter = query.take::<LetterQuery>()?.into_filter();
+    let states = query.take::<StateQuery>()?.state.unwrap_or_default().states();
     let page: PageQuery = query.take()?;
     query.finish()?;
     let filter = filter.map_err(|message| Refusal::bad("invalid_query", message))?;
@@ -88,7 +120,7 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let Some(filter) = filter else {
         return Ok(HttpResponse::Ok().json(LetterPage { dead_letters: Vec::new(), next: None }));
     };
-    let (letters, next) = api.readers.read(move |reader| walk(reader, &filter, below, limit)).await?;
+    let (letters, next) = api.readers.read(move |reader| walk(reader, (&filter, states), below, limit)).await?;
     Ok(HttpResponse::Ok().json(LetterPage {
         dead_letters: letters.iter().map(Letter::from).collect(),
         next: next.map(|below| below.to_string()),
@@ -97,13 +129,13 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
 
 fn walk(
     reader: &Reader,
-    filter: &LetterFilter,
+    (filter, states): (&LetterFilter, &[LetterState]),
     mut below: Option<i64>,
     limit: usize,
 ) -> Result<(Vec<DeadLetterRecord>, Option<i64>), ReadError> {
     let (mut letters, budget) = (Vec::new(), Budget::page());
     loop {
-        let (mut found, next) = reader.dead_letters_below(filter, below)?;
+        let (mut found, next) = reader.dead_letters_below(filter, states, below)?;
         let room = limit - letters.len();
         if found.len() > room {
             found.truncate(room);
@@ -119,7 +151,7 @@ fn walk(
     }
 }
 
-/// One dead letter: why it was given up, every attempt at its sink, the body.
+/// One dead letter, decided about or not: why it was given up, every attempt at its sink, the body.
 #[utoipa::path(get, path = "/api/dead-letters/{id}", tag = "dead letters", params(("id" = i64, Path, minimum = 1)),
     responses((status = 200, body = Detail)))]
 pub(super) async fn show(
@@ -132,6 +164,7 @@ pub(super) async fn show(
     api.inbox()?;
     let found = api.readers.read(move |reader| with_event(reader, id)).await?;
     let (letter, event) = found.ok_or_else(|| Refusal::absent("there is no such dead letter"))?;
+    api.look_for_altered(std::slice::from_ref(&event)).await;
     Ok(HttpResponse::Ok().json(Detail::new(&letter, &event)))
 }
 
@@ -176,6 +209,7 @@ pub(super) struct LetterChoice {
     #[schema(inline)]
     until: Option<Moment>,
     #[schema(inline)]
+    #[serde(alias = "by")]
     who: Option<Who>,
     #[schema(inline)]
     reason: Option<Reason>,
@@ -250,7 +284,7 @@ pub(super) async fn discard(
     Query::none(&request)?;
     let (letters, says) = input::body::<LetterChoice>(&request, payload).await?.into_parts()?;
     if says.reason.is_none() {
-        return Err(Refusal::bad("reason_missing", "reason: say why, in a few words: it is kept with what was done"));
+        return Err(Refusal::reason_missing());
     }
     api.submit(&request, Task::Discard { letters }, says).await
 }

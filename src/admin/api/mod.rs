@@ -11,6 +11,7 @@ mod overview;
 mod parked;
 mod quarantine;
 mod reading;
+mod record;
 pub(super) mod refusal;
 mod replays;
 mod sinks;
@@ -32,7 +33,8 @@ use self::reading::Readers;
 use self::refusal::Refusal;
 use super::Deps;
 use super::answer::Admin;
-use crate::inbox::{Inbox, NewJob, Task, Unavailable};
+use crate::inbox::{EventDetail, Inbox, NewJob, Task, Unavailable};
+use crate::model::Digest;
 use crate::records::job::Line;
 
 /// Tails at a time: of the connections that the listener has, most are left for everybody else.
@@ -61,10 +63,21 @@ impl Api {
         self.deps.clock.now()
     }
 
+    /// Marks what was read and is not what came in. What cannot be noted now is found again.
+    async fn look_for_altered(&self, events: &[EventDetail]) {
+        let is_new = |event: &&EventDetail| event.body_matches == Some(false) && event.mismatch_found_at.is_none();
+        let digest = |event: &EventDetail| Some((event.summary.seq, Digest::of(event.body.as_deref()?)));
+        let found: Vec<_> = events.iter().filter(is_new).filter_map(digest).collect();
+        if let Some(inbox) = self.deps.status.inbox().filter(|_| !found.is_empty()) {
+            _ = inbox.note_altered(found).await;
+        }
+    }
+
     /// Stores a job, and answers with it.
     async fn submit(&self, request: &HttpRequest, task: Task, says: Says) -> Result<HttpResponse, Refusal> {
         let inbox = self.inbox()?;
-        let who = who(says.who.as_ref().map_or("", |who| who.0.as_str()), request);
+        let name = says.who.as_ref().map(|who| who.0.as_str()).filter(|name| !name.is_empty());
+        let who = who(name.ok_or_else(Refusal::name_missing)?, request);
         let reason = says.reason.map(|reason| reason.0).unwrap_or_default();
         let new = NewJob { task, who, reason, total: None, at: self.now() };
         let id = inbox.submit(new.clone()).await.map_err(|error| match error {
@@ -86,7 +99,7 @@ struct Says {
 /// Who asked, as it is kept: nobody proves a name, so the address stands beside it.
 fn who(name: &str, request: &HttpRequest) -> String {
     let ip = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    if name.is_empty() { format!("admin API, {ip}") } else { format!("{name} (admin API, {ip})") }
+    format!("{name} (admin API, {ip})")
 }
 
 /// One path, and what it does for each method.
@@ -169,6 +182,8 @@ fn places() -> Vec<Place> {
         Place::at("/api/replays/plan").post(replays::plan),
         Place::at("/api/replays/{id}").get(replays::show),
         Place::at("/api/replays/{id}/cancel").post(replays::cancel),
+        Place::at("/api/record").get(record::list),
+        Place::at("/api/record/{id}").get(record::show),
         Place::at("/api/jobs").get(jobs::list),
         Place::at("/api/jobs/{id}").get(jobs::show),
     ]

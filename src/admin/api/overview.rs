@@ -1,7 +1,5 @@
 //! `/api/overview` and `/api/sources`: how the relay is doing, at a glance.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -51,6 +49,8 @@ pub(super) struct Overview<'a> {
     removed_with_events: Vec<Removed<'a>>,
     /// Dead letters of all sinks that nobody has decided about.
     dead_letters: u64,
+    /// Events whose bodies were found not to be what came in: somebody has altered the file, or it is damaged.
+    altered_events: u64,
     sources: Vec<Source>,
 }
 
@@ -119,19 +119,56 @@ pub(super) struct Source {
     last_event_at: Option<Time>,
     events: u64,
     secrets: Vec<SecretSlot>,
+    /// What signed the events that are stored: every secret that ever did, the last one first.
+    signed_with: Vec<SignedWith>,
 }
 
 /// One of the secrets, by its place in the configuration.
 #[derive(Serialize, ToSchema)]
 struct SecretSlot {
     slot: u32,
-    /// When an event came in that this slot had signed; null where there is none.
+    /// Tells it from others without giving it away: as `check` and `config show` have it.
+    fingerprint: String,
+    /// When an event came in that this secret had signed; null where there is none.
     last_used_at: Option<Time>,
     last_used_seq: Option<i64>,
-    /// Events that this slot has signed, also before another secret came to stand there.
+    /// Events that this secret has signed, since secrets are told apart by their fingerprints.
     events: u64,
     /// Since when the secret that stands there now is in use; the start of the daemon where it has not changed since.
     in_use_since: Time,
+}
+
+/// What one secret has signed, whether it is in use or not.
+#[derive(Serialize, ToSchema)]
+struct SignedWith {
+    /// Null for what an older version stored, which noted only the slot.
+    fingerprint: Option<String>,
+    /// The place that it had in the configuration when it signed the last of them.
+    slot: u32,
+    events: u64,
+    /// Null where an older version has counted them.
+    first_seq: Option<i64>,
+    first_used_at: Option<Time>,
+    last_seq: i64,
+    last_used_at: Time,
+    /// Whether it is in the configuration that is in use.
+    in_use: bool,
+}
+
+impl SignedWith {
+    fn of(used: &SecretUse, in_use: &[String]) -> Self {
+        let fingerprint = used.secret.map(|secret| secret.to_string());
+        Self {
+            in_use: fingerprint.as_ref().is_some_and(|fingerprint| in_use.contains(fingerprint)),
+            fingerprint,
+            slot: used.slot,
+            events: used.events,
+            first_seq: used.first.map(|(seq, _)| seq.get()),
+            first_used_at: used.first.map(|(_, at)| Time(at)),
+            last_seq: used.last_seq.get(),
+            last_used_at: Time(used.last_used_at),
+        }
+    }
 }
 
 /// What the overview reads of the inbox.
@@ -145,6 +182,7 @@ struct Counts {
     uses: SecretUses,
     quarantine: QuarantineCounts,
     clock_ahead: Option<ClockAhead>,
+    altered_events: u64,
 }
 
 impl Counts {
@@ -160,6 +198,7 @@ impl Counts {
             uses: reader.secret_uses()?,
             quarantine: reader.quarantine_counts(now)?,
             clock_ahead: reader.believed_clock(now, uptime)?.ahead(now),
+            altered_events: reader.altered_events()?,
         })
     }
 }
@@ -221,29 +260,34 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         sinks,
         removed_with_events: unconfigured(&counts.sinks, &names).iter().map(Removed::of).collect(),
         dead_letters: counts.sinks.iter().map(|sink| sink.dead_letters).sum(),
+        altered_events: counts.altered_events,
         sources: known(&deps.status.sources(), &counts.uses),
     }))
 }
 
 fn known(sources: &[SourceFacts], uses: &SecretUses) -> Vec<Source> {
-    let none: BTreeMap<u32, SecretUse> = BTreeMap::new();
-    let by_slot = |uses: &Vec<SecretUse>| uses.iter().map(|used| (used.slot, *used)).collect::<BTreeMap<_, _>>();
     let source = |facts: &SourceFacts| {
-        let uses = uses.by_source.get(&facts.name).map_or_else(|| none.clone(), by_slot);
-        let slot = |(slot, since): (u32, &Timestamp)| SecretSlot {
+        let uses = uses.by_source.get(&facts.name).map_or(&[][..], Vec::as_slice);
+        let of = |fingerprint: &String| {
+            uses.iter().find(|used| used.secret.is_some_and(|secret| secret.to_string() == *fingerprint))
+        };
+        let secrets = (0..).zip(&facts.fingerprints).zip(&facts.in_use_since);
+        let slot = |((slot, fingerprint), since): ((u32, &String), &Timestamp)| SecretSlot {
             slot,
-            last_used_at: uses.get(&slot).map(|used| Time(used.last_used_at)),
-            last_used_seq: uses.get(&slot).map(|used| used.last_seq.get()),
-            events: uses.get(&slot).map_or(0, |used| used.events),
+            fingerprint: fingerprint.clone(),
+            last_used_at: of(fingerprint).map(|used| Time(used.last_used_at)),
+            last_used_seq: of(fingerprint).map(|used| used.last_seq.get()),
+            events: of(fingerprint).map_or(0, |used| used.events),
             in_use_since: Time(*since),
         };
         Source {
             name: facts.name.to_string(),
             path: facts.path.clone(),
             on_bad_signature: facts.on_bad_signature,
-            last_event_at: uses.values().map(|used| used.last_used_at).max().map(Time),
-            events: uses.values().map(|used| used.events).sum(),
-            secrets: (0..).zip(&facts.in_use_since).map(slot).collect(),
+            last_event_at: uses.iter().map(|used| used.last_used_at).max().map(Time),
+            events: uses.iter().map(|used| used.events).sum(),
+            secrets: secrets.map(slot).collect(),
+            signed_with: uses.iter().map(|used| SignedWith::of(used, &facts.fingerprints)).collect(),
         }
     };
     sources.iter().map(source).collect()

@@ -145,6 +145,7 @@ pub(super) struct ParkedChoice {
     #[schema(inline)]
     last_error: Option<Text>,
     #[schema(inline)]
+    #[serde(alias = "by")]
     who: Option<Who>,
     #[schema(inline)]
     reason: Option<Reason>,
@@ -193,7 +194,7 @@ pub(super) async fn discard(
     Query::none(&request)?;
     let (parked, says) = input::body::<ParkedChoice>(&request, payload).await?.into_parts()?;
     if says.reason.is_none() {
-        return Err(Refusal::bad("reason_missing", "reason: say why, in a few words: it is kept with what was done"));
+        return Err(Refusal::reason_missing());
     }
     api.submit(&request, Task::DiscardParked { parked }, says).await
 }

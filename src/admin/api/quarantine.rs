@@ -95,6 +95,7 @@ pub(super) struct QuarantineChoice {
     #[schema(inline)]
     until: Option<Moment>,
     #[schema(inline)]
+    #[serde(alias = "by")]
     who: Option<Who>,
     #[schema(inline)]
     reason: Option<Reason>,
@@ -137,5 +138,8 @@ pub(super) async fn purge(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     let (requests, says) = input::body::<QuarantineChoice>(&request, payload).await?.into_parts()?;
+    if says.reason.is_none() {
+        return Err(Refusal::reason_missing());
+    }
     api.submit(&request, Task::Purge { requests }, says).await
 }

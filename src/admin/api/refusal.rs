@@ -38,6 +38,16 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
+    /// Whoever changes something says who they are.
+    pub(super) fn name_missing() -> Self {
+        Self::bad("name_missing", "who: say who you are: the name is kept in the record with what was done")
+    }
+
+    /// Some things are done only for a reason.
+    pub(super) fn reason_missing() -> Self {
+        Self::bad("reason_missing", "reason: say why, in a few words: it is kept with what was done")
+    }
+
     /// There is nothing under this name or number.
     pub(in crate::admin) fn absent(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)

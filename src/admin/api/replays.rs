@@ -197,6 +197,7 @@ pub(super) struct ReplayRequest {
     #[schema(inline)]
     reason: Reason,
     #[schema(inline)]
+    #[serde(alias = "by")]
     who: Option<Who>,
 }
 
@@ -227,6 +228,7 @@ pub(super) async fn begin(
 #[serde(deny_unknown_fields)]
 pub(super) struct CancelRequest {
     #[schema(inline)]
+    #[serde(alias = "by")]
     who: Option<Who>,
     #[schema(inline)]
     reason: Option<Reason>,

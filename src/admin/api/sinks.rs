@@ -95,15 +95,16 @@ pub(super) async fn show(
             let facts = known.iter().find(|sink| is_meant(record, &name, sink, &names, &records));
             let wants = |event_type: &EventType| facts.is_none_or(|sink| sink.consumer.route.wants(event_type));
             let found = record.map(|record| reader.undelivered(record, &wants)).transpose()?.unwrap_or_default();
-            Ok::<_, ReadError>((found, facts.map(SinkFacts::settings), records))
+            let revisions = record.map(|record| reader.sink_revisions(record.id)).transpose()?.unwrap_or_default();
+            Ok::<_, ReadError>((found, facts.map(SinkFacts::settings), records, revisions))
         }
     };
-    let (found, config, records) = api.readers.read(wanted).await?;
+    let (found, config, records, revisions) = api.readers.read(wanted).await?;
     let configured: Vec<_> =
         known.iter().map(|sink| Configured { name: &sink.consumer.name, kind: sink.kind }).collect();
     let line = lines(&records, Some(&configured)).into_iter().find(|line| line.name == name);
     let line = line.ok_or_else(|| Refusal::absent("there is no such sink: see /api/sinks"))?;
-    Ok(HttpResponse::Ok().json(Detail::new(line, &found, config, api.now())))
+    Ok(HttpResponse::Ok().json(Detail::new(line, &found, config, &revisions, api.now())))
 }
 
 /// Lists the sinks: state, cursor, events to go, parked, dead letters.
@@ -121,6 +122,7 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
 #[serde(deny_unknown_fields)]
 pub(super) struct SinkChange {
     #[schema(inline)]
+    #[serde(alias = "by")]
     who: Option<Who>,
     #[schema(inline)]
     reason: Option<Reason>,

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::input::Query;
 use super::refusal::{ErrorBody, Refusal};
-use super::{Api, events, jobs, letters, overview, parked, quarantine, replays, sinks, tail};
+use super::{Api, events, jobs, letters, overview, parked, quarantine, record, replays, sinks, tail};
 
 /// The admin API of ralio-relay. Lists have `next`, the cursor of the next page, null at the end. Errors are
 /// `{"error", "message"}`. Times are RFC 3339 in UTC.
@@ -24,7 +24,7 @@ use super::{Api, events, jobs, letters, overview, parked, quarantine, replays, s
         sinks::pause, sinks::resume, sinks::try_now, parked::list, parked::retry, parked::discard, letters::list,
         letters::show, letters::retry, letters::discard, quarantine::list,
         quarantine::show, quarantine::admit, quarantine::purge, replays::list, replays::show, replays::plan,
-        replays::begin, replays::cancel, jobs::list, jobs::show
+        replays::begin, replays::cancel, record::list, record::show, jobs::list, jobs::show
     ),
     components(schemas(ErrorBody)),
     security(("bearer" = [])),

@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, build_unnamed};
+use super::{Shared, build_unnamed, definition};
 use crate::app::CLOSING;
 use crate::config::SinkSettings;
 use crate::consume::{Consumer, Lag};
-use crate::inbox::{BuildFailure, ConsumerId, Registered, Unavailable};
+use crate::inbox::{Because, BuildFailure, ConsumerId, Registered, Unavailable};
 use crate::jobs::{Destination, Use, Users};
 use crate::model::SinkName;
 use crate::sink::{self, Sink};
@@ -190,6 +190,7 @@ impl Keeper {
         let opening = Consumer::open(self.settings.consumer.clone(), Arc::clone(&sink), deps.clone());
         let opened = AssertUnwindSafe(opening).catch_unwind().await;
         let consumer = opened.map_err(|_| Failure(PANICKED.to_owned()))??;
+        self.note_definition().await?;
         let handle = consumer.handle();
         if handle.id() != self.id() {
             return Err(Failure(
@@ -204,6 +205,13 @@ impl Keeper {
         *place = Destination { sink: Some(sink), live: Some(handle), users, ..self.destination() };
         lags.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name().clone(), consumer.lag());
         Ok(Some((consumer, entered)))
+    }
+
+    /// Before its first attempt: where it goes can be told later.
+    async fn note_definition(&self) -> Result<(), Unavailable> {
+        let because = if self.is_exchanged { Because::Reload } else { Because::Start };
+        let (name, definition) = (self.name().clone(), definition(&self.settings));
+        self.shared.deps.inbox.note_definition(name, definition, because).await
     }
 
     /// After a panic: replays of the sink end too, and go on with the next one.

@@ -22,7 +22,7 @@ use super::AppError;
 use super::reload::chain;
 use crate::config::{Problems, SinkSettings};
 use crate::consume::{self, Lag};
-use crate::inbox::{self, BuildFailure, ConsumerId, Registered, SinkRecord};
+use crate::inbox::{self, BuildFailure, ConsumerId, Registered, SinkDefinition, SinkRecord};
 use crate::jobs::{Destination, Destinations};
 use crate::model::{SinkName, Start};
 use crate::sink::{self, BuildError, Sink};
@@ -259,6 +259,15 @@ pub(super) async fn build(settings: &SinkSettings) -> Result<Arc<dyn Sink>, AppE
 
 async fn build_unnamed(settings: &SinkSettings) -> Result<Arc<dyn Sink>, BuildError> {
     sink::build(&settings.sink, settings.format).await.map(Into::into)
+}
+
+/// What a sink is, as the inbox keeps it.
+pub(super) fn definition(settings: &SinkSettings) -> SinkDefinition {
+    SinkDefinition {
+        kind: settings.sink.kind().to_owned(),
+        target: settings.sink.target(),
+        route: settings.consumer.route.revision(),
+    }
 }
 
 /// What the task of one sink did not catch. The others go on.

@@ -12,7 +12,7 @@ use crate::admin::Token;
 use crate::config::{Secret, Settings, SinkFile, SinkSettings};
 use crate::ingest::{ServerTls, Tls};
 use crate::model::SinkName;
-use crate::verify::Keys;
+use crate::verify::{Fingerprint, Keys};
 
 /// Far more than any certificate chain.
 const MAX_PEM_BYTES: u64 = 4 << 20;
@@ -194,6 +194,7 @@ impl Part {
     /// Each secret by itself: one that cannot be read keeps its old text, and holds up no other.
     fn take_secrets(&mut self, before: &Look, now: Timestamp) {
         let (mut changed, of) = (false, &self.name);
+        let is_webhook = matches!(self.target, Target::Keys(_));
         for (slot, (input, look)) in self.inputs.iter_mut().zip(&self.seen.0).enumerate() {
             let Input::Secret(secret) = input else { continue };
             let file = secret.file().map(Path::display).map(tracing::field::display);
@@ -203,7 +204,8 @@ impl Part {
                     tracing::error!(of, slot, error, "a secret cannot be read again: the old one stays in use");
                 }
                 (Ok(text), _) if text.expose_secret() != secret.text().expose_secret() => {
-                    tracing::info!(of, slot, file, "a new secret is in use");
+                    let fingerprint = is_webhook.then(|| Fingerprint::of(text.expose_secret().as_bytes()).to_string());
+                    tracing::info!(of, slot, file, fingerprint, "a new secret is in use");
                     secret.renew(text.clone());
                     changed = true;
                 }

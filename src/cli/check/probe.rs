@@ -27,6 +27,7 @@ const LITTLE_SPACE: u64 = 1 << 30;
 pub(super) fn probe(settings: &Settings, view: &View) -> anyhow::Result<Vec<Finding>> {
     let mut findings = inbox_findings(&settings.inbox);
     findings.extend(name_findings(settings));
+    findings.extend(altered_finding(&settings.inbox));
     let lock = settings.inbox.path.with_extension("lock");
     let has_daemon = lock.exists() && daemon_runs(&settings.inbox.path);
     let admin = settings.admin.as_ref().map(|admin| ("admin.listen", admin.listen));
@@ -68,6 +69,19 @@ fn inbox_findings(config: &inbox::Config) -> Vec<Finding> {
     };
     let hint = if is_there { "" } else { hint };
     [Some(Finding::probed("inbox.url", result, hint)), space(nearest)].into_iter().flatten().collect()
+}
+
+/// Bodies that were found not to be what came in. What cannot be read is told of already.
+fn altered_finding(config: &inbox::Config) -> Option<Finding> {
+    let altered = Reader::open(config).and_then(|reader| reader.altered_events()).unwrap_or_default();
+    (altered > 0).then(|| {
+        let message = format!(
+            "the stored body of {} is not what came in: its SHA-256 differs, so the file was altered or is damaged",
+            if altered == 1 { "one event".to_owned() } else { format!("{altered} events") }
+        );
+        let hint = "`ralio-relay events list` marks them: compare them with a backup, and find out who writes to the inbox";
+        Finding::of("fail", "inbox.url", message, hint)
+    })
 }
 
 /// Sinks of the inbox that the configuration does not have, though something waits for them. What cannot be read is told

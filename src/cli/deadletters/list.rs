@@ -2,25 +2,28 @@
 
 use std::ops::ControlFlow;
 
+use clap::ValueEnum;
+
 use super::Filters;
 use super::rows::{letter_row, letter_table};
 use crate::cli::output::{Output, print_table};
 use crate::cli::view::ViewArgs;
 use crate::cli::{ConfigArgs, Exit, Format};
+use crate::inbox::LetterState;
 use crate::records::letter::Letter;
 
 const EXAMPLES: &str = "\
 Examples:
   ralio-relay deadletters list
   ralio-relay deadletters list --sink ledger --since 24h
+  ralio-relay deadletters list --state discarded
   ralio-relay deadletters list --format json | jq -r .last_error | sort | uniq -c
 
-Those that somebody has decided about (delivered again, discarded) are not listed, nor what replays gave up: see \
-`events show` and `replay show`.
+Those that somebody has decided about are listed with --state. What replays gave up is in `replay show`.
 
 Exit code: 0, also when there is none.";
 
-/// List those that nobody has decided about, newest first
+/// List them, newest first: those that nobody has decided about, unless told otherwise
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -38,8 +41,33 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
+    /// Those that wait for a decision, were tried again, were given up for good, or all
+    #[arg(long, value_enum, default_value_t, help_heading = "Filters")]
+    state: StateArg,
+
     #[command(flatten)]
     filters: Filters,
+}
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum StateArg {
+    #[default]
+    Open,
+    Retried,
+    Discarded,
+    All,
+}
+
+impl StateArg {
+    fn states(self) -> &'static [LetterState] {
+        match self {
+            Self::Open => &[LetterState::Open],
+            Self::Retried => &[LetterState::Retried],
+            Self::Discarded => &[LetterState::Discarded],
+            Self::All => &LetterState::ALL,
+        }
+    }
 }
 
 /// Rows of a table are printed in portions, so that any number of them takes the same memory.
@@ -51,7 +79,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let (mut out, view) = (Output::stdout(), args.view.view());
     let mut shown = letter_table(&view);
     let (mut count, mut more) = (0, false);
-    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), None, &mut |letter| {
+    let (filter, states) = (args.filters.into_filter(Vec::new()), args.state.states());
+    reader.each_dead_letter(&filter, states, None, &mut |letter| {
         if count == limit {
             more = true;
             return ControlFlow::Break(());

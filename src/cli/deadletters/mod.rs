@@ -15,7 +15,7 @@ use super::errand::{self, new_job};
 use super::filter::{moment_from_now, pattern};
 use super::{ConfigArgs, Exit};
 use crate::app::Ask;
-use crate::inbox::{LetterFilter, Task};
+use crate::inbox::{LetterFilter, LetterState, Task};
 use crate::model::SinkName;
 
 /// Events given up for a sink: look at them, deliver them again, or discard them for a reason
@@ -118,7 +118,8 @@ Examples:
   ralio-relay deadletters retry --sink ledger --type 'payin.*' --dry-run
   ralio-relay deadletters retry --all --yes
 
-They are parked again, due at once. What is given up again gets a new number.
+They are parked again, due at once. What is given up again gets a new number; the old one stays in `deadletters list \
+--state retried`.
 
 Exit code: 0 when any was parked again, 1 when there was none.";
 
@@ -178,7 +179,7 @@ fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilt
     let reader = super::events::open_inbox(&inbox)?;
     let count = || {
         let mut count = 0;
-        reader.each_dead_letter(&letters, None, &mut |_| {
+        reader.each_dead_letter(&letters, &[LetterState::Open], None, &mut |_| {
             count += 1;
             ControlFlow::Continue(())
         })?;

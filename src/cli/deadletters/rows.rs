@@ -9,11 +9,11 @@ use crate::model::told;
 
 /// A table of dead letters; see [`letter_row`].
 pub(crate) fn letter_table(view: &View) -> Table {
-    let mut letters = view.table(&["ID", "DIED", "SINK", "SEQ", "TYPE", "ATTEMPTS", "REASON", "EVENT"]);
+    let mut letters = view.table(&["ID", "DIED", "SINK", "SEQ", "TYPE", "STATE", "ATTEMPTS", "KEY", "REASON", "EVENT"]);
     keep_whole(&mut letters, 6);
     if letters.width().is_some_and(|width| width < 100) {
         // Why matters more than how often, and which event is told by its number.
-        hide(&mut letters, &[5, 7]);
+        hide(&mut letters, &[6, 7, 9]);
     }
     letters
 }
@@ -26,7 +26,9 @@ pub(crate) fn letter_row(view: &View, letter: &DeadLetterRecord) -> Row {
         letter.sink.as_str(),
         &letter.seq.to_string(),
         letter.event_type.as_str(),
+        letter.state.as_str(),
         &letter.attempts.to_string(),
+        letter.key.as_str(),
         &told(&letter.reason, letter.answer.as_deref()),
         letter.event_id.as_str(),
     ];

@@ -7,11 +7,11 @@ use anyhow::bail;
 
 use super::numbers;
 use crate::cli::body::pretty;
-use crate::cli::events::show::{print_attempts, state};
+use crate::cli::events::show::{ALTERED, print_attempts, state, tell_altered};
 use crate::cli::output::{Output, clean, clean_lines};
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
-use crate::inbox::{DeadLetterRecord, EventDetail, PairState};
+use crate::inbox::{DeadLetterRecord, Decision, EventDetail, PairState};
 use crate::records::letter::{Detail, attempts, now};
 
 const EXAMPLES: &str = "\
@@ -21,7 +21,7 @@ Examples:
 
 Exit code: 0 when it is there, 1 when it is not.";
 
-/// Show one: why it was given up, every attempt at its sink, body
+/// Show one, decided about or not: why it was given up, what became of it, every attempt at its sink, body
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -45,7 +45,8 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let mut reader = crate::cli::events::open(&args.config)?;
+    let inbox = crate::config::load_inbox(&args.config.config)?;
+    let mut reader = crate::cli::events::open_inbox(&inbox)?;
     let Some(letter) = reader.dead_letter(args.id)? else {
         to_stderr!("there is no dead letter {}", args.id);
         return Ok(Exit::Finding);
@@ -55,9 +56,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let Some(event) = events.into_iter().find(|event| event.summary.seq == letter.seq) else {
         bail!("event {} of dead letter {} is not in the inbox", letter.seq, letter.id);
     };
+    tell_altered(&inbox, std::slice::from_ref(&event));
     let mut out = Output::stdout();
     let _ = match (args.raw, args.format) {
         (true, _) => match &event.body {
+            Some(_) if event.body_matches == Some(false) => bail!("{}", ALTERED),
             Some(body) => out.bytes(body),
             None => bail!("the body of event {} is no longer kept", event.summary.seq),
         },
@@ -65,7 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         (false, Format::Table) => print(&mut out, &args.view.view(), &letter, &event),
     };
     out.finish()?;
-    Ok(Exit::Success)
+    Ok(if event.body_matches == Some(false) { Exit::Finding } else { Exit::Success })
 }
 
 fn print<W: Write>(
@@ -91,6 +94,7 @@ fn print<W: Write>(
         ("died", view.exactly(letter.at)),
         ("reason", letter.reason.clone()),
         ("answer", letter.answer.clone().unwrap_or_else(|| "-".to_owned())),
+        ("state", decided(view, letter)),
         ("attempts", letter.attempts.to_string()),
         ("now", standing),
         ("seq", letter.seq.to_string()),
@@ -108,6 +112,16 @@ fn print<W: Write>(
         Some(body) => out.line(clean_lines(&pretty(body))),
         None => out.line("(no longer kept)"),
     }
+}
+
+/// What became of it, when, by whom and why.
+fn decided(view: &View, letter: &DeadLetterRecord) -> String {
+    let state = letter.state.as_str();
+    let Some(Decision { at, who, reason, job }) = &letter.decision else { return state.to_owned() };
+    let who = who.as_ref().map(|who| format!(" by {who}")).unwrap_or_default();
+    let why = reason.as_ref().filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}"));
+    let record = job.map(|job| format!(" (see `ralio-relay record show {job}`)")).unwrap_or_default();
+    format!("{state} at {}{who}{}{record}", view.exactly(*at), why.unwrap_or_default())
 }
 
 #[cfg(test)]

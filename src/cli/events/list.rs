@@ -232,6 +232,12 @@ pub(super) fn notes(event: &EventSummary) -> String {
     if event.conflict {
         notes.push("conflict".to_owned());
     }
+    if event.admitted {
+        notes.push("admitted".to_owned());
+    }
+    if event.digest_mismatch {
+        notes.push("DIGEST MISMATCH".to_owned());
+    }
     if event.arrivals > 1 {
         notes.push(format!("came {} times", event.arrivals));
     }

@@ -12,7 +12,9 @@ use crate::cli::consent::counted;
 use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
-use crate::inbox::{AttemptRecord, EventDetail, Pair, PairState};
+use crate::inbox::sqlite::Desk;
+use crate::inbox::{self, Admission, AttemptRecord, EventDetail, Pair, PairState};
+use crate::model::Digest;
 
 use super::list::{event_row, event_table, notes};
 use crate::records::event::{Detail, view as typed};
@@ -27,7 +29,7 @@ Examples:
 At each sink an event is before start (it came in before the sink began), waiting, parked (until its next attempt), \
 delivered, filtered (by the sink's route), a dead letter, or discarded (for a reason).
 
-Exit code: 0 when it is there, 1 when it is not.";
+Exit code: 0 when it is there, 1 when it is not, or when its body is not what came in.";
 
 /// Show one event: body, headers kept, lifecycle, what became of it at each sink, every attempt
 #[derive(clap::Args)]
@@ -53,11 +55,13 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let events = super::open(&args.config)?.event(&args.id)?;
+    let inbox = crate::config::load_inbox(&args.config.config)?;
+    let events = super::open_inbox(&inbox)?.event(&args.id)?;
     if events.is_empty() {
         to_stderr!("there is no event {}", clean(&args.id));
         return Ok(Exit::Finding);
     }
+    tell_altered(&inbox, &events);
     let (mut out, view) = (Output::stdout(), args.view.view());
     if args.raw {
         let _ = out.bytes(the_body(&events)?);
@@ -73,12 +77,34 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         });
     }
     out.finish()?;
-    Ok(Exit::Success)
+    Ok(if events.iter().any(is_altered) { Exit::Finding } else { Exit::Success })
+}
+
+/// What is said of a body that is not what came in.
+pub(crate) const ALTERED: &str = "the stored body is not what came in: its SHA-256 differs, so the file was altered or is damaged";
+
+fn is_altered(event: &EventDetail) -> bool {
+    event.body_matches == Some(false)
+}
+
+/// Says so where a body is not what came in, and marks the event, where this user may.
+pub(crate) fn tell_altered(inbox: &inbox::Config, events: &[EventDetail]) {
+    for event in events.iter().filter(|event| is_altered(event)) {
+        to_stderr!("error: event {}: {ALTERED}", event.summary.seq);
+    }
+    let is_new = |event: &&EventDetail| is_altered(event) && event.mismatch_found_at.is_none();
+    let digest = |event: &EventDetail| Some((event.summary.seq, Digest::of(event.body.as_deref()?)));
+    let found: Vec<_> = events.iter().filter(is_new).filter_map(digest).collect();
+    if !found.is_empty() {
+        // Whoever may only read has said so all the same.
+        _ = Desk::open(inbox).and_then(|desk| desk.note_altered(&found));
+    }
 }
 
 fn the_body(events: &[EventDetail]) -> anyhow::Result<&[u8]> {
     match events {
         [event] => match &event.body {
+            Some(_) if is_altered(event) => bail!("{ALTERED}"),
             Some(body) => Ok(body),
             None => bail!("the body of event {} is no longer kept", event.summary.seq),
         },
@@ -127,10 +153,41 @@ fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDet
         ("received", view.exactly(summary.received_at)),
         ("size", format!("{} bytes", summary.size)),
         ("sha256", summary.body_sha256.to_string()),
-        ("signature", format!("{} (secret {})", event.signature, event.secret_slot)),
+        ("signature", format!("{} ({})", event.signature, signed_by(event))),
+        ("peer", event.peer.clone().unwrap_or_else(|| "-".to_owned())),
+        ("admitted", admitted(view, event)),
+        ("digest", digest(view, event)),
         ("notes", if notes.is_empty() { "-".to_owned() } else { notes }),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))
+}
+
+/// Which secret signed it.
+fn signed_by(event: &EventDetail) -> String {
+    match event.secret {
+        Some(secret) => format!("secret {secret}"),
+        None => format!("secret unknown (slot {} at that time)", event.secret_slot),
+    }
+}
+
+/// How it came out of the quarantine.
+fn admitted(view: &View, event: &EventDetail) -> String {
+    let Some(Admission { at, job, who, request, refused }) = &event.admission else { return "-".to_owned() };
+    format!(
+        "{} by {who}: request {request} was refused when it came in ({refused}); see `ralio-relay record show {job}`",
+        view.exactly(*at)
+    )
+}
+
+/// Whether the body is what came in.
+fn digest(view: &View, event: &EventDetail) -> String {
+    match (event.body_matches, event.mismatch_found_at) {
+        (None, _) => "-".to_owned(),
+        (Some(true), None) => "the body has this SHA-256".to_owned(),
+        (Some(true), Some(at)) => format!("the body has this SHA-256 again; it had not at {}", view.exactly(at)),
+        (Some(false), None) => format!("MISMATCH: {ALTERED}"),
+        (Some(false), Some(at)) => format!("MISMATCH, first found at {}: {ALTERED}", view.exactly(at)),
+    }
 }
 
 fn print_states<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> ControlFlow<()> {
@@ -179,6 +236,15 @@ fn note(attempt: &AttemptRecord) -> Cow<'_, str> {
     }
 }
 
+/// Where the event went, and which revision of the sink that was.
+fn destination(attempt: &AttemptRecord) -> String {
+    match (&attempt.target, attempt.revision) {
+        (Some(target), Some(revision)) => format!("{target} (revision {revision})"),
+        (_, Some(revision)) => format!("revision {revision}"),
+        (_, None) => "-".to_owned(),
+    }
+}
+
 /// A table of attempts, those of replays with the number of theirs.
 pub(crate) fn print_attempts<W: Write>(
     out: &mut Output<W>,
@@ -188,7 +254,7 @@ pub(crate) fn print_attempts<W: Write>(
     if attempts.is_empty() {
         return out.line("none");
     }
-    let mut shown = view.table(&["SINK", "REPLAY", "N", "AT", "TOOK", "OUTCOME", "NOTE"]);
+    let mut shown = view.table(&["SINK", "REPLAY", "N", "AT", "TOOK", "OUTCOME", "NOTE", "TO"]);
     keep_whole(&mut shown, 6);
     for attempt in attempts {
         let cells = [
@@ -199,6 +265,7 @@ pub(crate) fn print_attempts<W: Write>(
             &format!("{} ms", attempt.latency.as_millis()),
             attempt.outcome.as_str(),
             &note(attempt),
+            &destination(attempt),
         ];
         shown.add_row(view.row(cells, Some(5)));
     }
@@ -221,7 +288,9 @@ mod tests {
         let text = shown(&detail(Some(b"{\"a\":1.10,\"b\":\"\xc2\x9b\"}")));
         for part in [
             "payin.completed",
-            "abc (secret 1)",
+            "abc (secret unknown (slot 1 at that time))",
+            "203.0.113.9",
+            "exchange ralio (revision 2)",
             "delivered",
             "confirm 1",
             "\"a\": 1.10",

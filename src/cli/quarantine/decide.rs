@@ -59,15 +59,19 @@ Exit code: 0 when any was admitted, 1 when none was.";
 #[derive(clap::Args)]
 #[command(after_help = ADMIT_EXAMPLES)]
 pub(crate) struct AdmitArgs {
+    /// Why: kept in the inbox
+    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
+    reason: Option<String>,
+
     #[command(flatten)]
     chosen: Chosen,
 }
 
 const PURGE_EXAMPLES: &str = "\
 Examples:
-  ralio-relay quarantine purge 3
-  ralio-relay quarantine purge --until 30d --dry-run
-  ralio-relay quarantine purge --all --yes
+  ralio-relay quarantine purge 3 --reason 'a scanner'
+  ralio-relay quarantine purge --until 30d --reason 'older than a month' --dry-run
+  ralio-relay quarantine purge --all --reason 'strangers' --yes
 
 Exit code: 0 when any was deleted, 1 when there was none.";
 
@@ -83,20 +87,20 @@ pub(crate) struct PurgeArgs {
     yes: bool,
 
     /// Why: kept in the inbox
-    #[arg(long, value_name = "TEXT", value_parser = crate::records::reason)]
-    reason: Option<String>,
+    #[arg(long, value_name = "TEXT", required = true, value_parser = crate::records::reason)]
+    reason: String,
 }
 
 pub(super) fn admit(args: AdmitArgs) -> anyhow::Result<Exit> {
     // Only what its sender has signed can come in: nothing to ask about.
     let deed = Deed { verb: "check", noun: NOUN, by_filter: false, needs_yes: false, yes: false, dry_run: false };
-    decide(args.chosen, deed, "", |requests| Task::Admit { requests })
+    decide(args.chosen, deed, &args.reason.unwrap_or_default(), |requests| Task::Admit { requests })
 }
 
 pub(super) fn purge(args: PurgeArgs) -> anyhow::Result<Exit> {
     let PurgeArgs { chosen, yes, reason } = args;
     let deed = Deed { verb: "purge", noun: NOUN, by_filter: false, needs_yes: true, yes, dry_run: false };
-    decide(chosen, deed, &reason.unwrap_or_default(), |requests| Task::Purge { requests })
+    decide(chosen, deed, &reason, |requests| Task::Purge { requests })
 }
 
 const NOUN: &str = "quarantined request";

@@ -15,7 +15,7 @@ use crate::config::{Env, Reading, SinkSettings, load_inbox, read};
 use crate::inbox::Undelivered;
 use crate::model::{EventType, SinkName};
 use crate::records::sink::{Configured, NEW, REMOVED, lines};
-use crate::records::sink_detail::{Detail, Settings};
+use crate::records::sink_detail::{Detail, Revision, Settings};
 use crate::records::words::span;
 
 const EXAMPLES: &str = "\
@@ -86,9 +86,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         Some(record) => reader.undelivered(record, &wants)?,
         None => Undelivered { is_whole: true, ..Undelivered::default() },
     };
+    let revisions = record.map(|record| reader.sink_revisions(record.id)).transpose()?.unwrap_or_default();
     let mut out = Output::stdout();
     for line in all.into_iter().filter(|line| line.name == args.name.as_str()) {
-        let detail = Detail::new(line, &found, own.map(SinkFacts::settings), Timestamp::now());
+        let detail = Detail::new(line, &found, own.map(SinkFacts::settings), &revisions, Timestamp::now());
         let _ = match args.format {
             Format::Json => out.json(&detail),
             Format::Table => print(&mut out, &args.view.view(), &detail, &found),
@@ -127,6 +128,7 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, sink: &Detail<'_>, found: &
     if let Some(settings) = &sink.config {
         print_settings(out, view, settings)?;
     }
+    print_revisions(out, view, &sink.revisions)?;
     print_undelivered(out, view, sink, found)?;
     print_next(out, view, sink)
 }
@@ -165,6 +167,28 @@ fn print_settings<W: Write>(out: &mut Output<W>, view: &View, settings: &Setting
         ),
     ];
     facts.iter().try_for_each(|(name, value)| out.line(format!("{name:<13} {}", clean(value))))
+}
+
+/// What it was before, where it has changed.
+fn print_revisions<W: Write>(out: &mut Output<W>, view: &View, revisions: &[Revision<'_>]) -> ControlFlow<()> {
+    if revisions.len() < 2 {
+        return ControlFlow::Continue(());
+    }
+    out.line(view.title("Revisions"))?;
+    let mut shown = view.table(&["REVISION", "SINCE", "FROM SEQ", "BECAUSE", "TYPE", "TARGET", "ROUTE"]);
+    for known in revisions {
+        let cells = [
+            &known.revision.to_string(),
+            &view.seconds(known.since.0),
+            &known.from_seq.to_string(),
+            known.because,
+            known.r#type,
+            known.target,
+            known.route,
+        ];
+        shown.add_row(view.row(cells, None));
+    }
+    print_table(out, &shown)
 }
 
 fn print_undelivered<W: Write>(

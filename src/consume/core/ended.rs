@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Core, HURRIED, PRUNED};
+use super::{ALTERED, Core, HURRIED, PRUNED};
 use crate::consume::breaker::{Closed, Failed};
 use crate::consume::later;
 use crate::inbox::{Attempt, DeadLetter, Discarded};
@@ -47,6 +47,11 @@ impl Core {
         self.breaker.probe_is_void(seq, now);
         self.ledger.discarded(Discarded { seq, reason: PRUNED.to_owned(), at: now });
         self.end(seq);
+    }
+
+    /// An event's body is not what came in: nothing was tried, and a person has to decide.
+    pub(in crate::consume) fn altered(&mut self, seq: Seq, now: Timestamp) {
+        self.bury(seq, ALTERED.to_owned(), now);
     }
 
     /// What became of a delivery. `chance` is drawn from 0 to 1.

@@ -40,9 +40,11 @@ pub(super) const UNRECORDED: usize = 4;
 const MAX_UNRECORDED: usize = 1024;
 
 const CONFLICT: &str = "conflict: another event with this id and other bytes came first";
+const ALTERED: &str = "the stored body is not what came in: its SHA-256 differs, so it is not delivered";
 const PRUNED: &str = "pruned: retention has dropped the body";
 
-/// A delivery to be started. Its end is told to [`Core::finished`], [`Core::not_started`] or [`Core::bodiless`].
+/// A delivery to be started. Its end is told to [`Core::finished`], [`Core::not_started`], [`Core::bodiless`] or
+/// [`Core::altered`].
 #[derive(Debug)]
 pub(super) enum Start {
     /// An event whose body is in memory.
@@ -231,6 +233,8 @@ impl Core {
     fn take(&mut self, event: StoredEvent, wanted: bool, now: Timestamp) {
         let seq = event.seq;
         if self.settled.remove(&seq) || !wanted {
+        } else if event.altered.is_some() {
+            self.ledger.dead(DeadLetter { seq, attempts: 0, reason: ALTERED.to_owned(), at: now });
         } else if event.body.is_none() {
             self.ledger.discarded(Discarded { seq, reason: PRUNED.to_owned(), at: now });
         } else if event.conflict {

@@ -66,6 +66,7 @@ fn event(at: i64, key: &str, event_type: &str, conflict: bool) -> StoredEvent {
         signature: String::new(),
         content_type: None,
         body: Some(bytes::Bytes::from_static(b"{}")),
+        altered: None,
     }
 }
 

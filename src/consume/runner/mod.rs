@@ -109,6 +109,10 @@ enum Landing {
     Bodiless {
         seq: Seq,
     },
+    /// An event's body is not what came in.
+    Altered {
+        seq: Seq,
+    },
 }
 
 impl Consumer {
@@ -353,6 +357,7 @@ impl Consumer {
                 self.core.not_started(seq, now);
             }
             Landing::Bodiless { seq } => self.core.bodiless(seq, now),
+            Landing::Altered { seq } => self.core.altered(seq, now),
             Landing::Attempt { seq, at, latency, outcome } => {
                 let sink = self.config.name.as_str();
                 self.deps.metrics.sink_attempts.with_label_values(&[sink, outcome.label()]).inc();

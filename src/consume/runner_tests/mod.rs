@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Config, Consumer, Deps, End, Ordering as Order, Retry};
 use crate::clock::{SystemClock, Uptime};
 use crate::inbox::{
-    Advance, Appended, BelievedClock, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter,
+    Advance, Appended, Because, BelievedClock, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter,
     EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome,
-    Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice, Standing, StoredEvent,
+    Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, SinkHealth, Slice, Standing, StoredEvent,
     Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{
-    EntityKey, EventId, EventType, JobId, Outcome, Outgoing, Seq, SinkName, SourceName, Start as StartAt,
+    Digest, EntityKey, EventId, EventType, JobId, Outcome, Outgoing, Seq, SinkName, SourceName, Start as StartAt,
 };
 use crate::route::{Glob, Route};
 use crate::sink::Sink;
@@ -125,6 +125,7 @@ fn event(seq: Seq) -> StoredEvent {
         signature: String::new(),
         content_type: None,
         body: Some(bytes::Bytes::from_static(b"{}")),
+        altered: None,
     }
 }
 
@@ -167,6 +168,14 @@ impl Inbox for Sick {
         }
         self.most_at_once.fetch_max(seqs.len(), Ordering::SeqCst);
         Ok(seqs.into_iter().map(event).collect())
+    }
+
+    async fn note_altered(&self, _: Vec<(Seq, Digest)>) -> Result<(), Unavailable> {
+        unreachable!("no consumer asks for it")
+    }
+
+    async fn note_definition(&self, _: SinkName, _: SinkDefinition, _: Because) -> Result<(), Unavailable> {
+        unreachable!("no consumer asks for it")
     }
 
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {

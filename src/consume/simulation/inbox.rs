@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use super::stage::{Stage, Who};
 use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
+    Advance, Appended, Because, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
     NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration,
-    Released, Selection, Slice, StoredEvent, Unavailable,
+    Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
 };
-use crate::model::{JobId, Seq, SinkName, Start};
+use crate::model::{Digest, JobId, Seq, SinkName, Start};
 
 /// See the module. What consumers do not call goes straight through.
 pub(super) struct Unsteady {
@@ -40,6 +40,19 @@ impl Inbox for Unsteady {
         let slice = self.stage.memory.read_after(after, limit, of).await?;
         self.stage.step(format!("{} has read to {}", self.who, slice.read_to)).await;
         Ok(slice)
+    }
+
+    async fn note_altered(&self, found: Vec<(Seq, Digest)>) -> Result<(), Unavailable> {
+        self.stage.memory.note_altered(found).await
+    }
+
+    async fn note_definition(
+        &self,
+        sink: SinkName,
+        definition: SinkDefinition,
+        because: Because,
+    ) -> Result<(), Unavailable> {
+        self.stage.memory.note_definition(sink, definition, because).await
     }
 
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {

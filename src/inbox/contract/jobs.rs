@@ -155,7 +155,7 @@ pub(in crate::inbox) async fn requests_leave_the_quarantine_once(inbox: &dyn Inb
     let running = JobUpdate { state: Some(JobState::Running), ..JobUpdate::default() };
     inbox.update_job(job, running.clone()).await.unwrap();
     keep(inbox, 5).await;
-    let portion = Released { admitted: vec![ids[0], ids[1], 77], failed: 1, place: ids[2] };
+    let portion = Released { admitted: [ids[0], ids[1], 77].map(|id| (id, seq(1))).to_vec(), failed: 1, place: ids[2] };
     inbox.release(job, portion.clone()).await.unwrap();
     let ids = [&ids[2..], &in_quarantine(inbox).await[2..]].concat();
     assert_eq!(in_quarantine(inbox).await, ids);

@@ -85,7 +85,7 @@ use super::{
 use crate::model::{JobId, Outcome, Seq, SinkName, SourceName, Start};
 use crate::verify::{Keys, Unverified, sign};
 
-const SECRET: &[u8] = b"secret";
+pub(in crate::inbox) const SECRET: &[u8] = b"secret";
 
 fn delivery(source: &str, body: &str, signature: String) -> Unverified {
     Unverified {

@@ -86,7 +86,7 @@ impl State {
 
     pub(super) fn release(&mut self, id: JobId, portion: &Released) -> Result<(), Unavailable> {
         let before = self.quarantined.len();
-        self.quarantined.retain(|request| !portion.admitted.contains(&request.id));
+        self.quarantined.retain(|request| !portion.admitted.iter().any(|(admitted, _)| *admitted == request.id));
         let removed = (before - self.quarantined.len()) as u64;
         let stored = self.job_mut(id).ok_or_else(|| unknown(id))?;
         if !stored.job.state.has_ended() {

@@ -17,9 +17,9 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, BelievedClock, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState,
+    Advance, AppendKind, Appended, Attempt, Because, BelievedClock, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState,
     DeadLetter, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter,
-    QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, SinkHealth, Slice,
+    QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, SinkHealth, Slice,
     Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::{Clock, Uptime};
@@ -201,7 +201,7 @@ impl State {
     }
 
     fn append(&mut self, event: NewEvent) -> Appended {
-        let NewEvent { delivery, envelope, digest, id, received_at } = event;
+        let NewEvent { delivery, envelope, digest, id, received_at, .. } = event;
         let alike = || self.events.iter().filter(|other| other.stored.source == *delivery.source());
         let same_id = || alike().filter(|other| other.stored.id == id);
         if let Some(first) = same_id().find(|other| other.digest == digest) {
@@ -222,6 +222,7 @@ impl State {
             signature: delivery.signature().to_owned(),
             content_type: delivery.content_type().map(str::to_owned),
             body: Some(delivery.body().clone()),
+            altered: None,
             event_type: envelope.event_type,
         };
         let seq = stored.seq;
@@ -372,6 +373,11 @@ impl Inbox for Memory {
         Ok(seqs.into_iter().filter_map(|seq| state.event(seq).cloned()).collect())
     }
 
+    async fn note_altered(&self, _: Vec<(Seq, Digest)>) -> Result<(), Unavailable> {
+        // Nobody else reaches what stands in memory.
+        Ok(())
+    }
+
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
         let state = self.state();
         Ok(seqs.into_iter().filter_map(|seq| state.event(seq).map(EventOutline::from)).collect())
@@ -387,6 +393,11 @@ impl Inbox for Memory {
 
     async fn note_built(&self, id: ConsumerId, failure: Option<String>) -> Result<(), Unavailable> {
         self.state().note_built(id, failure, self.now());
+        Ok(())
+    }
+
+    async fn note_definition(&self, _: SinkName, _: SinkDefinition, _: Because) -> Result<(), Unavailable> {
+        // Nobody asks it where deliveries went.
         Ok(())
     }
 

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use super::index::{Found, Index, Keys, Sought, hash};
 use super::rows::{self, category_code, headers_json, phase_code};
-use crate::inbox::{AppendKind, Appended, NewEvent, Unavailable, micros};
+use crate::inbox::{AppendKind, Appended, NewAdmission, NewEvent, Unavailable, micros};
 use crate::model::{Phase, Seq, SourceName};
+use crate::verify::Fingerprint;
 
 /// An append on its way to the writer.
 pub(super) struct Append {
@@ -30,13 +31,16 @@ impl Append {
     }
 }
 
-/// The numbers that stand for names in rows. Emptied after a rollback, which may have taken new ones back.
+/// The numbers that stand for names and secrets in rows. Emptied after a rollback, which may have taken new ones back.
 #[derive(Default)]
-pub(super) struct Names(HashMap<SourceName, i64>);
+pub(super) struct Names {
+    sources: HashMap<SourceName, i64>,
+    secrets: HashMap<Fingerprint, i64>,
+}
 
 impl Names {
     fn source_id(&mut self, connection: &Connection, source: &SourceName) -> rusqlite::Result<i64> {
-        if let Some(&id) = self.0.get(source) {
+        if let Some(&id) = self.sources.get(source) {
             return Ok(id);
         }
         let mut select = connection.prepare_cached("SELECT id FROM sources WHERE name = ?1")?;
@@ -47,12 +51,31 @@ impl Names {
                 connection.last_insert_rowid()
             }
         };
-        self.0.insert(source.clone(), id);
+        self.sources.insert(source.clone(), id);
+        Ok(id)
+    }
+
+    fn secret_id(&mut self, connection: &Connection, secret: Fingerprint, first_at: i64) -> rusqlite::Result<i64> {
+        if let Some(&id) = self.secrets.get(&secret) {
+            return Ok(id);
+        }
+        let text = secret.to_string();
+        let mut select = connection.prepare_cached("SELECT id FROM secrets WHERE fingerprint = ?1")?;
+        let id = match select.query_row([&text], |row| row.get(0)).optional()? {
+            Some(id) => id,
+            None => {
+                let row = params![text, first_at];
+                connection.execute("INSERT INTO secrets (fingerprint, first_at) VALUES (?1, ?2)", row)?;
+                connection.last_insert_rowid()
+            }
+        };
+        self.secrets.insert(secret, id);
         Ok(id)
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.sources.clear();
+        self.secrets.clear();
     }
 }
 
@@ -74,31 +97,37 @@ pub(super) fn append(
         Found::Nothing => (AppendKind::Fresh, seq),
     };
     if kind != AppendKind::Duplicate {
-        insert(connection, event, headers, source_id, seq, kind == AppendKind::Conflict)?;
+        let secret_id = names.secret_id(connection, event.delivery.secret(), micros(event.received_at))?;
+        let row = Row { seq, source_id, secret_id, headers, conflict: kind == AppendKind::Conflict };
+        insert(connection, event, &row)?;
         let body = (kind == AppendKind::Conflict).then(|| sought.body_hash());
         index.add(Keys { seq, id: *id_hash, entity: *entity_hash, body });
     }
     Ok(Appended { seq: Seq::new(seq).expect("places in the log are positive"), kind })
 }
 
-fn insert(
-    connection: &Connection,
-    event: &NewEvent,
-    headers: &str,
-    source_id: i64,
+/// What a row holds besides what the event says itself.
+struct Row<'a> {
     seq: i64,
+    source_id: i64,
+    secret_id: i64,
+    headers: &'a str,
     conflict: bool,
-) -> rusqlite::Result<()> {
-    let NewEvent { delivery, envelope, digest, id, received_at } = event;
+}
+
+fn insert(connection: &Connection, event: &NewEvent, row: &Row<'_>) -> rusqlite::Result<()> {
+    let NewEvent { delivery, envelope, digest, id, received_at, peer, admission } = event;
     let phase = Phase::of(&envelope.event_type, envelope.state.as_deref());
+    let verdict = if admission.is_some() { rows::ADMITTED } else { rows::VERIFIED };
     let mut insert = connection.prepare_cached(
         "INSERT INTO events (seq, source_id, event_id, type, category, entity_key, state, phase, event_time,
-             received_at, size, body_sha256, signature, secret_slot, verdict, conflict, content_type, headers)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+             received_at, size, body_sha256, signature, secret_slot, verdict, conflict, content_type, headers,
+             secret_id, peer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
     )?;
     insert.execute(params![
-        seq,
-        source_id,
+        row.seq,
+        row.source_id,
         id.as_str(),
         envelope.event_type.as_str(),
         category_code(envelope.event_type.category()),
@@ -111,12 +140,19 @@ fn insert(
         digest.as_bytes(),
         delivery.signature(),
         delivery.slot(),
-        rows::VERIFIED,
-        conflict,
+        verdict,
+        row.conflict,
         delivery.content_type(),
-        headers,
+        row.headers,
+        row.secret_id,
+        peer,
     ])?;
     let mut insert = connection.prepare_cached("INSERT INTO bodies (seq, body) VALUES (?1, ?2)")?;
-    insert.execute(params![seq, &delivery.body()[..]])?;
+    insert.execute(params![row.seq, &delivery.body()[..]])?;
+    if let Some(NewAdmission { at, job, request, refused }) = admission {
+        connection
+            .prepare_cached("INSERT INTO admissions (seq, at, job_id, request, refused) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![row.seq, micros(*at), job.get(), request, refused])?;
+    }
     Ok(())
 }

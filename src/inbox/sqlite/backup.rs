@@ -22,9 +22,11 @@ use rustix::io::Errno;
 
 use super::open::{open_reader, schema_of};
 use super::reader::{ReadError, check_schema, check_there};
+use super::rows::{Stored, seq};
 use super::{Lock, lock};
 use crate::files;
 use crate::inbox::Config;
+use crate::model::{Digest, Seq};
 
 /// Pages in a step: 2 MiB, a few milliseconds.
 const STEP: i32 = if cfg!(test) { 1 } else { 256 };
@@ -57,12 +59,16 @@ pub enum Stage {
 pub type Watch = Arc<dyn Fn(Stage) -> ControlFlow<()> + Send + Sync>;
 
 /// A backup that was made and found good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
     /// The last event in it, 0 where there is none.
     pub head: i64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Events in it whose bodies are not what came in: the first twenty.
+    pub altered: Vec<Seq>,
+    /// How many there are.
+    pub altered_total: u64,
 }
 
 /// Why there is no backup. Nothing is left of it.
@@ -144,9 +150,9 @@ pub fn back_up(config: &Config, file: &Path, watch: Watch) -> Result<Made, Backu
         }
         wait_for_start(config, &*watch)?;
     };
-    check(&draft, &census, &watch)?;
+    let (altered, altered_total) = check(&draft, &census, &watch)?;
     draft.keep(file)?;
-    Ok(Made { head: census.head, bytes: census.bytes })
+    Ok(Made { head: census.head, bytes: census.bytes, altered, altered_total })
 }
 
 /// The file that is written, beside the one that it becomes. Gone when dropped.
@@ -230,7 +236,21 @@ struct Census {
 impl Census {
     fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let tables = ["sources", "sinks", "route_revisions", "parked", "dead_letters", "jobs", "quarantine"];
+        let tables = [
+            "sources",
+            "secrets",
+            "sinks",
+            "route_revisions",
+            "sink_revisions",
+            "parked",
+            "dead_letters",
+            "retried_letters",
+            "jobs",
+            "job_items",
+            "quarantine",
+            "admissions",
+            "altered_bodies",
+        ];
         let rows = tables.iter().map(|table| number(&format!("SELECT count(*) FROM {table}")));
         let mut cursors = connection.prepare("SELECT id, cursor FROM sinks ORDER BY id")?;
         let cursors = cursors.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -328,8 +348,12 @@ fn wait_for_start(config: &Config, watch: &dyn Fn(Stage) -> ControlFlow<()>) -> 
     Ok(())
 }
 
-/// Reads the copy from end to end, and makes it a single file that needs no log beside it.
-fn check(draft: &Draft, expected: &Census, watch: &Watch) -> Result<(), BackupError> {
+/// Altered bodies that are named.
+const NAMED: usize = 20;
+
+/// Reads the copy from end to end, and makes it a single file that needs no log beside it. Says which of its bodies are not
+/// what came in, the first ones, and how many: they are copied all the same, for the inbox has nothing better.
+fn check(draft: &Draft, expected: &Census, watch: &Watch) -> Result<(Vec<Seq>, u64), BackupError> {
     draft.file.sync_all().map_err(|source| draft.io(source))?;
     // A hint: what the system still has in memory says nothing about the disk.
     _ = fadvise(&draft.file, 0, None, Advice::DontNeed);
@@ -350,7 +374,24 @@ fn check(draft: &Draft, expected: &Census, watch: &Watch) -> Result<(), BackupEr
     if watch(Stage::Checking).is_break() {
         return Err(BackupError::Stopped);
     }
-    copy.close().map_err(|(_, error)| draft.fault(error))
+    let altered = altered_bodies(&copy).map_err(|error| draft.fault(error))?;
+    copy.close().map_err(|(_, error)| draft.fault(error))?;
+    Ok(altered)
+}
+
+/// Holds every body against the SHA-256 of what came in: the first ones that differ, and how many do.
+fn altered_bodies(copy: &Connection) -> rusqlite::Result<(Vec<Seq>, u64)> {
+    let (mut altered, mut total) = (Vec::new(), 0);
+    let mut rows = copy.prepare("SELECT b.seq, b.body, e.body_sha256 FROM bodies b CROSS JOIN events e ON e.seq = b.seq")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let Stored(received): Stored<Digest> = row.get(2)?;
+        if Digest::of(row.get_ref(1)?.as_blob()?) != received {
+            total += 1;
+            altered.extend(Some(seq(row.get(0)?)).filter(|_| altered.len() < NAMED));
+        }
+    }
+    Ok((altered, total))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -1,14 +1,15 @@
 //! Handing in jobs while another process holds the inbox.
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::reader::{ReadError, check_schema, check_there};
-use super::{job, open};
+use super::{altered, job, open};
 use crate::inbox::{Config, NewJob};
-use crate::model::JobId;
+use crate::model::{Digest, JobId, Seq};
 
-/// A connection that writes nothing but new rows of `jobs`, each in a short transaction of its own: what architecture
-/// allows beside the one writer.
+/// A connection that writes nothing but new rows of `jobs`, and marks of altered bodies, each in a short transaction of its
+/// own: what architecture allows beside the one writer.
 pub struct Desk {
     connection: Connection,
 }
@@ -25,5 +26,10 @@ impl Desk {
     /// Hands a job in; it is durable when this returns. Waits up to 15 s for a writer that has much to do.
     pub fn submit(&self, job: &NewJob) -> Result<JobId, ReadError> {
         Ok(job::insert(&self.connection, job)?)
+    }
+
+    /// Marks events whose bodies are not what came in, each with the SHA-256 of the body that was found.
+    pub fn note_altered(&self, found: &[(Seq, Digest)]) -> Result<(), ReadError> {
+        Ok(altered::note(&self.connection, found, Timestamp::now())?)
     }
 }

@@ -1,6 +1,7 @@
 //! The inbox in one SQLite file: a writer thread (`writer`), readers of their own, and an index for exact
 //! deduplication that is kept off the acknowledging commit (`index`).
 
+mod altered;
 mod answers;
 mod append;
 mod backup;
@@ -25,6 +26,7 @@ mod quarantine_budget;
 mod query;
 mod reader;
 mod refusals;
+mod revisions;
 mod rows;
 mod shared;
 mod stale;
@@ -59,13 +61,13 @@ use self::refusals::Refusal;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
+    Advance, Appended, Because, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
     JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
-    Registered, Registration, Released, Selection, Slice, StoredEvent, Unavailable,
+    Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::{Clock, Uptime};
 use crate::metrics::Metrics;
-use crate::model::{JobId, Seq, SinkName, Start};
+use crate::model::{Digest, JobId, Seq, SinkName, Start};
 
 /// Appends handed over and not yet taken by the writer: four full batches. Beyond, senders are told to come back.
 const MAX_WAITING: usize = 2048;
@@ -180,6 +182,14 @@ impl SqliteInbox {
         }
     }
 
+    /// Tells of bodies that are not what came in. What cannot be noted now is found again when it is read again.
+    async fn look_for_altered(&self, events: &[StoredEvent]) {
+        let found: Vec<_> = events.iter().filter_map(|event| Some((event.seq, event.altered?))).collect();
+        if !found.is_empty() {
+            _ = self.note_altered(found).await;
+        }
+    }
+
     async fn with_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut Reader) -> rusqlite::Result<T> + Send + 'static,
@@ -233,15 +243,28 @@ impl Inbox for SqliteInbox {
     }
 
     async fn read_after(&self, after: Seq, limit: usize, of: Option<Selection>) -> Result<Slice, Unavailable> {
-        self.with_reader(move |reader| match of {
+        let reading = self.with_reader(move |reader| match of {
             Some(selection) => reader.read_selected(&selection, after, limit),
             None => reader.read_after(after, limit),
-        })
-        .await
+        });
+        let slice = reading.await?;
+        self.look_for_altered(&slice.events).await;
+        Ok(slice)
     }
 
     async fn read(&self, seqs: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
-        self.with_reader(move |reader| reader.read(&seqs)).await
+        let events = self.with_reader(move |reader| reader.read(&seqs)).await?;
+        self.look_for_altered(&events).await;
+        Ok(events)
+    }
+
+    async fn note_altered(&self, found: Vec<(Seq, Digest)>) -> Result<(), Unavailable> {
+        self.shared.altered.raise(&found);
+        self.ask("altered bodies", move |connection, now| {
+            altered::note(connection, &found, now)?;
+            Ok(((), Vec::new()))
+        })
+        .await
     }
 
     async fn outlines(&self, seqs: Vec<Seq>) -> Result<Vec<EventOutline>, Unavailable> {
@@ -268,6 +291,18 @@ impl Inbox for SqliteInbox {
         self.ask("whether a sink is built", move |connection, now| {
             consumer::note_built(connection, id, failure.as_deref(), now)?;
             Ok(((), Vec::new()))
+        })
+        .await
+    }
+
+    async fn note_definition(
+        &self,
+        sink: SinkName,
+        definition: SinkDefinition,
+        because: Because,
+    ) -> Result<(), Unavailable> {
+        self.ask("what a sink is", move |connection, now| {
+            Ok((revisions::note(connection, &sink, &definition, because, now)?, Vec::new()))
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -17,7 +17,7 @@ use super::{Lock, index, lock};
 use crate::files;
 
 /// The version of the schema: how many migrations have made it.
-pub(super) const SCHEMA: usize = 5;
+pub(super) const SCHEMA: usize = 6;
 
 fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
@@ -26,11 +26,17 @@ fn migrations() -> Migrations<'static> {
         M::up_with_hook(include_str!("schema/003.sql"), |tables| Ok(index::move_from_tables(tables)?)),
         M::up(include_str!("schema/004.sql")),
         M::up(include_str!("schema/005.sql")),
+        M::up(include_str!("schema/006.sql")),
     ])
 }
 
 /// Fixes the WAL-reset bug of 3.7.0 to 3.51.2, which can corrupt a database after a checkpoint.
 const MIN_SQLITE: i32 = 3_051_003;
+
+/// How often it is said that the inbox is still being brought up to date.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Instructions of SQLite between two looks at the time.
+const INSTRUCTIONS: std::ffi::c_int = 1_000_000;
 
 /// How long the writer waits for a lock on the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -221,20 +227,43 @@ fn use_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), OpenE
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let from = schema_of(connection).map_err(|error| OpenError::sqlite(path, error))?;
-    if (1..SCHEMA).contains(&from) {
-        tracing::warn!(
-            path = %path.display(),
-            from,
-            to = SCHEMA,
-            "the inbox is brought up to date: an older ralio-relay cannot open it any more, and the way back is a backup from \
-             before"
-        );
+    let sqlite_error = |error| OpenError::sqlite(path, error);
+    let from = schema_of(connection).map_err(sqlite_error)?;
+    if !(1..SCHEMA).contains(&from) {
+        return bring_up_to_date(connection, path);
     }
+    let begun = Instant::now();
+    tracing::warn!(
+        path = %path.display(),
+        from,
+        to = SCHEMA,
+        bytes = metadata(path).map_or(0, |file| file.len()),
+        "the inbox is brought up to date before anything is received; senders are answered 503 meanwhile. It is done as a whole \
+         or not at all. An older ralio-relay cannot open it afterwards: the way back is a backup that the older one has made"
+    );
+    let mut told = begun;
+    let lines = move || {
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            tracing::info!(seconds = begun.elapsed().as_secs(), "the inbox is still being brought up to date");
+        }
+        false
+    };
+    connection.progress_handler(INSTRUCTIONS, Some(lines)).map_err(sqlite_error)?;
+    let done = bring_up_to_date(connection, path);
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(sqlite_error)?;
+    done?;
+    tracing::info!(seconds = begun.elapsed().as_secs_f64(), "the inbox is up to date");
+    Ok(())
+}
+
+fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     migrations().to_latest(connection).map_err(|error| {
         let message = match error {
             rusqlite_migration::Error::MigrationDefinition(_) => {
-                "it was written by a newer ralio-relay: run that version, or restore a backup".to_owned()
+                "it was written by a newer ralio-relay: run that version, or put a backup in its place that this version has \
+                 made (README, Backup)"
+                    .to_owned()
             }
             rusqlite_migration::Error::RusqliteError { err, .. } => match OpenError::sqlite(path, err) {
                 OpenError::Sqlite { source, .. } => format!("the schema could not be brought up to date: {source}"),

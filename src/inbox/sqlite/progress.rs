@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::answers;
 use super::fault::Fault;
+use super::revisions;
 use super::rows::{DELIVERED, duration_micros, outcome_code};
 use crate::inbox::{Attempt, AttemptState, DeadLetter, Discarded, Parked, Progress, SinkHealth, Standing, micros};
 use crate::model::Outcome;
@@ -13,7 +14,8 @@ pub(super) fn record(connection: &Connection, progress: &Progress) -> Result<(),
     let Progress { consumer, cursor, attempts, park, unpark, dead, discarded, standing, health } = progress;
     let id = consumer.get();
     let replay = replay_of(connection, id)?;
-    let delivered = record_attempts(connection, id, attempts)?;
+    let revision = if attempts.is_empty() { None } else { revisions::present(connection, id)? };
+    let delivered = record_attempts(connection, (id, revision), attempts)?;
     // Nobody would ever come back for what an ended replay sets aside.
     if replay.is_none_or(|(_, has_ended)| !has_ended) {
         park.iter().try_for_each(|event| set_aside(connection, id, event))?;
@@ -75,8 +77,13 @@ fn replay_of(connection: &Connection, id: i64) -> Result<Option<(i64, bool)>, Fa
 }
 
 /// Returns how many of them are the first delivery of their event.
-fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) -> rusqlite::Result<u64> {
-    const VALUES: &str = "INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+fn record_attempts(
+    connection: &Connection,
+    (sink_id, revision): (i64, Option<i64>),
+    attempts: &[Attempt],
+) -> rusqlite::Result<u64> {
+    const VALUES: &str = "INTO attempts (sink_id, seq, n, at, latency_us, outcome, note, revision)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let mut insert = connection.prepare_cached(&format!("INSERT OR IGNORE {VALUES}"))?;
     let mut replace = connection.prepare_cached(&format!("INSERT OR REPLACE {VALUES}"))?;
     let mut is_delivered =
@@ -89,7 +96,7 @@ fn record_attempts(connection: &Connection, sink_id: i64, attempts: &[Attempt]) 
             Outcome::Permanent { reason } => (AttemptState::Permanent, reason.as_str(), reason.answer()),
         };
         let (seq, at, latency) = (attempt.seq.get(), micros(attempt.at), duration_micros(attempt.latency));
-        let row = params![sink_id, seq, attempt.n, at, latency, outcome_code(state), note];
+        let row = params![sink_id, seq, attempt.n, at, latency, outcome_code(state), note, revision];
         // Before a first attempt there was none, so nothing has to be looked up unless this very row is there already.
         let is_first = if attempt.n == 1 && insert.execute(row)? == 1 {
             true

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::quarantine_budget::Budget;
 use super::query::Conditions;
-use super::rows::headers_json;
+use super::rows::{Stored, headers_json};
 use crate::inbox::{NoRoom, QuarantineFilter, QuarantineLimits, QuarantineOutcome, RefusalAnswer, Refused, micros};
 use crate::model::Digest;
 
@@ -321,6 +321,7 @@ pub(super) fn remove(connection: &Connection, id: i64) -> rusqlite::Result<Optio
 pub(super) struct Candidate {
     pub(super) id: i64,
     pub(super) bytes: u64,
+    pub(super) body_sha256: Digest,
     pub(super) matches: bool,
 }
 
@@ -340,11 +341,12 @@ pub(super) fn page(
     let matches = conditions.sql();
     let wanted = conditions.numbers("id", ids);
     let mut rows = connection.prepare(&format!(
-        "SELECT id, length(body), {matches} FROM quarantine WHERE id > ?1 AND id <= ?2 AND {wanted} ORDER BY id LIMIT {limit}"
+        "SELECT id, length(body), {matches}, body_sha256 FROM quarantine WHERE id > ?1 AND id <= ?2 AND {wanted} ORDER BY id LIMIT {limit}"
     ))?;
     let bounds = [after.into(), upto.into()];
     let rows = rows.query_map(params_from_iter(bounds.iter().chain(conditions.parameters())), |row| {
-        Ok(Candidate { id: row.get(0)?, bytes: row.get(1)?, matches: row.get(2)? })
+        let Stored(body_sha256) = row.get(3)?;
+        Ok(Candidate { id: row.get(0)?, bytes: row.get(1)?, matches: row.get(2)?, body_sha256 })
     })?;
     rows.collect()
 }

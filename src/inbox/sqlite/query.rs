@@ -81,7 +81,7 @@ pub(super) struct Query {
 }
 
 const SUMMARY: &str = "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.state, e.event_time, \
-    e.received_at, e.size, e.conflict, e.body_sha256, e.phase FROM events e";
+    e.received_at, e.size, e.conflict, e.body_sha256, e.phase, e.verdict FROM events e";
 const SEQ: &str = "SELECT e.seq FROM events e";
 /// Up to `?3` bodies may have been dropped; beyond it nothing has to be read to know that they are there.
 const TALLY: &str = "SELECT e.type, e.conflict, e.seq > ?3 OR EXISTS (SELECT 1 FROM bodies b WHERE b.seq = e.seq), \

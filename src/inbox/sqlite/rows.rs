@@ -7,10 +7,12 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
 use crate::inbox::{AttemptState, JobState};
 use crate::model::{Category, Digest, EntityKey, EventId, EventType, Phase, Seq, SinkName, SourceName};
-use crate::verify::Header;
+use crate::verify::{Fingerprint, Header};
 
 /// `events.verdict`: the signature held when the delivery came in.
 pub(super) const VERIFIED: i64 = 1;
+/// The same: it did not; the delivery was admitted from the quarantine later. An older version wrote 1 for these, too.
+pub(super) const ADMITTED: i64 = 2;
 
 pub(super) fn category_code(category: Category) -> i64 {
     match category {
@@ -100,6 +102,12 @@ impl FromSql for Stored<Digest> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let bytes: [u8; 32] = damaged(value.as_blob()?.try_into().ok())?;
         Ok(Self(Digest::from_bytes(bytes)))
+    }
+}
+
+impl FromSql for Stored<Fingerprint> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        damaged(Fingerprint::parse(value.as_str()?)).map(Stored)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, watch};
 
 use super::MAX_READERS;
+use super::altered::Alarm;
 use super::not_kept::NotKept;
 use super::refusals::Waiting;
 use super::trouble::Trouble;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) refused: Waiting,
     /// Refused requests that are not kept.
     pub(super) not_kept: NotKept,
+    /// For bodies that are not what came in.
+    pub(super) altered: Alarm,
     pub(super) closed: AtomicBool,
     /// One permit for each reader of the inbox.
     pub(super) may_read: Arc<Semaphore>,
@@ -38,7 +41,8 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
             refused: Waiting::default(),
-            not_kept: NotKept::new(metrics),
+            not_kept: NotKept::new(Arc::clone(&metrics)),
+            altered: Alarm::new(metrics),
             closed: AtomicBool::new(false),
             may_read: Arc::new(Semaphore::new(MAX_READERS)),
             head: watch::Sender::new(Seq::ZERO),

@@ -5,6 +5,7 @@ mod backup;
 mod bounds;
 mod contract;
 mod desk;
+mod evidence;
 mod jobs;
 pub(super) mod lookups;
 mod migration;

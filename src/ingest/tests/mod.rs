@@ -20,11 +20,11 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, AppendKind, Appended, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job,
+    Advance, AppendKind, Appended, Because, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job,
     JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, RefusalAnswer,
-    Refused, Registered, Registration, Released, Selection, Slice, StoredEvent, Unavailable,
+    Refused, Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
 };
-use crate::model::{JobId, Seq, SinkName, Start};
+use crate::model::{Digest, JobId, Seq, SinkName, Start};
 use crate::verify::sign;
 
 const SECRET: &[u8] = b"a secret for tests";
@@ -87,6 +87,14 @@ impl Inbox for FakeInbox {
     }
 
     async fn read(&self, _: Vec<Seq>) -> Result<Vec<StoredEvent>, Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn note_altered(&self, _: Vec<(Seq, Digest)>) -> Result<(), Unavailable> {
+        unreachable!("ingest only writes")
+    }
+
+    async fn note_definition(&self, _: SinkName, _: SinkDefinition, _: Because) -> Result<(), Unavailable> {
         unreachable!("ingest only writes")
     }
 

@@ -36,7 +36,7 @@ pub(super) fn forget(
     let all = LetterFilter::default();
     let letters = letters::page(connection, &all, (0, i64::MAX), Of::Consumer(place.id), room)?;
     for letter in &letters {
-        letter_jobs::discard_one(connection, stored, letter.record.id, now)?;
+        letter_jobs::discard_one(connection, stored, place.id, &letter.record, now)?;
     }
     step.done += letters.len() as u64;
     if letters.len() == room {

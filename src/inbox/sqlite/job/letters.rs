@@ -9,9 +9,10 @@ use rusqlite::{Connection, params};
 use super::super::fault::Fault;
 use super::super::letters::{self, Letter, Of};
 use super::super::progress;
+use super::items::{self, Item};
 use super::tally::{Place, Rows, Swept, Tally, places, sweep};
 use super::{Step, Stored, counted, effect, unknown_sink};
-use crate::inbox::{Change, ConfiguredSink, LetterFilter, Parked, from_micros, micros};
+use crate::inbox::{Change, ConfiguredSink, DeadLetterRecord, LetterFilter, Parked, from_micros, micros};
 
 /// The open letters of a sink, held against a filter.
 fn page(
@@ -58,6 +59,10 @@ pub(super) fn retry(
     let message = format!("{tried}{pruned}{}", tally.left());
     Ok(end(step, filter, done + failed, message))
 }
+
+/// One that is tried again keeps its number, and who decided that.
+const KEEP_RETRIED: &str = "INSERT INTO retried_letters (id, sink_id, seq, attempts, reason, at, retried_at, job_id)
+     SELECT id, sink_id, seq, attempts, reason, at, ?2, ?3 FROM dead_letters WHERE id = ?1";
 
 /// Parks the letters that match, due at once.
 struct Retry<'a> {
@@ -117,7 +122,11 @@ impl Rows for Retry<'_> {
             next_attempt: self.due,
             own_failures: 0,
         };
+        self.connection
+            .prepare_cached(KEEP_RETRIED)?
+            .execute([record.id, micros(self.due), self.stored.job.id.get()])?;
         self.connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([record.id])?;
+        items::note(self.connection, self.stored.job.id, &Item::letter(sink.id, record.id, record.seq))?;
         progress::set_aside(self.connection, sink.id, &event)?;
         self.revived.entry(sink.id).or_default().push(event);
         Ok(true)
@@ -179,7 +188,7 @@ impl Rows for Discard<'_> {
 
     fn visit(&mut self, sink: &Place, letter: &Letter) -> Result<bool, Fault> {
         if letter.matches {
-            discard_one(self.connection, self.stored, letter.record.id, self.now)?;
+            discard_one(self.connection, self.stored, sink.id, &letter.record, self.now)?;
             *self.discarded.entry(sink.id).or_default() += 1;
         }
         Ok(true)
@@ -194,15 +203,18 @@ impl Rows for Discard<'_> {
 pub(super) fn discard_one(
     connection: &Connection,
     stored: &Stored,
-    letter: i64,
+    sink_id: i64,
+    letter: &DeadLetterRecord,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
+    let job = &stored.job;
     connection
         .prepare_cached(
-            "UPDATE dead_letters SET discarded_at = ?2, discard_reason = ?3, discarded_by = ?4 WHERE id = ?1",
+            "UPDATE dead_letters SET discarded_at = ?2, discard_reason = ?3, discarded_by = ?4, job_id = ?5
+             WHERE id = ?1",
         )?
-        .execute(params![letter, micros(now), stored.job.reason, stored.job.who])
-        .map(drop)
+        .execute(params![letter.id, micros(now), job.reason, job.who, job.id.get()])?;
+    items::note(connection, job.id, &Item::letter(sink_id, letter.id, letter.seq))
 }
 
 /// Asked for by number, a letter that is not there, or not open, is something to know.

@@ -2,6 +2,7 @@
 //! the job's end are in one transaction, so that a crash between two portions repeats nothing.
 
 mod forget;
+pub(super) mod items;
 mod letters;
 mod parked;
 pub(super) mod prune;
@@ -250,8 +251,12 @@ fn step(
 pub(super) fn release(connection: &Connection, id: JobId, portion: &Released) -> Result<((), Vec<Removed>), Fault> {
     let stored = load(connection, id)?.ok_or_else(|| Fault::Refused(format!("there is no job {id}")))?;
     let mut removed = Vec::with_capacity(portion.admitted.len());
-    for &request in &portion.admitted {
-        removed.extend(super::quarantine::remove(connection, request)?);
+    for &(request, seq) in &portion.admitted {
+        let gone = super::quarantine::remove(connection, request)?;
+        if gone.is_some() {
+            items::note(connection, id, &items::Item::admitted(request, seq))?;
+        }
+        removed.extend(gone);
     }
     // Cancelled meanwhile: what has become an event has left the quarantine all the same.
     if !stored.job.state.has_ended() {

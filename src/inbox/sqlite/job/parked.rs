@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::super::fault::Fault;
 use super::super::parked::{self, Found};
+use super::items::{self, Item};
 use super::tally::{Place, Rows, Swept, Tally, places, sweep};
 use super::{Step, Stored, counted, effect, unknown_sink};
 use crate::inbox::{Change, ConfiguredSink, ParkedFilter, ParkedRecord, micros};
@@ -141,6 +142,7 @@ impl Rows for Parked<'_> {
                 self.connection
                     .prepare_cached("UPDATE parked SET next_attempt = ?3 WHERE sink_id = ?1 AND seq = ?2")?
                     .execute([sink.id, seq.get(), micros(self.now)])?;
+                items::note(self.connection, self.stored.job.id, &Item::parked(sink.id, seq))?;
             }
             Verb::Discard => discard_one(self.connection, self.stored, sink.id, &found.record, self.now)?,
         }
@@ -168,10 +170,11 @@ pub(super) fn discard_one(
     connection
         .prepare_cached(
             "INSERT INTO dead_letters
-                 (sink_id, seq, attempts, reason, at, discarded_at, discard_reason, discarded_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)
+                 (sink_id, seq, attempts, reason, at, discarded_at, discard_reason, discarded_by, job_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8)
              ON CONFLICT (sink_id, seq) DO UPDATE SET discarded_at = excluded.discarded_at,
-                 discard_reason = excluded.discard_reason, discarded_by = excluded.discarded_by",
+                 discard_reason = excluded.discard_reason, discarded_by = excluded.discarded_by,
+                 job_id = excluded.job_id",
         )?
         .execute(params![
             sink_id,
@@ -180,7 +183,8 @@ pub(super) fn discard_one(
             event.last_error.as_deref().unwrap_or("waited behind an earlier event of its key"),
             micros(now),
             stored.job.reason,
-            stored.job.who
-        ])
-        .map(drop)
+            stored.job.who,
+            stored.job.id.get()
+        ])?;
+    items::note(connection, stored.job.id, &Item::parked(sink_id, event.seq))
 }

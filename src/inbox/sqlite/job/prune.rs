@@ -10,6 +10,8 @@ use super::super::consumer;
 use super::super::fault::Fault;
 use super::super::reader::Direction;
 use super::super::reader::times::{Block, Times};
+use super::super::rows::seq;
+use super::items::{self, Item};
 use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
 use crate::inbox::{Task, micros};
 use crate::model::SinkName;
@@ -273,6 +275,7 @@ pub(super) fn prune(
     for body in page.bodies.iter().filter(|body| body.may_go) {
         connection.prepare_cached("DELETE FROM bodies WHERE seq = ?1")?.execute([body.seq])?;
         answers::drop_all(connection, body.seq)?;
+        items::note(connection, stored.job.id, &Item::event(seq(body.seq)))?;
         step.done += 1;
         step.bytes += body.bytes;
     }

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::super::fault::Fault;
 use super::super::quarantine::{page, remove};
+use super::items::{self, Item};
 use super::{PORTION, PORTION_BYTES, Step, Stored, counted};
 use crate::inbox::QuarantineFilter;
 
@@ -13,6 +14,7 @@ pub(super) fn purge(connection: &Connection, stored: &Stored, filter: &Quarantin
     let mut bytes = 0;
     for request in &requests {
         if request.matches {
+            items::note(connection, stored.job.id, &Item::purged(request.id, request.body_sha256))?;
             step.removed.extend(remove(connection, request.id)?);
             step.done += 1;
             bytes += request.bytes;

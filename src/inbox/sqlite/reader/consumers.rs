@@ -1,17 +1,18 @@
 //! Consumers and their dead letters.
 
+use std::cmp::Reverse;
 use std::ops::ControlFlow;
 
 use rusqlite::Row;
 
 use super::super::consumer::{self, STATUS};
-use super::super::letters::{self, LETTER, LETTERS, Of};
+use super::super::letters::{self, Of, Table};
 use super::super::parked;
 use super::super::query::PAGE;
 use super::super::rows::{Stored, seq};
 use super::{ReadError, Reader};
 use crate::inbox::{
-    BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, ParkedFilter, ParkedRecord, SinkRecord, from_micros,
+    BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, LetterState, ParkedFilter, ParkedRecord, SinkRecord, from_micros,
 };
 use crate::model::{JobId, Seq, SinkName};
 
@@ -70,17 +71,18 @@ impl Reader {
         Ok(rows.query_map([], record)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Walks over the dead letters that no person has decided about, newest first, all of them or those with smaller
-    /// numbers than `below`; those of replays are left out.
+    /// Walks over the dead letters in these states, newest first, all of them or those with smaller numbers than `below`;
+    /// those of replays are left out.
     pub fn each_dead_letter(
         &self,
         filter: &LetterFilter,
+        states: &[LetterState],
         below: Option<i64>,
         visit: &mut dyn FnMut(DeadLetterRecord) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let mut below = below;
         loop {
-            let (letters, next) = self.dead_letters_below(filter, below)?;
+            let (letters, next) = self.dead_letters_below(filter, states, below)?;
             if letters.into_iter().try_for_each(&mut *visit).is_break() || next.is_none() {
                 return Ok(());
             }
@@ -93,11 +95,20 @@ impl Reader {
     pub fn dead_letters_below(
         &self,
         filter: &LetterFilter,
+        states: &[LetterState],
         below: Option<i64>,
     ) -> Result<(Vec<DeadLetterRecord>, Option<i64>), ReadError> {
-        let page = letters::page(&self.connection, filter, (0, below.unwrap_or(i64::MAX)), Of::Everyone, PAGE)?;
-        let next = page.last().filter(|_| page.len() == PAGE).map(|last| last.record.id);
-        Ok((page.into_iter().filter(|letter| letter.matches).map(|letter| letter.record).collect(), next))
+        let (mut letters, mut next) = (Vec::new(), None);
+        for &state in states {
+            let bounds = (0, below.unwrap_or(i64::MAX));
+            let page = letters::page(&self.connection, filter, bounds, Of::Everyone(state), PAGE)?;
+            // Of a state with more of them, those below its last one are not known yet.
+            next = next.max(page.last().filter(|_| page.len() == PAGE).map(|last| last.record.id));
+            letters.extend(page.into_iter().filter(|letter| letter.matches).map(|letter| letter.record));
+        }
+        letters.retain(|letter| next.is_none_or(|next| letter.id >= next));
+        letters.sort_by_key(|letter| Reverse(letter.id));
+        Ok((letters, next))
     }
 
     /// Walks over the parked events of the sinks' own consumers, sink by sink, in the order of the log.
@@ -151,21 +162,24 @@ impl Reader {
 
     /// One dead letter, decided about or not.
     pub fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, ReadError> {
-        Ok(self.letters("d.id = ?1", id)?.pop())
+        let found = self.letters(Table::Letters, "d.id = ?1", id)?.pop();
+        let retried = || self.letters(Table::Retried, "d.id = ?1", id);
+        Ok(if found.is_some() { found } else { retried()?.pop() })
     }
 
     /// What a replay has given up, in the order of the log; the first thousand of it.
     pub fn given_up_by(&self, replay: JobId) -> Result<Vec<DeadLetterRecord>, ReadError> {
         match consumer::of_replay(&self.connection, replay)? {
             Some(consumer) => {
-                Ok(self.letters(&format!("d.sink_id = ?1 ORDER BY d.seq LIMIT {GIVEN_UP}"), consumer.id)?)
+                Ok(self.letters(Table::Letters, &format!("d.sink_id = ?1 ORDER BY d.seq LIMIT {GIVEN_UP}"), consumer.id)?)
             }
             None => Ok(Vec::new()),
         }
     }
 
-    fn letters(&self, condition: &str, parameter: i64) -> rusqlite::Result<Vec<DeadLetterRecord>> {
-        let mut rows = self.connection.prepare_cached(&format!("SELECT {LETTER} FROM {LETTERS} WHERE {condition}"))?;
+    fn letters(&self, table: Table, condition: &str, parameter: i64) -> rusqlite::Result<Vec<DeadLetterRecord>> {
+        let (columns, from) = letters::select(table);
+        let mut rows = self.connection.prepare_cached(&format!("SELECT {columns} FROM {from} WHERE {condition}"))?;
         rows.query_map([parameter], letters::from_row)?.collect()
     }
 }

@@ -8,8 +8,8 @@ use super::super::index::Range;
 use super::super::query::Query;
 use super::super::rows::{DELIVERED, Stored, json};
 use super::{Direction, ReadError, Reader};
-use crate::inbox::{AttemptRecord, ConsumerId, EventDetail, EventFilter, Pair, PairState, from_micros};
-use crate::model::{JobId, SinkName};
+use crate::inbox::{Admission, AttemptRecord, ConsumerId, EventDetail, EventFilter, Pair, PairState, from_micros};
+use crate::model::{Digest, JobId, SinkName};
 
 /// Events of one entity in `events show`.
 const LIFECYCLE: usize = 100;
@@ -65,17 +65,26 @@ impl Reader {
         let now = self.connection.unchecked_transaction()?;
         let (attempts, sinks) = (attempts(&now, at)?, pair_states(&now, at)?);
         now.finish()?;
+        let admission = admission(&self.connection, at)?;
         let detail = self.connection.query_row(
-            "SELECT e.signature, e.secret_slot, e.headers, b.body
-             FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE e.seq = ?1",
+            "SELECT e.signature, e.secret_slot, e.headers, b.body, k.fingerprint, e.peer, w.found_at
+             FROM events e LEFT JOIN bodies b ON b.seq = e.seq LEFT JOIN secrets k ON k.id = e.secret_id
+                 LEFT JOIN altered_bodies w ON w.seq = e.seq
+             WHERE e.seq = ?1",
             [at],
             |row| {
+                let body = row.get::<_, Option<Vec<u8>>>(3)?.map(bytes::Bytes::from);
                 Ok(EventDetail {
+                    body_matches: body.as_deref().map(|body| Digest::of(body) == summary.body_sha256),
                     summary,
                     signature: row.get(0)?,
+                    secret: row.get::<_, Option<Stored<_>>>(4)?.map(|Stored(secret)| secret),
                     secret_slot: row.get(1)?,
+                    peer: row.get(5)?,
+                    admission,
+                    mismatch_found_at: row.get::<_, Option<i64>>(6)?.map(from_micros),
                     headers: json(row, 2)?,
-                    body: row.get::<_, Option<Vec<u8>>>(3)?.map(bytes::Bytes::from),
+                    body,
                     lifecycle,
                     attempts,
                     sinks,
@@ -86,14 +95,35 @@ impl Reader {
     }
 }
 
+/// How an event came out of the quarantine, where it did.
+fn admission(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Admission>> {
+    connection
+        .prepare_cached(
+            "SELECT a.at, a.job_id, coalesce(j.who, ''), a.request, a.refused
+             FROM admissions a LEFT JOIN jobs j ON j.id = a.job_id WHERE a.seq = ?1",
+        )?
+        .query_row([seq], |row| {
+            Ok(Admission {
+                at: from_micros(row.get(0)?),
+                job: JobId::new(row.get(1)?),
+                who: row.get(2)?,
+                request: row.get(3)?,
+                refused: row.get(4)?,
+            })
+        })
+        .optional()
+}
+
 /// A lookup for each consumer: CROSS keeps SQLite from walking over the whole ledger instead.
 pub(in super::super) const ATTEMPTS: &str =
     "SELECT iif(coalesce(b.forgotten_at, s.forgotten_at) IS NULL, coalesce(b.name, s.name),
         coalesce(b.former_name, s.former_name)), s.job_id, a.n, a.at, a.latency_us, a.outcome, a.note,
-        coalesce(b.id, s.id), w.answer
+        coalesce(b.id, s.id), w.answer, a.revision, r.target
     FROM sinks s LEFT JOIN sinks b ON b.id = s.replay_of
     CROSS JOIN attempts a ON a.sink_id = s.id AND a.seq = ?1
-    LEFT JOIN answers w ON w.seq = a.seq AND w.sink_id = a.sink_id AND w.n = a.n ORDER BY 1, 8, s.job_id, a.n";
+    LEFT JOIN answers w ON w.seq = a.seq AND w.sink_id = a.sink_id AND w.n = a.n
+    LEFT JOIN sink_revisions r ON r.sink_id = coalesce(b.id, s.id) AND r.revision = a.revision
+    ORDER BY 1, 8, s.job_id, a.n";
 
 fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRecord>> {
     let mut rows = connection.prepare_cached(ATTEMPTS)?;
@@ -108,6 +138,8 @@ fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<AttemptRe
             outcome: row.get::<_, Stored<_>>(5)?.0,
             note: row.get(6)?,
             answer: row.get(8)?,
+            revision: row.get(9)?,
+            target: row.get(10)?,
         })
     })?;
     rows.collect()

@@ -127,6 +127,7 @@ impl Reader {
             }
         }
         self.count_arrivals(events)?;
+        self.mark_altered(events)?;
         let asked: Vec<Open<'_>> = open
             .iter()
             .map(|&(place, source_id)| {
@@ -176,23 +177,46 @@ impl Reader {
             conflict: row.get(9)?,
             arrivals: 1,
             body_sha256: row.get::<_, Stored<_>>(10)?.0,
+            admitted: row.get::<_, i64>(12)? == rows::ADMITTED,
+            digest_mismatch: false,
         };
         Ok((summary, is_open))
     }
 
     /// Adds the duplicates of events: few have some, so they are read by themselves.
     fn count_arrivals(&self, events: &mut [EventSummary]) -> rusqlite::Result<()> {
+        self.each_beside(events, "SELECT seq, again FROM arrivals", |event, row| {
+            event.arrivals += row.get::<_, u64>(1)?;
+            Ok(())
+        })
+    }
+
+    /// Marks those whose bodies were found not to be what came in: hardly ever are there any.
+    fn mark_altered(&self, events: &mut [EventSummary]) -> rusqlite::Result<()> {
+        self.each_beside(events, "SELECT seq FROM altered_bodies", |event, _| {
+            event.digest_mismatch = true;
+            Ok(())
+        })
+    }
+
+    /// Visits the rows that another table has of these events.
+    fn each_beside(
+        &self,
+        events: &mut [EventSummary],
+        select: &str,
+        mut visit: impl FnMut(&mut EventSummary, &Row<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
         let (Some(one), Some(other)) = (events.first(), events.last()) else { return Ok(()) };
         let (low, high) = (one.seq.min(other.seq), one.seq.max(other.seq));
         let is_forward = one.seq == low;
-        let mut rows = self.connection.prepare_cached("SELECT seq, again FROM arrivals WHERE seq BETWEEN ?1 AND ?2")?;
+        let mut rows = self.connection.prepare_cached(&format!("{select} WHERE seq BETWEEN ?1 AND ?2"))?;
         let mut rows = rows.query([low.get(), high.get()])?;
         while let Some(row) = rows.next()? {
             let at = seq(row.get(0)?);
             let place =
                 events.binary_search_by(|event| if is_forward { event.seq.cmp(&at) } else { at.cmp(&event.seq) });
             if let Ok(place) = place {
-                events[place].arrivals += row.get::<_, u64>(1)?;
+                visit(&mut events[place], row)?;
             }
         }
         Ok(())

@@ -4,15 +4,17 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use super::super::believed;
-use super::super::job::{self, JOB, Prunable, prune};
+use super::super::job::{self, JOB, Prunable, items, prune};
+use super::super::{altered, believed, consumer, revisions};
 use super::super::query::PAGE;
 use super::super::rows::seq;
 use super::{Direction, READ_BYTES, ReadError, Reader};
 use crate::clock::Uptime;
-use crate::inbox::{BelievedClock, Job, micros};
+use crate::inbox::{BelievedClock, ConsumerId, Job, RecordItem, SinkRevision, Task, micros};
 use crate::model::{JobId, Seq, SinkName};
 
+/// Revisions of a sink that are shown.
+const REVISIONS: usize = 100;
 /// Bodies that one read of a dry run looks at.
 const LOOK: usize = 2_000;
 
@@ -20,6 +22,26 @@ impl Reader {
     /// A job.
     pub fn job(&self, id: JobId) -> Result<Option<Job>, ReadError> {
         Ok(job::load(&self.connection, id)?.map(|stored| stored.job))
+    }
+
+    /// What a job was about, one by one: the first thousand; see [`RecordItem`].
+    pub fn record_items(&self, job: &Job) -> Result<Vec<RecordItem>, ReadError> {
+        if let Task::Replay { .. } = job.task {
+            let consumer = consumer::of_replay(&self.connection, job.id)?;
+            let items = consumer.map(|consumer| items::replayed(&self.connection, consumer.id)).transpose()?;
+            return Ok(items.unwrap_or_default());
+        }
+        Ok(items::list(&self.connection, job.id)?)
+    }
+
+    /// How many events have a body that was found not to be what came in, and still have it.
+    pub fn altered_events(&self) -> Result<u64, ReadError> {
+        Ok(altered::count(&self.connection)?)
+    }
+
+    /// The last hundred revisions of a sink, the newest first.
+    pub fn sink_revisions(&self, sink: ConsumerId) -> Result<Vec<SinkRevision>, ReadError> {
+        Ok(revisions::list(&self.connection, sink.get(), REVISIONS)?)
     }
 
     /// Walks over the jobs, newest first, all of them or those before `before`; those that this version cannot read are

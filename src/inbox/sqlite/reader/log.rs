@@ -12,7 +12,7 @@ use super::super::rows::{self, Stored, seq};
 use super::super::stale::Open;
 use super::{Direction, READ_BYTES, ReadError, Reader, scan};
 use crate::inbox::{EventOutline, Selection, Slice, StoredEvent, Tally, from_micros};
-use crate::model::{EntityKey, EventId, EventType, Seq};
+use crate::model::{Digest, EntityKey, EventId, EventType, Seq};
 
 impl Reader {
     /// Walks over a part of the log with its events as consumers get them, in order, in short reads; a slice may be
@@ -180,7 +180,7 @@ impl Reader {
         {
             let mut rows = self.connection.prepare_cached(&format!(
                 "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.event_time, e.received_at, e.conflict,
-                        e.signature, e.content_type, e.phase, b.body
+                        e.signature, e.content_type, e.phase, b.body, e.body_sha256
                  FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE {condition}"
             ))?;
             let mut rows = rows.query([parameter])?;
@@ -238,6 +238,9 @@ impl Reader {
         let key: Option<Stored<EntityKey>> = row.get(4)?;
         let open = row.get::<_, i64>(10)? == rows::OPEN && key.is_some();
         let source_id = row.get(3)?;
+        let body = row.get::<_, Option<Vec<u8>>>(11)?.map(bytes::Bytes::from);
+        let Stored(received): Stored<Digest> = row.get(12)?;
+        let altered = body.as_deref().map(Digest::of).filter(|stored| *stored != received);
         let event = StoredEvent {
             seq: seq(row.get(0)?),
             event_type: row.get::<_, Stored<EventType>>(2)?.0,
@@ -250,7 +253,8 @@ impl Reader {
             conflict: row.get(7)?,
             signature: row.get(8)?,
             content_type: row.get(9)?,
-            body: row.get::<_, Option<Vec<u8>>>(11)?.map(bytes::Bytes::from),
+            body: body.filter(|_| altered.is_none()),
+            altered,
         };
         Ok((event, source_id, open))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::inbox::{Attempt, LetterFilter, Task};
+use crate::inbox::{Attempt, LetterFilter, LetterState, Task};
 use crate::model::Outcome;
 
 fn failed(at: i64, n: u32, answer: &str) -> Attempt {
@@ -74,7 +74,7 @@ async fn answers_are_shown_with_dead_letters_and_go_with_the_body() {
             answers.extend(letter.answer);
             ControlFlow::Continue(())
         };
-        Reader::open(&config).unwrap().each_dead_letter(&filter, None, visit).unwrap();
+        Reader::open(&config).unwrap().each_dead_letter(&filter, &[LetterState::Open], None, visit).unwrap();
         answers
     };
     assert_eq!(letters("HTTP 422"), ["no such customer", "field amount is missing"]);

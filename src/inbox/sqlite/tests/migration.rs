@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::super::{Desk, ReadError};
 use super::*;
-use crate::inbox::{LetterFilter, PairState, Task};
+use crate::inbox::{LetterFilter, LetterState, PairState, Task};
 use crate::model::SinkState;
 
 /// As the first version left it: one row in every table.
@@ -87,8 +87,52 @@ async fn letters_of_replays_are_told_apart_when_the_schema_is_brought_up_to_date
     .unwrap();
     drop(raw);
     let inbox = open(&config);
-    let (letters, _) = Reader::open(&config).unwrap().dead_letters_below(&LetterFilter::default(), None).unwrap();
+    let (letters, _) = Reader::open(&config).unwrap().dead_letters_below(&LetterFilter::default(), &[LetterState::Open], None).unwrap();
     assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [5]);
+    inbox.close().await;
+}
+
+/// As the fifth version left it: what evidence needs is not known of it, and that is said.
+#[tokio::test]
+async fn what_was_stored_before_evidence_was_kept_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    version_1(&config);
+    let raw = Connection::open(&config.path).unwrap();
+    for schema in [
+        include_str!("../schema/002.sql"),
+        include_str!("../schema/003.sql"),
+        include_str!("../schema/004.sql"),
+        include_str!("../schema/005.sql"),
+    ] {
+        raw.execute_batch(schema).unwrap();
+    }
+    raw.execute_batch(
+        "PRAGMA user_version = 5;
+        INSERT INTO dead_letters (id, sink_id, seq, attempts, reason, at, discarded_at, discard_reason, discarded_by)
+            VALUES (6, 3, 3, 1, 'no', 2100000, 2200000, 'a test', 'ann@host');
+        INSERT INTO jobs (id, task, who, reason, created_at, ended_at, state, done)
+            VALUES (4, '{\"task\":\"discard\",\"letters\":{\"ids\":[6]}}', 'ann@host', 'a test', 2150000, 2200000, 3, 1);",
+    )
+    .unwrap();
+    drop(raw);
+    let inbox = open(&config);
+    let mut reader = Reader::open(&config).unwrap();
+    let event = reader.event("a").unwrap().remove(0);
+    assert_eq!((event.secret, event.secret_slot, event.peer, event.admission), (None, 0, None, None));
+    assert_eq!(event.attempts.iter().map(|attempt| attempt.revision).collect::<Vec<_>>(), [None, None]);
+    let letter = reader.dead_letter(6).unwrap().unwrap();
+    let decision = letter.decision.unwrap();
+    assert_eq!((letter.state, decision.who.as_deref(), decision.job), (LetterState::Discarded, Some("ann@host"), None));
+    let job = reader.job(crate::model::JobId::new(4)).unwrap().unwrap();
+    assert_eq!(reader.record_items(&job).unwrap(), []);
+    let uses = &reader.secret_uses().unwrap().by_source[&crate::model::SourceName::new("one").unwrap()];
+    assert_eq!(uses.iter().map(|used| (used.secret, used.slot, used.events)).collect::<Vec<_>>(), [(None, 0, 4)]);
+    // The old ones and the new ones of one slot are told apart.
+    append(&inbox, "one", &payin("e", "o", "COMPLETED")).await;
+    let uses = reader.secret_uses().unwrap().by_source.into_values().next().unwrap();
+    let uses: Vec<_> = uses.iter().map(|used| (used.secret.is_some(), used.slot, used.events)).collect();
+    assert_eq!(uses, [(true, 0, 1), (false, 0, 4)]);
     inbox.close().await;
 }
 

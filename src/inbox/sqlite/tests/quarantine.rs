@@ -213,7 +213,7 @@ async fn requests_that_left_no_longer_count_against_the_bounds() {
             carry_out(&inbox, Task::Purge { requests: QuarantineFilter::default() }).await;
         } else {
             let job = inbox.submit(job(Task::Admit { requests: QuarantineFilter::default() })).await.unwrap();
-            let admitted = quarantined(&config).iter().map(|request| request.id).collect();
+            let admitted = quarantined(&config).iter().map(|request| (request.id, seq(1))).collect();
             inbox.release(job, Released { admitted, failed: 0, place: 0 }).await.unwrap();
         }
         assert!(quarantined(&config).is_empty());

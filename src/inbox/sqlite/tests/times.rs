@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::inbox::Selection;
+use crate::verify::Fingerprint;
 
 /// When each came in: a clock that goes on, is set back for a while, jumps ahead for one event, and falls to its beginning.
 fn arrivals() -> Vec<Timestamp> {
@@ -156,13 +157,17 @@ async fn secrets_are_counted_with_and_without_the_note() {
         let event = signed_by(source, &payin(&n.to_string(), "o", "COMPLETED"), usize::from(old && n < 8));
         inbox.append(crate::inbox::NewEvent { received_at: at(n), ..event }).await.unwrap();
     }
-    let uses = |slot, events, last: i64| crate::inbox::SecretUse {
+    let uses = |secret: &[u8], slot, events, first: i64, last: i64| crate::inbox::SecretUse {
+        secret: Some(Fingerprint::of(secret)),
         slot,
         events,
+        first: Some((Seq::new(first).unwrap(), at(first))),
         last_seq: Seq::new(last).unwrap(),
         last_used_at: at(last),
     };
-    let expected = [("one", vec![uses(0, 5, 14), uses(1, 5, 7)]), ("two", vec![uses(0, 5, 15)])];
+    let (new, old) = (SECRET, b"former secret");
+    let of_one = vec![uses(new, 0, 5, 8, 14), uses(old, 1, 5, 1, 7)];
+    let expected = [("one", of_one), ("two", vec![uses(new, 0, 5, 3, 15)])];
     let check = || {
         let found = Reader::open(&config).unwrap().secret_uses().unwrap();
         assert_eq!(found.counted_to.get(), 15);
