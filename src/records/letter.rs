@@ -81,7 +81,7 @@ impl<'a> Detail<'a> {
             key: event.summary.key.as_str(),
             now: now(letter, event).map(Pair::new),
             attempts: attempts(letter, event).map(Attempt::from).collect(),
-            body: Body::new(event.body.as_deref()),
+            body: Body::new(event.body.as_deref(), &event.headers),
         }
     }
 }

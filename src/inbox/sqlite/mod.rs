@@ -11,6 +11,7 @@ mod desk;
 mod errand;
 mod failure;
 mod fault;
+mod holds;
 mod index;
 mod job;
 mod letters;
