@@ -232,9 +232,6 @@ pub(super) fn notes(event: &EventSummary) -> String {
     if event.conflict {
         notes.push("conflict".to_owned());
     }
-    if event.time.is_none() {
-        notes.push("no time".to_owned());
-    }
     if event.arrivals > 1 {
         notes.push(format!("came {} times", event.arrivals));
     }

@@ -37,10 +37,17 @@ fn undo(bytes: &[u8], encoding: &str, most: usize) -> Option<Vec<u8>> {
         read(MultiGzDecoder::new(bytes), most)
     } else if is("deflate") {
         // RFC 9110 means the zlib format; some send the bare stream.
-        read(ZlibDecoder::new(bytes), most).or_else(|| read(DeflateDecoder::new(bytes), most))
+        read(ZlibDecoder::new(bytes), most).or_else(|| bare(bytes, most))
     } else {
         None
     }
+}
+
+/// Nothing in such a stream tells it from other bytes, but that it ends where they end.
+fn bare(bytes: &[u8], most: usize) -> Option<Vec<u8>> {
+    let mut decoder = DeflateDecoder::new(bytes);
+    let unpacked = read(&mut decoder, most)?;
+    (decoder.total_in() == bytes.len() as u64).then_some(unpacked)
 }
 
 fn read(from: impl Read, most: usize) -> Option<Vec<u8>> {
