@@ -75,7 +75,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
                 Some(at) if found[at].is_none() => found[at] = Some(map.next_value::<&RawValue>()?.get()),
                 other => {
                     self.is_repeated.set(self.is_repeated.get() || other.is_some());
-                    drop(map.next_value::<IgnoredAny>()?);
+                    let IgnoredAny = map.next_value()?;
                 }
             }
         }
@@ -116,7 +116,7 @@ impl<'de, const N: usize, const M: usize> Visitor<'de> for Nested<'_, N, M> {
                 Some(at) if at + 1 < N && found[at].is_none() => found[at] = Some(map.next_value::<&RawValue>()?.get()),
                 other => {
                     self.is_repeated.set(self.is_repeated.get() || other.is_some());
-                    drop(map.next_value::<IgnoredAny>()?);
+                    let IgnoredAny = map.next_value()?;
                 }
             }
         }
