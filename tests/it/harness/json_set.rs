@@ -65,104 +65,204 @@ fn marked() -> Vec<JsonFile> {
         .collect()
 }
 
+const VALID_NUMBERS: &[&str] = &[
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "10",
+    "1.5",
+    "-1.5",
+    "0.1",
+    "1e5",
+    "1E5",
+    "1e+5",
+    "1e-5",
+    "1.5e3",
+    "-0.0",
+    "0e0",
+    "1.10",
+    "123456789012345678",
+    "9007199254740993",
+    "18446744073709551615",
+    "1e308",
+    "5e-324",
+    "0.30000000000000004",
+];
+
+const VALID_STRINGS: &[&str] = &[
+    r#""""#,
+    r#""a""#,
+    r#"" ""#,
+    r#""é""#,
+    r#""😀""#,
+    r#""\u00e9""#,
+    r#""\ud83d\ude00""#,
+    r#""\n\t\r\b\f""#,
+    r#""\/""#,
+    r#""\u0000""#,
+    r#""\u001F""#,
+    r#""\"""#,
+    r#""\\""#,
+    "\"\u{2028}\"",
+    "\"\u{7f}\"",
+    "\"\u{feff}\"",
+    r#""}""#,
+    r#""]""#,
+    r#""{\"a\":1}""#,
+    r#""//""#,
+    r#""/* */""#,
+    "\"\u{ffff}\"",
+    "\"\u{10ffff}\"",
+    "\"\u{202e}\"",
+    "\"e\u{301}\"",
+    r#""\uFFFE\uABCD""#,
+    "\"\u{80}\"",
+];
+
+const VALID_LISTS: &[&str] = &[
+    "[]",
+    "[ ]",
+    "[1]",
+    "[1,2]",
+    "[[]]",
+    "[[[1]]]",
+    "[null]",
+    r#"[1,"a",true,null,{}]"#,
+    "[1 , 2]",
+    "[\n1\n]",
+    "[\t1\r\n]",
+    "[1,1]",
+    r#"["a","a"]"#,
+];
+
+const VALID_OBJECTS: &[&str] = &[
+    "{}",
+    "{ }",
+    r#"{"a":1}"#,
+    r#"{"a":{"b":1}}"#,
+    r#"{"":0}"#,
+    r#"{"a b":1}"#,
+    r#"{"\u0061\u0062":1}"#,
+    r#"{"\u0000":1}"#,
+    r#"{"é":1}"#,
+    r#"{"a":1,"b":2}"#,
+    r#"{"a":[{}]}"#,
+    r#"{"a":1,"b":{"a":1}}"#,
+    r#"{"a":1,"A":1}"#,
+    r#"{"__proto__":1}"#,
+    r#"{"constructor":{}}"#,
+    "{\n  \"a\" : 1 ,\r\n\t\"b\" : [ ]\n}",
+];
+
+const BROKEN_LISTS: &[&str] = &[
+    "[",
+    "]",
+    "[1",
+    "[1,",
+    "[,1]",
+    "[1,,2]",
+    "[1 2]",
+    "[1;2]",
+    "[1,]",
+    "[1]]",
+    "[1][2]",
+    "[1}",
+    r#"["": 1]"#,
+    "[\"a\",\n",
+    "[\\u0020]",
+    "[*]",
+];
+
+const BROKEN_OBJECTS: &[&str] = &[
+    "{",
+    "}",
+    r#"{"a"}"#,
+    r#"{"a":}"#,
+    "{:1}",
+    "{a:1}",
+    "{'a':1}",
+    r#"{"a":1,}"#,
+    r#"{,"a":1}"#,
+    r#"{"a":1 "b":2}"#,
+    r#"{"a"::1}"#,
+    r#"{"a":1}}"#,
+    r#"{"a":1]"#,
+    "{}{}",
+    "{1:1}",
+    "{null:1}",
+    r#"{"a" 1}"#,
+    r#"{"a":1,,"b":2}"#,
+    "{\"a\t\":1}",
+    "{\"\n\":1}",
+    "{\"a\0\":1}",
+];
+
+const BROKEN_WORDS: &[&str] = &[
+    "",
+    " ",
+    "nul",
+    "nulll",
+    "True",
+    "FALSE",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "undefined",
+    "<a/>",
+    "a",
+    "\\",
+    "tru\0e",
+    "1 2",
+    "// a\n1",
+    "/* a */ 1",
+    "1 # a",
+    "\u{a0}1",
+    "\u{2028}1",
+    "\u{c}1",
+    "1\0",
+    "\u{200b}1",
+    "[1]x",
+];
+
+const BROKEN_NUMBERS: &[&str] = &[
+    "-", "+1", "01", "-01", "1.", ".5", "1.e5", "1e", "1e+", "0x1F", "1_000", "1,000", "--1", "1-1", "1e1.5", "0.1.2",
+    "1a", "\u{ff11}", "- 1",
+];
+
+const BROKEN_STRINGS: &[&str] = &[
+    "\"",
+    "\"a",
+    "a\"",
+    "'a'",
+    r#""\x""#,
+    r#""\u12""#,
+    r#""\u12g4""#,
+    r#""\""#,
+    "\"\t\"",
+    "\"\n\"",
+    "\"\0\"",
+    "\"\u{1f}\"",
+    r#""\u{41}""#,
+    r#""\'""#,
+    "\u{201c}a\u{201d}",
+    r#""a""b""#,
+    "\"\\\u{e9}\"",
+];
+
+const VALID_BLANKS: &[&str] = &[" 1 ", "\n{} \n", "\t[]", "\r\n1", "true", "false", "null", " null\n"];
+
 /// Names each of many texts.
-fn named<'a>(kind: &str, texts: impl IntoIterator<Item = &'a str>) -> Vec<(String, String)> {
-    texts.into_iter().enumerate().map(|(n, text)| (format!("{kind}_{n}"), text.to_owned())).collect()
+fn named(kind: &str, texts: &[&str]) -> Vec<(String, String)> {
+    texts.iter().enumerate().map(|(n, text)| (format!("{kind}_{n}"), (*text).to_owned())).collect()
 }
 
 fn valid() -> Vec<(String, String)> {
-    let numbers = [
-        "0",
-        "-0",
-        "1",
-        "-1",
-        "10",
-        "1.5",
-        "-1.5",
-        "0.1",
-        "1e5",
-        "1E5",
-        "1e+5",
-        "1e-5",
-        "1.5e3",
-        "-0.0",
-        "0e0",
-        "1.10",
-        "123456789012345678",
-        "9007199254740993",
-        "18446744073709551615",
-        "1e308",
-        "5e-324",
-        "0.30000000000000004",
-    ];
-    let strings = [
-        r#""""#,
-        r#""a""#,
-        r#"" ""#,
-        r#""é""#,
-        r#""😀""#,
-        r#""\u00e9""#,
-        r#""\ud83d\ude00""#,
-        r#""\n\t\r\b\f""#,
-        r#""\/""#,
-        r#""\u0000""#,
-        r#""\u001F""#,
-        r#""\"""#,
-        r#""\\""#,
-        "\"\u{2028}\"",
-        "\"\u{7f}\"",
-        "\"\u{feff}\"",
-        r#""}""#,
-        r#""]""#,
-        r#""{\"a\":1}""#,
-        r#""//""#,
-        r#""/* */""#,
-        "\"\u{ffff}\"",
-        "\"\u{10ffff}\"",
-        "\"\u{202e}\"",
-        "\"e\u{301}\"",
-        r#""\uFFFE\uABCD""#,
-        "\"\u{80}\"",
-    ];
-    let lists = [
-        "[]",
-        "[ ]",
-        "[1]",
-        "[1,2]",
-        "[[]]",
-        "[[[1]]]",
-        "[null]",
-        r#"[1,"a",true,null,{}]"#,
-        "[1 , 2]",
-        "[\n1\n]",
-        "[\t1\r\n]",
-        "[1,1]",
-        r#"["a","a"]"#,
-    ];
-    let objects = [
-        "{}",
-        "{ }",
-        r#"{"a":1}"#,
-        r#"{"a":{"b":1}}"#,
-        r#"{"":0}"#,
-        r#"{"a b":1}"#,
-        r#"{"\u0061\u0062":1}"#,
-        r#"{"\u0000":1}"#,
-        r#"{"é":1}"#,
-        r#"{"a":1,"b":2}"#,
-        r#"{"a":[{}]}"#,
-        r#"{"a":1,"b":{"a":1}}"#,
-        r#"{"a":1,"A":1}"#,
-        r#"{"__proto__":1}"#,
-        r#"{"constructor":{}}"#,
-        "{\n  \"a\" : 1 ,\r\n\t\"b\" : [ ]\n}",
-    ];
-    let blanks = [" 1 ", "\n{} \n", "\t[]", "\r\n1", "true", "false", "null", " null\n"];
-    let mut all = named("number", numbers);
-    all.extend(named("string", strings));
-    all.extend(named("list", lists));
-    all.extend(named("object", objects));
-    all.extend(named("blank", blanks));
+    let mut all = named("number", VALID_NUMBERS);
+    all.extend(named("string", VALID_STRINGS));
+    all.extend(named("list", VALID_LISTS));
+    all.extend(named("object", VALID_OBJECTS));
+    all.extend(named("blank", VALID_BLANKS));
     all.push(("hundred_levels".to_owned(), format!("{}{}", "[".repeat(100), "]".repeat(100))));
     all.push(("thousand_numbers".to_owned(), format!("[{}0]", "1,".repeat(1000))));
     let members: String = (0..1000).map(|n| format!("\"m{n}\":{n},")).collect();
@@ -172,101 +272,11 @@ fn valid() -> Vec<(String, String)> {
 }
 
 fn broken() -> Vec<(String, String)> {
-    let lists = [
-        "[",
-        "]",
-        "[1",
-        "[1,",
-        "[,1]",
-        "[1,,2]",
-        "[1 2]",
-        "[1;2]",
-        "[1,]",
-        "[1]]",
-        "[1][2]",
-        "[1}",
-        r#"["": 1]"#,
-        "[\"a\",\n",
-        "[\\u0020]",
-        "[*]",
-    ];
-    let objects = [
-        "{",
-        "}",
-        r#"{"a"}"#,
-        r#"{"a":}"#,
-        "{:1}",
-        "{a:1}",
-        "{'a':1}",
-        r#"{"a":1,}"#,
-        r#"{,"a":1}"#,
-        r#"{"a":1 "b":2}"#,
-        r#"{"a"::1}"#,
-        r#"{"a":1}}"#,
-        r#"{"a":1]"#,
-        "{}{}",
-        "{1:1}",
-        "{null:1}",
-        r#"{"a" 1}"#,
-        r#"{"a":1,,"b":2}"#,
-        "{\"a\t\":1}",
-        "{\"\n\":1}",
-        "{\"a\0\":1}",
-    ];
-    let words = [
-        "",
-        " ",
-        "nul",
-        "nulll",
-        "True",
-        "FALSE",
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "undefined",
-        "<a/>",
-        "a",
-        "\\",
-        "tru\0e",
-        "1 2",
-        "// a\n1",
-        "/* a */ 1",
-        "1 # a",
-        "\u{a0}1",
-        "\u{2028}1",
-        "\u{c}1",
-        "1\0",
-        "\u{200b}1",
-        "[1]x",
-    ];
-    let numbers = [
-        "-", "+1", "01", "-01", "1.", ".5", "1.e5", "1e", "1e+", "0x1F", "1_000", "1,000", "--1", "1-1", "1e1.5",
-        "0.1.2", "1a", "\u{ff11}", "- 1",
-    ];
-    let strings = [
-        "\"",
-        "\"a",
-        "a\"",
-        "'a'",
-        r#""\x""#,
-        r#""\u12""#,
-        r#""\u12g4""#,
-        r#""\""#,
-        "\"\t\"",
-        "\"\n\"",
-        "\"\0\"",
-        "\"\u{1f}\"",
-        r#""\u{41}""#,
-        r#""\'""#,
-        "\u{201c}a\u{201d}",
-        r#""a""b""#,
-        "\"\\\u{e9}\"",
-    ];
-    let mut all = named("list", lists);
-    all.extend(named("object", objects));
-    all.extend(named("word", words));
-    all.extend(named("number", numbers));
-    all.extend(named("string", strings));
+    let mut all = named("list", BROKEN_LISTS);
+    all.extend(named("object", BROKEN_OBJECTS));
+    all.extend(named("word", BROKEN_WORDS));
+    all.extend(named("number", BROKEN_NUMBERS));
+    all.extend(named("string", BROKEN_STRINGS));
     all.push(("endless".to_owned(), "[".repeat(10_000)));
     all
 }
