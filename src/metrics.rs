@@ -20,6 +20,10 @@ pub struct Metrics {
     pub ack_seconds: HistogramVec,
     /// `events_total{source,category}`: events stored.
     pub events: IntCounterVec,
+    /// `events_unrouted_total{source,category}`: events stored of a type that no sink wants.
+    pub events_unrouted: IntCounterVec,
+    /// `event_time_missing_total{source}`: events stored whose time cannot be told.
+    pub event_time_missing: IntCounterVec,
     /// `duplicates_total{source,kind}`: `same` bytes, or a `conflict`.
     pub duplicates: IntCounterVec,
     /// `secret_used_total{source,slot}`: which secret signed.
@@ -77,6 +81,8 @@ impl Metrics {
             requests: counters(&registry, "requests_total", "Answers on the public listener", &["source", "outcome"]),
             ack_seconds: seconds(&registry, "ack_seconds", "Time to answer a delivery", &["source"]),
             events: counters(&registry, "events_total", "Events stored", &["source", "category"]),
+            events_unrouted: counters(&registry, "events_unrouted_total", "Events unrouted", &["source", "category"]),
+            event_time_missing: counters(&registry, "event_time_missing_total", "Events without a time", &["source"]),
             duplicates: counters(&registry, "duplicates_total", "Deliveries under a known id", &["source", "kind"]),
             secret_used: counters(&registry, "secret_used_total", "Deliveries by secret", &["source", "slot"]),
             commit_seconds: histogram(&registry, "inbox_commit_seconds", "Time of one commit", &SECONDS),
@@ -244,6 +250,8 @@ mod tests {
         ("requests_total", &["source", "outcome"]),
         ("ack_seconds", &["source"]),
         ("events_total", &["source", "category"]),
+        ("events_unrouted_total", &["source", "category"]),
+        ("event_time_missing_total", &["source"]),
         ("duplicates_total", &["source", "kind"]),
         ("inbox_commit_seconds", &[]),
         ("inbox_batch_events", &[]),
@@ -273,11 +281,13 @@ mod tests {
     #[test]
     fn every_name_of_the_interface_is_rendered_and_no_other() {
         let metrics = Metrics::new();
-        for counters in [&metrics.requests, &metrics.events, &metrics.duplicates, &metrics.sink_attempts] {
+        let Metrics { requests, events, events_unrouted, duplicates, sink_attempts, .. } = &metrics;
+        for counters in [requests, events, events_unrouted, duplicates, sink_attempts] {
             counters.with_label_values(&["a", "b"]).inc();
         }
         metrics.secret_used.with_label_values(&["a", "0"]).inc();
         for counters in [
+            &metrics.event_time_missing,
             &metrics.filter_errors,
             &metrics.quarantine_dropped,
             &metrics.tls_handshake_failures,

@@ -47,6 +47,7 @@ fn subject(body: Bytes) -> Subject {
         time: None,
         received_at: "2026-02-26T22:02:28Z".parse().expect("it is a time"),
         stale: false,
+        content_encoding: None,
         body: Some(body),
     }
 }

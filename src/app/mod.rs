@@ -33,7 +33,7 @@ use crate::config::{Problems, Settings};
 use crate::consume;
 use crate::inbox::sqlite::{Lock, OpenError, ReadError, SqliteInbox};
 use crate::inbox::{self, Inbox, Unavailable};
-use crate::ingest::{self, Gate, Listener};
+use crate::ingest::{self, Gate, IsWanted, Listener};
 use crate::jobs::{self, Destination, Destinations, Executor};
 use crate::lifecycle::{Stop, notify};
 use crate::metrics::Metrics;
@@ -194,7 +194,9 @@ async fn start(
     let place = Arc::new(OnceLock::new());
     let listen = || {
         let (inbox, metrics, clock) = (Arc::clone(&place), Arc::clone(metrics), Arc::clone(clock));
-        let deps = ingest::Deps { inbox, metrics, clock, gate: readiness.gate.clone() };
+        let sinks = wanted.clone();
+        let is_wanted: IsWanted = Arc::new(move |event_type| sinks.borrow().wants(event_type));
+        let deps = ingest::Deps { inbox, metrics, clock, gate: readiness.gate.clone(), is_wanted };
         let addr = settings.ingest.listen;
         listening("the public listener", addr, sockets.public(addr), |listener| {
             ingest::start(listener, &settings.ingest, tls, deps)

@@ -45,7 +45,7 @@ pub(crate) struct Filters {
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
 
-    /// Text that the body holds, byte for byte
+    /// Text that the body holds, as it reads: escapes undone, compressed bodies unpacked; case counts
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
 }

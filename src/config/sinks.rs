@@ -165,11 +165,11 @@ fn glob(pattern: &str) -> Result<Glob, Wrong> {
     let glob = Glob::new(pattern)
         .map_err(|error| Wrong::new(error.to_string(), "write events = [\"payin.*\", \"payout.completed\"]"))?;
     let literal = pattern.find(['*', '?']).unwrap_or(pattern.len());
-    let canonical = EventType::canonical(pattern).map(|canonical| canonical.to_string());
-    match canonical {
-        Some(canonical) if canonical != pattern && pattern.find('_').is_some_and(|at| at < literal) => {
-            let message = format!("{pattern:?} would never match: canonical types have a '.'");
-            Err(Wrong::new(message, format!("did you mean {canonical:?}?")))
+    match EventType::canonical(glob.as_str()) {
+        // No character comes or goes, so the literal beginnings can be compared.
+        Some(canonical) if canonical.as_str()[..literal] != glob.as_str()[..literal] => {
+            let message = format!("{pattern:?} would never match: types are in their canonical form by then");
+            Err(Wrong::new(message, format!("did you mean {:?}?", canonical.as_str())))
         }
         _ => Ok(glob),
     }

@@ -145,6 +145,7 @@ mod tests {
             conflict,
             signature: String::new(),
             content_type: None,
+            content_encoding: None,
             body: body.map(Bytes::from_static),
             altered: None,
         }

@@ -60,6 +60,7 @@ pub fn subject(event: &StoredEvent) -> Subject {
         time: event.time,
         received_at: event.received_at,
         stale: event.stale,
+        content_encoding: event.content_encoding.clone(),
         body: event.body.clone(),
     }
 }
@@ -71,7 +72,7 @@ pub(super) fn outgoing(event: StoredEvent, replay: Option<JobId>) -> Option<Outg
     Some(Outgoing {
         seq: event.seq,
         category: event.event_type.category(),
-        time: event.time.unwrap_or(event.received_at),
+        time: event.time,
         id: event.id,
         event_type: event.event_type,
         source: event.source,
@@ -81,6 +82,7 @@ pub(super) fn outgoing(event: StoredEvent, replay: Option<JobId>) -> Option<Outg
         replay,
         signature: event.signature,
         content_type: event.content_type.unwrap_or_else(|| assumed.to_owned()),
+        content_encoding: event.content_encoding,
         body: event.body?,
     })
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::model::{Category, Digest, EntityKey, Envelope, EventId, EventType, JobId, Seq, SourceName};
+use crate::model::{
+    Category, Digest, EntityKey, Envelope, EventId, EventType, JobId, Reading, Seq, SourceName, content_encoding,
+};
 use crate::verify::{Fingerprint, Header, Verified};
 
 /// A verified delivery on its way into the log.
@@ -44,7 +46,8 @@ pub struct NewAdmission {
 impl NewEvent {
     /// Parses and hashes the body: work for the request's own thread, not for the writer's.
     pub fn new(delivery: Verified, received_at: Timestamp) -> Self {
-        let envelope = Envelope::parse(delivery.body());
+        let encoding = content_encoding(delivery.headers());
+        let envelope = Envelope::read(&Reading::of(delivery.body(), encoding.as_deref()));
         let digest = Digest::of(delivery.body());
         let id = envelope.id.clone().unwrap_or_else(|| EventId::from_digest(&digest));
         Self { delivery, envelope, digest, id, received_at, peer: None, admission: None }
@@ -106,6 +109,8 @@ pub struct StoredEvent {
     pub signature: String,
     /// `Content-Type` as received.
     pub content_type: Option<String>,
+    /// `Content-Encoding` as received, where the body has one.
+    pub content_encoding: Option<String>,
     /// The body; `None` once retention has dropped it.
     pub body: Option<Bytes>,
     /// SHA-256 of the body that is stored, where that is not what came in: then `body` is `None`, so that nobody delivers it.
@@ -127,6 +132,7 @@ impl fmt::Debug for StoredEvent {
             conflict,
             signature,
             content_type,
+            content_encoding,
             body,
             altered,
         } = self;
@@ -142,6 +148,7 @@ impl fmt::Debug for StoredEvent {
             .field("conflict", conflict)
             .field("signature", signature)
             .field("content_type", content_type)
+            .field("content_encoding", content_encoding)
             .field("body", &size(body.as_ref()))
             .field("altered", altered)
             .finish()
@@ -365,7 +372,7 @@ pub struct EventFilter {
     pub id: Option<String>,
     /// State, ignoring case.
     pub state: Option<String>,
-    /// Text that the body holds, byte for byte.
+    /// Text that the body holds, as [`crate::model::Search`] finds it.
     pub search: Option<String>,
 }
 
@@ -392,6 +399,7 @@ mod tests {
             conflict: false,
             signature: String::new(),
             content_type: None,
+            content_encoding: None,
             body: Some(Bytes::from_static(b"4111")),
             altered: None,
         };

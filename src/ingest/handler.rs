@@ -18,14 +18,15 @@ use super::body::{self, Body, Checked, Delimited, Discarded, Limits};
 use super::connection::Conn;
 use super::shared::{Endpoint, Outcomes, Shared};
 use crate::inbox::{AppendKind, Appended, NewEvent, Unavailable};
-use crate::model::Category;
+use crate::model::EventType;
 use crate::verify::{Check, Header, Unverified};
 
-/// Headers that are kept with a delivery, besides its signature and content type, which have places of their own.
+/// Headers that are kept with a delivery, besides its signature and content type, which have places of their own. First what
+/// the body cannot be read without.
 pub(super) static KEPT: [HeaderName; 5] = [
+    header::CONTENT_ENCODING,
     header::USER_AGENT,
     header::DATE,
-    header::CONTENT_ENCODING,
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("traceparent"),
 ];
@@ -266,10 +267,19 @@ impl Delivery<'_> {
         self.endpoint.counters.secret_used(verified.slot());
         let event = NewEvent::new(verified, received_at).sent_by(self.peer().to_string());
         let (id, event_type) = (event.id.clone(), event.envelope.event_type.clone());
+        let (has_time, is_ambiguous) = (event.envelope.time.is_some(), event.envelope.is_ambiguous);
         match self.shared.inbox().append(event).await {
             Ok(Appended { seq, kind }) => {
                 debug!(source = self.source(), event_id = %id, seq = seq.get(), r#type = %event_type, ?kind, "stored");
-                self.count(kind, event_type.category());
+                self.count(kind, &event_type, has_time);
+                if is_ambiguous
+                    && kind != AppendKind::Duplicate
+                    && let Some(suppressed) = self.shared.ambiguous.admit(Instant::now())
+                {
+                    warn!(source = self.source(), event_id = %id, seq = seq.get(), suppressed,
+                        "an event gives a member of its envelope more than once; the relay reads the first, and others may \
+                         read another one: see `events show`");
+                }
                 if kind == AppendKind::Conflict {
                     warn!(source = self.source(), event_id = %id, seq = seq.get(),
                         "an event came with the id of another one and with other bytes; both are kept");
@@ -290,16 +300,18 @@ impl Delivery<'_> {
         }
     }
 
-    fn count(&self, kind: AppendKind, category: Category) {
+    fn count(&self, kind: AppendKind, event_type: &EventType, has_time: bool) {
         let counters = &self.endpoint.counters;
         match kind {
-            AppendKind::Fresh => counters.event(category).inc(),
-            AppendKind::Duplicate => counters.same.inc(),
-            AppendKind::Conflict => {
-                counters.event(category).inc();
-                counters.conflicts.inc();
-            }
+            AppendKind::Fresh => {}
+            AppendKind::Duplicate => return counters.same.inc(),
+            AppendKind::Conflict => counters.conflicts.inc(),
         }
+        counters.event(event_type.category()).inc();
+        if !has_time {
+            counters.time_missing.inc();
+        }
+        self.shared.unrouted.note(&self.endpoint.name, event_type, counters);
     }
 
     fn oversize(&self, check: Check, signatures: &[Bytes]) -> Answer {

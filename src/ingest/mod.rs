@@ -18,6 +18,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unrouted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::model::SourceName;
+use crate::model::{EventType, SourceName};
 use crate::verify::Keys;
 
 pub use crate::listener::Listener;
@@ -58,7 +59,12 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Whether deliveries are taken; looked at once for each request.
     pub gate: watch::Receiver<Gate>,
+    /// Whether any sink wants events of a type; asked for each event.
+    pub is_wanted: IsWanted,
 }
+
+/// Whether any sink wants events of a type, by its route's globs.
+pub type IsWanted = Arc<dyn Fn(&EventType) -> bool + Send + Sync>;
 
 /// The checked settings of the public listener.
 #[derive(Clone, Debug)]

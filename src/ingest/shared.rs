@@ -15,6 +15,7 @@ use super::connection::{Why, Witness};
 use super::handler::KEPT;
 use super::memory::Memory;
 use super::networks::{self, Network};
+use super::unrouted::Unrouted;
 use super::{Config, Deps, Gate, OnBadSignature, Source};
 use crate::clock::Clock;
 use crate::inbox::Inbox;
@@ -49,10 +50,13 @@ pub(super) struct Shared {
     pub(super) misdirected: Throttle,
     /// For genuine deliveries that are too large.
     pub(super) too_large: Throttle,
+    /// For events that read in more than one way.
+    pub(super) ambiguous: Throttle,
     /// For events that the database refuses.
     pub(super) unstorable: Throttle,
     /// For refused requests that are not kept: it lasts until a person has acted.
     pub(super) not_kept: Throttle,
+    pub(super) unrouted: Unrouted,
     /// Counts what belongs to no source.
     pub(super) elsewhere: Outcomes,
     sources: HashMap<String, Endpoint>,
@@ -78,7 +82,10 @@ pub(super) struct Counters {
     pub(super) conflicts: IntCounter,
     /// Refused requests that no quarantine can keep.
     pub(super) not_kept: IntCounter,
+    /// Events whose time cannot be told.
+    pub(super) time_missing: IntCounter,
     events: [IntCounter; Category::ALL.len()],
+    unrouted: [IntCounter; Category::ALL.len()],
     slots: [OnceLock<IntCounter>; SLOTS],
     name: SourceName,
     metrics: Arc<Metrics>,
@@ -108,6 +115,9 @@ impl Counters {
             not_kept: metrics.quarantine_dropped.with_label_values(&[source]),
             conflicts: metrics.duplicates.with_label_values(&[source, "conflict"]),
             events: Category::ALL.map(|category| metrics.events.with_label_values(&[source, category.as_str()])),
+            unrouted: Category::ALL
+                .map(|category| metrics.events_unrouted.with_label_values(&[source, category.as_str()])),
+            time_missing: metrics.event_time_missing.with_label_values(&[source]),
             slots: [const { OnceLock::new() }; SLOTS],
             name: name.clone(),
             metrics: metrics.clone(),
@@ -116,6 +126,10 @@ impl Counters {
 
     pub(super) fn event(&self, category: Category) -> &IntCounter {
         &self.events[category as usize]
+    }
+
+    pub(super) fn unrouted(&self, category: Category) -> &IntCounter {
+        &self.unrouted[category as usize]
     }
 
     pub(super) fn secret_used(&self, slot: usize) {
@@ -153,7 +167,9 @@ impl Shared {
             closed: Throttle::default(),
             misdirected: Throttle::default(),
             too_large: Throttle::default(),
+            ambiguous: Throttle::default(),
             unstorable: Throttle::default(),
+            unrouted: Unrouted::new(deps.is_wanted),
             not_kept: Throttle::lines_in(1, Duration::from_secs(10)),
             sources,
             signature_headers,

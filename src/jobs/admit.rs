@@ -49,12 +49,16 @@ pub(super) async fn portion(deps: &Deps, job: &Job, requests: &QuarantineFilter)
 
 /// The request's number and its event's place, where that is stored now.
 async fn append(deps: &Deps, request: i64, event: NewEvent) -> Result<Option<(i64, Seq)>, Unavailable> {
-    let category = event.envelope.event_type.category();
+    let (category, has_time) = (event.envelope.event_type.category(), event.envelope.time.is_some());
     let source = event.delivery.source().clone();
     match deps.consume.inbox.append(event).await {
         Ok(appended) => {
             if appended.kind != AppendKind::Duplicate {
-                deps.consume.metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
+                let metrics = &deps.consume.metrics;
+                metrics.events.with_label_values(&[source.as_str(), category.as_str()]).inc();
+                if !has_time {
+                    metrics.event_time_missing.with_label_values(&[source.as_str()]).inc();
+                }
             }
             Ok(Some((request, appended.seq)))
         }

@@ -1,11 +1,12 @@
 //! The two generations of envelope, read leniently: only what the relay needs, and never a failure.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use jiff::Timestamp;
 
-use super::json::{Found, decode, is_json, members, members_nested, string, text};
-use super::{Category, EntityKey, EventId, EventType};
+use super::json::{Found, is_json, members, members_nested, string, text};
+use super::{Category, EntityKey, EventId, EventType, Reading, time};
 
 /// The longest state that is kept, in bytes.
 const MAX_STATE_BYTES: usize = 64;
@@ -17,20 +18,18 @@ pub struct Envelope {
     pub id: Option<EventId>,
     /// Canonical type; [`EventType::MALFORMED`] when the body is not JSON, [`EventType::UNKNOWN`] without a usable one.
     pub event_type: EventType,
-    /// When the provider says that it happened.
+    /// When the provider says that it happened; `None` where no moment can be told from that.
     pub time: Option<Timestamp>,
     /// What the event is about; `None` when `data` names no entity (the event is then its own).
     pub key: Option<EntityKey>,
     /// The state that the event reports, such as `COMPLETED` or `REGULAR`; at most 64 bytes.
     pub state: Option<String>,
+    /// One of the members that were looked at is given more than once; the first counts.
+    pub is_ambiguous: bool,
 }
 
 impl Envelope {
-    /// Reads a body. Total: whatever the bytes are, the answer is an envelope.
-    ///
-    /// Where both generations' fields are there, the current one's count; a repeated member counts the first time. An
-    /// id may be a number: it is taken as it is written. A field of a wrong type counts as missing. Bytes that are not
-    /// UTF-8 are read as U+FFFD, and a byte order mark is passed over.
+    /// Reads a body that is not compressed; see [`Self::read`].
     ///
     /// ```
     /// use ralio_relay::model::Envelope;
@@ -48,22 +47,34 @@ impl Envelope {
     /// assert_eq!(Envelope::parse(b"not JSON").event_type.as_str(), "malformed");
     /// ```
     pub fn parse(body: &[u8]) -> Self {
-        let json = decode(body);
+        Self::read(&Reading::of(body, None))
+    }
+
+    /// Reads a body. Total: whatever the bytes are, the answer is an envelope.
+    ///
+    /// Where both generations' fields are there, the current one's count; a repeated member counts the first time. An
+    /// id may be a number: it is taken as it is written. A field of a wrong type counts as missing. Bytes that are not
+    /// UTF-8 are read as U+FFFD, and a byte order mark is passed over.
+    pub fn read(reading: &Reading<'_>) -> Self {
+        let json = reading.text();
         let names = ["eventId", "id", "eventType", "event", "timestamp", "data"];
-        let found = members_nested(&json, &names, &Data::NAMES).filter(|_| has_no_control(&json) || is_json(&json));
+        let is_repeated = Cell::new(false);
+        let found = members_nested(&json, &names, &Data::NAMES, &is_repeated);
+        let found = found.filter(|_| has_no_control(&json) || is_json(&json));
         let Some(([event_id, id, event_type, event, timestamp, _], data)) = found else {
             let event_type = if is_json(&json) { EventType::unknown() } else { EventType::malformed() };
-            return Self { id: None, event_type, time: None, key: None, state: None };
+            return Self { id: None, event_type, time: None, key: None, state: None, is_ambiguous: false };
         };
         let data = Data::read(data);
         let event_type =
             [event_type, event].into_iter().flatten().find_map(canonical).unwrap_or_else(EventType::unknown);
         Self {
             id: [event_id, id].into_iter().flatten().find_map(|raw| EventId::new(&text(raw)?)),
-            time: timestamp.and_then(string).and_then(|time| time.parse().ok()),
+            time: timestamp.and_then(text).and_then(|time| time::read(&time)),
             key: data.key,
             state: data.state.or_else(|| implied_state(&event_type)),
             event_type,
+            is_ambiguous: is_repeated.get(),
         }
     }
 }

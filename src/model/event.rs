@@ -22,8 +22,8 @@ pub struct Outgoing {
     pub source: SourceName,
     /// `subject`: the entity key.
     pub key: EntityKey,
-    /// `time`: the provider's, or the time of arrival where the provider gave none.
-    pub time: Timestamp,
+    /// `time`: the provider's; where it gave none that can be read, sinks are told none.
+    pub time: Option<Timestamp>,
     /// `ralioreceived`.
     pub received_at: Timestamp,
     /// `raliostale`: a `processing` that arrived after its `completed` or `failed`.
@@ -34,6 +34,8 @@ pub struct Outgoing {
     pub signature: String,
     /// `datacontenttype`.
     pub content_type: String,
+    /// `Content-Encoding` as received, where the body is handed on with one.
+    pub content_encoding: Option<String>,
     /// The body exactly as received.
     pub body: Bytes,
 }

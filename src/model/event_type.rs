@@ -56,32 +56,41 @@ impl EventType {
     /// The type of a signed body whose type is missing or unusable.
     pub const UNKNOWN: &'static str = "unknown";
 
-    /// The canonical form of a type as the wire spells it. `None` where it could not be a routing key or a header:
-    /// empty, over 128 bytes, or with anything but visible ASCII.
+    /// The canonical form of a type as the wire spells it: in lower case, without blanks at its ends, with a dot behind its
+    /// first part. Behind a known category `-` counts as `_` in the second part; what follows that stays. `None` where it
+    /// could not be a routing key or a header: empty, over 128 bytes, or with anything but visible ASCII.
     ///
     /// ```
     /// use ralio_relay::model::EventType;
     /// let canonical = |raw| EventType::canonical(raw).map(|t| t.to_string());
     /// assert_eq!(canonical("payin_completed").as_deref(), Some("payin.completed"));
-    /// assert_eq!(canonical("payin.completed").as_deref(), Some("payin.completed"));
-    /// assert_eq!(canonical("kyc_state_updated").as_deref(), Some("kyc.state_updated"));
+    /// assert_eq!(canonical("Payin.Completed ").as_deref(), Some("payin.completed"));
+    /// assert_eq!(canonical("payin_completed.v2").as_deref(), Some("payin.completed.v2"));
+    /// assert_eq!(canonical("kyc-state-updated").as_deref(), Some("kyc.state_updated"));
     /// assert_eq!(canonical("related_party_kyc_session_created").as_deref(), Some("related_party.kyc_session_created"));
     /// assert_eq!(canonical("naïve"), None);
     /// ```
     pub fn canonical(raw: &str) -> Option<Self> {
-        const RELATED_PARTY: &str = "related_party";
-        if raw.is_empty() || raw.len() > 128 || !raw.bytes().all(|b| b.is_ascii_graphic()) {
+        let raw = raw.trim();
+        if !is_usable(raw) {
             return None;
         }
-        if raw.contains('.') {
-            return Some(Self(raw.into()));
+        let name = raw.to_ascii_lowercase();
+        if let Some((head, tail)) = KNOWN_HEADS.iter().find_map(|head| Some((head, behind(&name, head)?))) {
+            let second = tail.find('.').unwrap_or(tail.len());
+            return Some(Self(format!("{head}.{}{}", tail[..second].replace('-', "_"), &tail[second..]).into()));
         }
-        let prefix =
-            if raw.starts_with("related_party_") { RELATED_PARTY.len() } else { raw.find('_').unwrap_or(raw.len()) };
-        match (raw.get(..prefix), raw.get(prefix + 1..)) {
-            (Some(head), Some(tail)) => Some(Self(format!("{head}.{tail}").into())),
-            _ => Some(Self(raw.into())),
+        match name.split_once('_') {
+            Some((head, tail)) if !name.contains('.') && name != RELATED_PARTY => {
+                Some(Self(format!("{head}.{tail}").into()))
+            }
+            Some(_) | None => Some(Self(name.into())),
         }
+    }
+
+    /// A type as it is stored. Those of former versions keep what they were called. `None` where it can be none.
+    pub fn stored(text: &str) -> Option<Self> {
+        is_usable(text).then(|| Self(text.into()))
     }
 
     /// [`Self::MALFORMED`].
@@ -112,6 +121,23 @@ impl EventType {
     }
 }
 
+const RELATED_PARTY: &str = "related_party";
+
+/// First parts that belong to a category.
+const KNOWN_HEADS: [&str; 8] = ["payin", "payout", "transfer", "kyc", "kyb", RELATED_PARTY, "account", "viban"];
+
+fn is_usable(name: &str) -> bool {
+    (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What follows a first part and its separator.
+fn behind<'a>(name: &'a str, head: &str) -> Option<&'a str> {
+    let (first, tail) = name.split_at_checked(head.len())?;
+    // `related-party` is spelled like that where dashes are used.
+    let is_it = first == head || head == RELATED_PARTY && first == "related-party";
+    tail.strip_prefix(['.', '_', '-']).filter(|_| is_it)
+}
+
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -140,6 +166,16 @@ mod tests {
             ("account.activated", "account_activated", Category::Account),
             ("viban.deactivated", "viban_deactivated", Category::Account),
             ("card.issued", "card_issued", Category::Other),
+            ("payin.completed", "PAYIN_Completed", Category::Payin),
+            ("payin.completed", " payin.completed\t", Category::Payin),
+            ("payin.completed", "payin-completed", Category::Payin),
+            ("payin.completed.v2", "Payin_Completed.V2", Category::Payin),
+            ("payin.completed.v2-beta_1", "payin-completed.v2-beta_1", Category::Payin),
+            ("kyc.session_manual_review", "kyc.session-manual-review", Category::Kyc),
+            ("related_party.kyc_session_created", "related-party-kyc-session-created", Category::Kyc),
+            ("related_party", "Related_Party", Category::Kyc),
+            ("card-x.issued", "Card-X_issued", Category::Other),
+            ("payins.completed", "payins_completed", Category::Other),
         ] {
             assert_eq!(canonical(underscored), canonical(dotted));
             assert_eq!(canonical(dotted).as_str(), dotted);
@@ -152,16 +188,27 @@ mod tests {
         for raw in ["payin", "_", ".", "related_party", "x_", "_x", &"x".repeat(128)] {
             assert!(EventType::canonical(raw).is_some(), "{raw}");
         }
-        for raw in ["", "a b", "a\n", "é", "a\0", &"x".repeat(129)] {
+        for raw in ["", " ", "a b", "a\nb", "é", "a\0", &"x".repeat(129)] {
             assert_eq!(EventType::canonical(raw), None, "{raw}");
         }
         assert_eq!(EventType::malformed().category(), Category::Other);
         assert_eq!(EventType::unknown().category(), Category::Other);
     }
 
+    #[test]
+    fn what_is_stored_keeps_its_name() {
+        for text in ["Payin.Completed", "payin_completed.v2", "kyc.session-failed"] {
+            assert_eq!(EventType::stored(text).unwrap().as_str(), text);
+        }
+        assert_eq!(EventType::stored("Payin.Completed").unwrap().category(), Category::Other);
+        assert_eq!(EventType::stored("payin completed"), None);
+    }
+
     proptest! {
         #[test]
-        fn canonical_is_idempotent(raw in "[a-z_.]{0,20}|related_party[a-z_.]{0,9}|\\PC{0,20}") {
+        fn canonical_is_idempotent(
+            raw in "[a-zA-Z_.-]{0,20}|(payin|Kyc|related[_-]party)[a-zA-Z_.-]{0,9}|\\PC{0,20}"
+        ) {
             if let Some(once) = EventType::canonical(&raw) {
                 prop_assert_eq!(EventType::canonical(once.as_str()), Some(once));
             }

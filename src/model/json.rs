@@ -1,14 +1,18 @@
 //! Reading JSON leniently: members of an object as they are written, whatever the other members hold.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// What some editors and libraries put before a text.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A body as text: a byte order mark is left out, and bytes that are not UTF-8 are read as U+FFFD.
 pub(super) fn decode(body: &[u8]) -> Cow<'_, str> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // Much faster than the lossy reading, for the bodies that need none.
     std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }
@@ -25,19 +29,22 @@ pub(super) type Found<'a, const N: usize> = [Option<&'a str>; N];
 /// `None` unless the text is one JSON object. One pass, nothing copied, no recursion; what the members hold is checked
 /// for grammar only, so that no value (a huge number, an unpaired surrogate) can spoil the others.
 pub(super) fn members<'a, const N: usize>(text: &'a str, names: &[&str; N]) -> Option<Found<'a, N>> {
-    object(text, Members { names })
+    object(text, Members { names, is_repeated: &Cell::default() })
 }
 
 /// [`members`] of an object and of the object that is its last named member, in one pass as long as that is one; all
-/// missing where it is something else. The last named member itself is not handed out.
+/// missing where it is something else. The last named member itself is not handed out. `is_repeated` is set where one of
+/// these members is given more than once.
 pub(super) fn members_nested<'a, const N: usize, const M: usize>(
     text: &'a str,
     names: &[&str; N],
     inner_names: &[&str; M],
+    is_repeated: &Cell<bool>,
 ) -> Option<(Found<'a, N>, Found<'a, M>)> {
-    object(text, Nested { names, inner_names }).or_else(|| {
-        let mut outer = members(text, names)?;
-        let inner = outer.last_mut().and_then(Option::take).and_then(|raw| members(raw, inner_names));
+    object(text, Nested { names, inner_names, is_repeated }).or_else(|| {
+        let mut outer = object(text, Members { names, is_repeated })?;
+        let inner = outer.last_mut().and_then(Option::take);
+        let inner = inner.and_then(|raw| object(raw, Members { names: inner_names, is_repeated }));
         Some((outer, inner.unwrap_or([None; M])))
     })
 }
@@ -51,6 +58,7 @@ fn object<'a, V: Visitor<'a>>(text: &'a str, visitor: V) -> Option<V::Value> {
 
 struct Members<'n, const N: usize> {
     names: &'n [&'n str; N],
+    is_repeated: &'n Cell<bool>,
 }
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
@@ -65,7 +73,10 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
         while let Some(name) = map.next_key_seed(NameIn(self.names))? {
             match name {
                 Some(at) if found[at].is_none() => found[at] = Some(map.next_value::<&RawValue>()?.get()),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                other => {
+                    self.is_repeated.set(self.is_repeated.get() || other.is_some());
+                    let IgnoredAny = map.next_value()?;
+                }
             }
         }
         Ok(found)
@@ -83,6 +94,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
 struct Nested<'n, const N: usize, const M: usize> {
     names: &'n [&'n str; N],
     inner_names: &'n [&'n str; M],
+    is_repeated: &'n Cell<bool>,
 }
 
 impl<'de, const N: usize, const M: usize> Visitor<'de> for Nested<'_, N, M> {
@@ -98,10 +110,14 @@ impl<'de, const N: usize, const M: usize> Visitor<'de> for Nested<'_, N, M> {
         while let Some(name) = map.next_key_seed(NameIn(self.names))? {
             match name {
                 Some(at) if at + 1 == N && inner.is_none() => {
-                    inner = Some(map.next_value_seed(Members { names: self.inner_names })?);
+                    let members = Members { names: self.inner_names, is_repeated: self.is_repeated };
+                    inner = Some(map.next_value_seed(members)?);
                 }
                 Some(at) if at + 1 < N && found[at].is_none() => found[at] = Some(map.next_value::<&RawValue>()?.get()),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                other => {
+                    self.is_repeated.set(self.is_repeated.get() || other.is_some());
+                    let IgnoredAny = map.next_value()?;
+                }
             }
         }
         Ok((found, inner.unwrap_or([None; M])))
@@ -137,6 +153,89 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
+/// A string's value; halves of surrogate pairs, which no text can hold, are U+FFFD.
+pub fn lossy_string(raw: &str) -> String {
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
+    unescape(inner)
+}
+
+/// JSON's escapes, taken for what they stand for wherever they are in a text. What is no escape stays.
+pub(super) fn unescape(text: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (character, length) = match rest.as_bytes().get(1) {
+            Some(b'u') => escaped_unit(rest),
+            Some(&byte) => (simple_escape(byte), 2),
+            None => (None, 1),
+        };
+        match character {
+            Some(character) => {
+                out.push(character);
+                rest = &rest[length..];
+            }
+            None => {
+                out.push('\\');
+                rest = &rest[1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn simple_escape(byte: u8) -> Option<char> {
+    Some(match byte {
+        b'"' | b'\\' | b'/' => char::from(byte),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        _ => return None,
+    })
+}
+
+/// The character of the `\uXXXX`, or of the pair of them, that a text begins with, and the length of that.
+fn escaped_unit(text: &str) -> (Option<char>, usize) {
+    let unit = |text: &str| -> Option<u32> {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+    };
+    let Some(first) = unit(text) else { return (None, 1) };
+    let second = (0xd800..0xdc00).contains(&first).then(|| unit(text.get(6..)?)).flatten();
+    if let Some(second) = second.filter(|second| (0xdc00..0xe000).contains(second)) {
+        return (char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00)), 12);
+    }
+    (Some(char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)), 6)
+}
+
+/// A member's name as bytes, which any name can be; `raw` has its quotes.
+pub(super) fn name_bytes(raw: &str) -> Cow<'_, [u8]> {
+    if !raw.contains('\\') {
+        return Cow::Borrowed(raw.trim_matches('"').as_bytes());
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(raw);
+    let name = deserializer.deserialize_bytes(Bytes);
+    Cow::Owned(name.unwrap_or_else(|_| raw.as_bytes().to_vec()))
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        Ok(name.to_vec())
+    }
+}
+
 /// A number as it is written.
 pub(super) fn number(raw: &str) -> Option<&str> {
     raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(raw)
@@ -168,7 +267,7 @@ mod tests {
     #[test]
     fn nested_members_are_found_in_objects() {
         fn nested(text: &str) -> Option<(Found<'_, 2>, Found<'_, 1>)> {
-            members_nested(text, &["a", "data"], &["b"])
+            members_nested(text, &["a", "data"], &["b"], &Cell::default())
         }
         assert_eq!(nested(r#"{"data": {"b": 2, "a": 3}, "a": 1}"#), Some(([Some("1"), None], [Some("2")])));
         assert_eq!(nested(r#"{"a": 1, "data": {"b": 1}, "data": {"b": 2}}"#), Some(([Some("1"), None], [Some("1")])));
@@ -177,6 +276,33 @@ mod tests {
             assert_eq!(nested(&object), Some(([Some("1"), None], [None])), "{data}");
         }
         assert_eq!(nested(r#"{"data": {"b": }}"#), None);
+    }
+
+    #[test]
+    fn members_given_twice_are_noticed() {
+        for (text, expected) in [
+            (r#"{"a": 1, "data": {"b": 1, "x": 1, "x": 2}, "y": 1, "y": 2}"#, false),
+            (r#"{"a": 1, "\u0061": 1}"#, true),
+            (r#"{"data": {}, "data": {}}"#, true),
+            (r#"{"data": {"b": 1, "b": 1}}"#, true),
+            (r#"{"data": 1, "data": {"b": 1}}"#, true),
+        ] {
+            let is_repeated = Cell::default();
+            assert!(members_nested(text, &["a", "data"], &["b"], &is_repeated).is_some());
+            assert_eq!(is_repeated.get(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_what_they_stand_for() {
+        for (escaped, expected) in [
+            (r"Jos\u00e9 \u002B57 a\/b", "José +57 a/b"),
+            (r"\ud83d\ude00 \ud83d \ude00 \ud83dx", "😀 \u{fffd} \u{fffd} \u{fffd}x"),
+            (r"\n\t\\n \x \u12 \u+123 \", "\n\t\\n \\x \\u12 \\u+123 \\"),
+        ] {
+            assert_eq!(unescape(escaped), expected);
+        }
+        assert_eq!(lossy_string(r#""\ud800\"""#), "\u{fffd}\"");
     }
 
     #[test]

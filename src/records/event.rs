@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::{Body, Time, write_utc};
 use crate::inbox::{self, AttemptRecord, EventDetail, EventSummary, PairState};
-use crate::model::JobId;
 use crate::model::view::View;
+use crate::model::{JobId, Reading, content_encoding};
 
 /// One line of `events list`.
 #[derive(Serialize, ToSchema)]
@@ -101,6 +101,8 @@ pub struct Detail<'a> {
     state: Option<&'a str>,
     #[serde(flatten)]
     body: Body,
+    /// Members that an object of the body gives more than once, by name: of each the first counts.
+    repeated_members: Vec<String>,
     signature: &'a str,
     /// The fingerprint of the secret that signed it; null where an older version stored it, which noted only the slot.
     secret: Option<String>,
@@ -230,7 +232,8 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
         Self {
             summary: (&event.summary).into(),
             state: event.summary.state.as_deref(),
-            body: Body::new(event.body.as_deref()),
+            body: Body::new(event.body.as_deref(), &event.headers),
+            repeated_members: repeated_members(event),
             signature: &event.signature,
             secret: event.secret.map(|secret| secret.to_string()),
             secret_slot: event.secret_slot,
@@ -266,7 +269,17 @@ impl<'a> From<&'a AttemptRecord> for Attempt<'a> {
 
 /// What the event says in the terms of its category, where it fits them.
 pub fn view(event: &EventDetail) -> Option<View> {
-    View::of(&event.summary.event_type, event.body.as_deref()?)
+    View::read(&event.summary.event_type, &reading(event)?)
+}
+
+/// The body as everybody reads it; `None` once retention has dropped it.
+pub fn reading(event: &EventDetail) -> Option<Reading<'_>> {
+    Some(Reading::of(event.body.as_deref()?, content_encoding(&event.headers).as_deref()))
+}
+
+/// Members that an object of the body gives more than once, by name.
+pub fn repeated_members(event: &EventDetail) -> Vec<String> {
+    reading(event).map(|reading| reading.repeated_members()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -416,7 +429,9 @@ pub(crate) mod tests {
         assert_eq!(shown["attempts"][0]["replay"], 4);
         assert_eq!(shown["lifecycle"][0]["seq"], 6);
         assert_eq!(shown["lifecycle"][0]["state"], "COMPLETED");
-        assert_eq!(shown["view"], json!(null));
+        assert_eq!((&shown["view"], &shown["repeated_members"]), (&json!(null), &json!([])));
+        let twice = serde_json::to_value(Detail::from(&detail(Some(br#"{"a":1,"\u0061":2}"#)))).unwrap();
+        assert_eq!(twice["repeated_members"], json!(["a"]));
         let pruned = serde_json::to_value(Detail::from(&detail(None))).unwrap();
         assert_eq!((&pruned["body"], &pruned["view"]), (&json!(null), &json!(null)));
     }

@@ -115,7 +115,7 @@ impl<'a> Detail<'a> {
             decided,
             now: now(letter, event).map(Pair::new),
             attempts: attempts(letter, event).map(Attempt::from).collect(),
-            body: Body::new(event.body.as_deref()),
+            body: Body::new(event.body.as_deref(), &event.headers),
         }
     }
 }

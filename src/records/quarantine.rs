@@ -56,7 +56,7 @@ impl<'a> From<&'a Quarantined> for FullEntry<'a> {
             peer: &refused.peer,
             signatures: &refused.signatures,
             headers: &refused.headers,
-            body: Body::new(refused.body.as_deref()),
+            body: Body::new(refused.body.as_deref(), &refused.headers),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::model::EventType;
 
-/// A pattern over canonical types: `*` is any run of characters, dots included, `?` is one; all else is literal.
+/// A pattern over canonical types: `*` is any run of characters, dots included, `?` is one; all else is literal, whatever its
+/// case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(String);
 
@@ -12,10 +13,10 @@ pub struct Glob(String);
 pub struct InvalidGlob(String);
 
 impl Glob {
-    /// Accepts 1 to 128 visible ASCII characters.
+    /// Accepts 1 to 128 visible ASCII characters. Types are in lower case, and so is the pattern.
     pub fn new(pattern: &str) -> Result<Self, InvalidGlob> {
         let ok = (1..=128).contains(&pattern.len()) && pattern.bytes().all(|b| b.is_ascii_graphic());
-        if ok { Ok(Self(pattern.to_owned())) } else { Err(InvalidGlob(pattern.to_owned())) }
+        if ok { Ok(Self(pattern.to_ascii_lowercase())) } else { Err(InvalidGlob(pattern.to_owned())) }
     }
 
     /// The same of what people paste: a type in either spelling, such as the wire's `payin_completed`, or a glob.
@@ -24,7 +25,7 @@ impl Glob {
         Self::new(canonical.as_ref().map_or(text, EventType::as_str))
     }
 
-    /// The pattern as written.
+    /// The pattern, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,7 +41,7 @@ impl Glob {
                     retry = Some((p, t));
                     p += 1;
                 }
-                Some(&c) if c == b'?' || c == text[t] => {
+                Some(&c) if c == b'?' || c == text[t].to_ascii_lowercase() => {
                     p += 1;
                     t += 1;
                 }
@@ -80,6 +81,8 @@ mod tests {
         assert!(matches("*", "malformed"));
         assert!(matches("*.completed", "payout.completed"));
         assert!(matches("k?c.*", "kyc.state_updated"));
+        assert!(matches("Payin.*", "payin.completed"));
+        assert!(matches("payin.*", "Payin.Completed"), "it was stored before types were in lower case");
         assert!(matches("*party*session*", "related_party.kyc_session_created"));
         assert!(!matches("payin", "payin.completed"));
         assert!(!matches("payin.*", "payins.completed"));

@@ -11,6 +11,8 @@ use jiff::Timestamp;
 pub use filter::{Filter, InvalidFilter};
 pub use glob::{Glob, InvalidGlob};
 
+#[cfg(feature = "filters")]
+use crate::model::Reading;
 use crate::model::{EntityKey, EventId, EventType, Seq, SourceName};
 
 /// What a route decides on; cheap to clone.
@@ -32,8 +34,18 @@ pub struct Subject {
     pub received_at: Timestamp,
     /// Arrived after a final state of the same entity.
     pub stale: bool,
+    /// `Content-Encoding` as received, where the body has one.
+    pub content_encoding: Option<String>,
     /// The body as received; `None` once retention has dropped it.
     pub body: Option<Bytes>,
+}
+
+impl Subject {
+    /// The body as everybody reads it; empty where it is gone.
+    #[cfg(feature = "filters")]
+    fn reading(&self) -> Reading<'_> {
+        Reading::of(self.body.as_deref().unwrap_or_default(), self.content_encoding.as_deref())
+    }
 }
 
 /// Whether a sink gets an event.

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::value::RawValue;
 
-use crate::model::Outgoing;
+use crate::model::{Outgoing, Reading};
 
 /// The media type of the structured form.
 pub const STRUCTURED: &str = "application/cloudevents+json";
@@ -17,6 +17,12 @@ const PREFIX: &str = "ce-";
 
 /// The attribute that bindings express in a way of their own, such as HTTP's `Content-Type`.
 const CONTENT_TYPE: &str = "ce-datacontenttype";
+
+/// The attribute that says how the body is packed.
+const ENCODING: &str = "ce-ralioencoding";
+
+/// What `curl --data` says of any body.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The header with the place in the log.
 pub const SEQ: &str = "ce-ralioseq";
@@ -63,30 +69,41 @@ pub struct CloudEvent<'a> {
     /// With their names as headers: those are wanted for each event, and nothing has to be put together.
     attributes: Vec<(&'static str, Value<'a>)>,
     content_type: &'a str,
+    content_encoding: Option<&'a str>,
     body: &'a [u8],
+    reading: Reading<'a>,
+    is_ambiguous: bool,
 }
 
 impl<'a> CloudEvent<'a> {
-    /// Names the attributes of an event; the only place where they are named.
+    /// Names the attributes of an event; the only place where they are named. What is not so or not known has none: a replay,
+    /// members given twice, a packed body, the event's time.
     pub fn new(event: &'a Outgoing) -> Self {
         let text = |text: &'a str| Value::Text(Cow::Borrowed(text));
         let owned = |text: String| Value::Text(Cow::Owned(text));
-        let content_type = content_type(event);
+        let content_encoding = event.content_encoding.as_deref();
+        let reading = Reading::of(&event.body, content_encoding);
+        let content_type = content_type(event, &reading);
+        let is_ambiguous = reading.is_ambiguous();
         let mut attributes = vec![
             ("ce-specversion", text("1.0")),
             ("ce-id", text(event.id.as_str())),
             ("ce-source", owned(event.ce_source())),
             ("ce-type", text(event.event_type.as_str())),
             ("ce-subject", text(event.key.as_str())),
-            ("ce-time", owned(event.time.to_string())),
+        ];
+        attributes.extend(event.time.map(|time| ("ce-time", owned(time.to_string()))));
+        attributes.extend([
             (CONTENT_TYPE, text(content_type)),
             (SEQ, Value::Number(event.seq.get())),
             ("ce-raliocategory", text(event.category.as_str())),
             ("ce-ralioreceived", owned(event.received_at.to_string())),
             ("ce-raliostale", Value::Flag(event.stale)),
-        ];
+        ]);
+        attributes.extend(is_ambiguous.then_some(("ce-ralioambiguous", Value::Flag(true))));
+        attributes.extend(content_encoding.map(|encoding| (ENCODING, text(encoding))));
         attributes.extend(event.replay.map(|job| ("ce-ralioreplay", Value::Number(job.get()))));
-        Self { attributes, content_type, body: &event.body }
+        Self { attributes, content_type, content_encoding, body: &event.body, reading, is_ambiguous }
     }
 
     /// Every attribute, `datacontenttype` included.
@@ -105,26 +122,34 @@ impl<'a> CloudEvent<'a> {
         self.content_type
     }
 
-    /// The structured JSON form. `data` holds a JSON body exactly as received: no number, escape or duplicate key is
-    /// touched. A body that is not JSON goes into `data_base64`.
+    /// `Content-Encoding` of the body as received.
+    pub fn content_encoding(&self) -> Option<&'a str> {
+        self.content_encoding
+    }
+
+    /// The structured JSON form. `data` holds a JSON body as it is read: unpacked, without a byte order mark, of members given
+    /// twice the first; nothing else is touched, no number and no escape. Any other body goes into `data_base64` as received:
+    /// what is not JSON, and what is not UTF-8, which `data` could not hold.
     pub fn to_json(&self) -> Vec<u8> {
-        self.encode(Cow::Borrowed)
+        self.encode(false)
     }
 
     /// As [`Self::to_json`], on one line and with its newline: whitespace between the tokens of a JSON body that
     /// spans lines is left out, the tokens stay as they are.
     pub fn to_line(&self) -> Vec<u8> {
-        let mut line = self.encode(one_line);
+        let mut line = self.encode(true);
         line.push(b'\n');
         line
     }
 
-    fn encode(&self, layout: impl FnOnce(&'a RawValue) -> Cow<'a, RawValue>) -> Vec<u8> {
-        let data = match serde_json::from_slice::<&RawValue>(self.body) {
-            Ok(json) => Data::Json(layout(json)),
-            Err(_) => Data::Bytes(self.body),
+    fn encode(&self, on_one_line: bool) -> Vec<u8> {
+        let unambiguous = if self.is_ambiguous { self.reading.unambiguous_json() } else { None };
+        let data = match unambiguous.as_deref().or_else(|| self.reading.json()) {
+            Some(json) if on_one_line => Data::Json(one_line(json)),
+            Some(json) => Data::Json(Cow::Borrowed(json)),
+            None => Data::Bytes(self.body),
         };
-        let mut json = Vec::with_capacity(self.body.len() + ROOM);
+        let mut json = Vec::with_capacity(self.reading.bytes().len() + ROOM);
         let written = serde_json::to_writer(&mut json, &Structured { event: self, data });
         written.expect("text keys and plain values always serialize");
         json
@@ -144,8 +169,10 @@ struct Structured<'a> {
 impl Serialize for Structured<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.event.attributes() {
-            map.serialize_entry(name, value)?;
+        // What is in `data` is not packed.
+        let is_unpacked = matches!(self.data, Data::Json(_));
+        for (name, value) in self.event.attributes.iter().filter(|(name, _)| !(is_unpacked && *name == ENCODING)) {
+            map.serialize_entry(&name[PREFIX.len()..], value)?;
         }
         match &self.data {
             Data::Json(json) => map.serialize_entry("data", json.as_ref())?,
@@ -155,15 +182,17 @@ impl Serialize for Structured<'_> {
     }
 }
 
-/// The content type as received where it can be passed on as a header, else a guess by the body.
-fn content_type(event: &Outgoing) -> &str {
+/// The content type as received where it can be passed on as a header, else a guess by the body. JSON is no form, whatever a
+/// client says that always says so.
+fn content_type<'a>(event: &'a Outgoing, reading: &Reading<'_>) -> &'a str {
     let received = event.content_type.trim();
     let usable = received.contains('/')
         && received.len() <= MAX_CONTENT_TYPE_BYTES
         && received.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
-    if usable {
+    let media_type = received.split(';').next().unwrap_or_default().trim();
+    if usable && !(media_type.eq_ignore_ascii_case(FORM) && reading.is_json()) {
         received
-    } else if serde_json::from_slice::<&RawValue>(&event.body).is_ok() {
+    } else if reading.is_json() {
         "application/json"
     } else {
         "application/octet-stream"
@@ -215,7 +244,7 @@ pub fn header_value(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::fixtures::event;
+    use crate::sink::fixtures::{event, gzip};
     use proptest::prelude::*;
 
     fn json(event: &Outgoing) -> serde_json::Value {
@@ -224,7 +253,7 @@ mod tests {
 
     #[test]
     fn structured_form_has_every_attribute_and_the_body_verbatim() {
-        let body = r#"{ "amount": 1.10, "big": 12345678901234567890123, "a": 1, "a": 2 }"#;
+        let body = r#"{ "amount": 1.10, "big": 12345678901234567890123, "a": "\u0061" }"#;
         let text = String::from_utf8(CloudEvent::new(&event(body)).to_json()).unwrap();
         assert_eq!(
             text,
@@ -239,13 +268,52 @@ mod tests {
 
     #[test]
     fn what_is_not_json_goes_as_base64() {
-        for body in [&b""[..], b"\xff\x00", b"{\"a\":", b"\"\xff\"", b"{} {}", b"\xef\xbb\xbf{}", b"NaN"] {
+        for body in [&b""[..], b"\xff\x00", b"{\"a\":", b"\"\xff\"", b"{} {}", b"\xef\xbb\xbf", b"NaN"] {
             let mut event = event("");
             event.body = bytes::Bytes::copy_from_slice(body);
             let value = json(&event);
             assert_eq!(value["data_base64"], BASE64.encode(body), "{body:?}");
             assert!(value.get("data").is_none());
         }
+    }
+
+    #[test]
+    fn every_reader_of_data_finds_the_first_of_repeated_members() {
+        let body = r#"{"a": {"x": 1, "x": {"y": 1, "y": 2}}, "\u0061": 2, "l": [{"z": 1.10 , "z":2}], "a": 3 }"#;
+        let text = String::from_utf8(CloudEvent::new(&event(body)).to_json()).unwrap();
+        assert!(
+            text.ends_with(r#""raliostale":false,"ralioambiguous":true,"data":{"a": {"x": 1}, "l": [{"z": 1.10 }]}}"#),
+            "{text}"
+        );
+        let line = String::from_utf8(CloudEvent::new(&event("{\n\"a\": 1,\n\"a\": 2}")).to_line()).unwrap();
+        assert!(line.ends_with("\"data\":{\"a\":1}}\n"), "{line}");
+        let sound = event(r#"{"a": {"a": 1}, "b": {"a": 1}, "c": ["a", "a"]}"#);
+        assert!(json(&sound).get("ralioambiguous").is_none());
+    }
+
+    #[test]
+    fn what_is_missing_has_no_attribute() {
+        let mut event = event("{}");
+        event.time = None;
+        assert!(json(&event).get("time").is_none());
+        assert!(CloudEvent::new(&event).headers().all(|(name, _)| name != "ce-time"));
+    }
+
+    #[test]
+    fn a_packed_body_is_unpacked_in_data_and_told_where_it_is_not() {
+        let mut event = event("");
+        event.content_encoding = Some("gzip".to_owned());
+        event.body = gzip(b"\xef\xbb\xbf{\"a\":1.10}").into();
+        let shown = json(&event);
+        assert_eq!((&shown["data"]["a"], shown.get("ralioencoding")), (&serde_json::json!(1.10), None));
+        let cloud_event = CloudEvent::new(&event);
+        assert!(cloud_event.headers().any(|(name, value)| name == ENCODING && value.to_string() == "gzip"));
+        event.body = bytes::Bytes::from_static(b"\x1f\x8b broken");
+        let shown = json(&event);
+        assert_eq!(
+            (&shown["ralioencoding"], &shown["data_base64"]),
+            (&"gzip".into(), &BASE64.encode(&event.body).into())
+        );
     }
 
     #[test]
@@ -268,10 +336,13 @@ mod tests {
         let typed = |content_type: &str, body: &str| {
             let mut event = event(body);
             event.content_type = content_type.to_owned();
-            super::content_type(&event).to_owned()
+            CloudEvent::new(&event).content_type().to_owned()
         };
         assert_eq!(typed("text/plain; charset=utf-8", "{}"), "text/plain; charset=utf-8");
         assert_eq!(typed("", "{}"), "application/json");
+        assert_eq!(typed("application/x-www-form-urlencoded", "{}"), "application/json");
+        assert_eq!(typed("Application/X-WWW-Form-Urlencoded; charset=utf-8", "{}"), "application/json");
+        assert_eq!(typed("application/x-www-form-urlencoded", "a=1"), "application/x-www-form-urlencoded");
         assert_eq!(typed(" ", "{"), "application/octet-stream");
         assert_eq!(typed("a/b\r\nx: y", "{}"), "application/json");
         assert_eq!(typed(&format!("a/{}", "b".repeat(254)), "{}"), "application/json");
@@ -295,6 +366,7 @@ mod tests {
             let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
             match value.get("data_base64") {
                 Some(text) => prop_assert_eq!(BASE64.decode(text.as_str().unwrap().as_bytes()).unwrap(), body),
+                None if body.starts_with(b"\xef\xbb\xbf") => {}
                 None => prop_assert_eq!(&value["data"], &serde_json::from_slice::<serde_json::Value>(&body).unwrap()),
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hyper::Version;
-use ralio_relay::model::{Outcome, Reason};
+use ralio_relay::model::{Outcome, Outgoing, Reason};
 use ralio_relay::sink::Tls;
 use ralio_relay::sink::http::{self, Http};
 use ralio_relay::sink::{Format, Sink as _};
@@ -74,6 +74,24 @@ async fn one_connection_and_the_best_protocol() {
         assert_eq!(requests.len(), 50);
         assert!(requests.iter().all(|request| request.version == version), "{:?}", requests[0]);
         assert_eq!(app.connections(), 1, "{version:?}");
+    }
+}
+
+/// RFC 9110, section 8.6: a POST without a body says so, whichever protocol is spoken.
+#[tokio::test]
+async fn an_empty_body_has_a_length_and_a_packed_one_its_encoding() {
+    let pki = Pki::new();
+    for app in [FakeHttp::answering([202]).await, FakeHttp::over_tls(pki.server(&BOTH, None), [202]).await] {
+        let sink = sink(&app, if app.url().starts_with("https") { pki.trusted() } else { Tls::default() });
+        let packed = Outgoing { content_encoding: Some("gzip".to_owned()), ..event(2, b"\x1f\x8b") };
+        for event in [event(1, b""), packed, event(3, b"{}")] {
+            assert_eq!(deliver(&sink, &event).await, Outcome::delivered("HTTP 202"));
+        }
+        let requests = app.requests();
+        let header = |n: usize, name: &str| requests[n].headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!([0, 1, 2].map(|n| header(n, "content-length")), [Some("0"), Some("2"), Some("2")]);
+        assert_eq!([0, 1, 2].map(|n| header(n, "content-encoding")), [None, Some("gzip"), None]);
+        assert_eq!(header(1, "ce-ralioencoding"), Some("gzip"));
     }
 }
 

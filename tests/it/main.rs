@@ -40,6 +40,7 @@ mod page;
 mod probe;
 mod quarantine;
 mod readiness;
+mod reading;
 mod receive;
 mod reload;
 mod reload_sinks;

@@ -82,8 +82,8 @@ const fn body(sent: &'static [u8]) -> Body {
 const BODIES: [Body; 8] = [
     body(br#"{"id":"a","event":"payin_completed","data":{"fx":1.10,"amount":12345678901234567890123}}"#),
     Body {
-        sent: b"{\r\n  \"s\" : \"a  \\\"b\\\\\" ,\n\t\"n\" : [ 1.0 , 2e0 ] ,\n \"n\": null\n}\n",
-        line: b"{\"s\":\"a  \\\"b\\\\\",\"n\":[1.0,2e0],\"n\":null}",
+        sent: b"{\r\n  \"s\" : \"a  \\\"b\\\\\" ,\n\t\"n\" : [ 1.0 , 2e0 ] ,\n \"m\": null\n}\n",
+        line: b"{\"s\":\"a  \\\"b\\\\\",\"n\":[1.0,2e0],\"m\":null}",
     },
     body("{\"name\":\"Zoë 😀 \u{2028} \\ud800\"}".as_bytes()),
     body(b""),
@@ -103,12 +103,13 @@ pub fn event(n: i64, body: &[u8]) -> Outgoing {
         event_type,
         source: SourceName::new("production").unwrap(),
         key: EntityKey::new(&format!("order \"{n}\" 100% é 😀")).unwrap(),
-        time: "2026-02-26T17:02:28.7667797-05:00".parse().unwrap(),
+        time: Some("2026-02-26T17:02:28.7667797-05:00".parse().unwrap()),
         received_at: "2026-02-26T22:02:29.5Z".parse().unwrap(),
         stale: n % 2 == 0,
         replay: None,
         signature: format!("sha256={n:064x}"),
         content_type: "application/json; charset=utf-8".to_owned(),
+        content_encoding: None,
         body: Bytes::copy_from_slice(body),
     }
 }

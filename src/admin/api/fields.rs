@@ -198,7 +198,7 @@ pub(super) struct EventQuery {
     /// State that it reports, ignoring case
     #[param(inline)]
     state: Option<Text>,
-    /// Text that the body holds, byte for byte
+    /// Text that the body holds, as it reads: escapes undone, compressed bodies unpacked; case counts
     #[param(inline)]
     search: Option<Text>,
 }
@@ -242,7 +242,7 @@ pub(super) struct FilterBody {
     /// State that it reports, ignoring case.
     #[schema(inline)]
     state: Option<Text>,
-    /// Text that the body holds, byte for byte.
+    /// Text that the body holds, as it reads: escapes undone, compressed bodies unpacked; case counts.
     #[schema(inline)]
     search: Option<Text>,
 }

@@ -14,10 +14,12 @@ export function bodyState() {
 }
 
 /** The body and its switches; `redraw` paints the view again. `extra` are more buttons. */
-export function bodyPart({ body, body_encoding: encoding, size }, shown, redraw, extra = []) {
+export function bodyPart({ body, body_encoding, body_as_read: asRead, size }, shown, redraw, extra = []) {
   if (body === null || body === undefined)
     return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
-  if (shown.of !== body) Object.assign(shown, { of: body, lines: encoding === 'utf8' ? lines(body) : null });
+  // What the relay reads, where the bytes do not say it: unpacked, without a byte order mark, letters that are none replaced.
+  const [text, encoding] = asRead === undefined ? [body, body_encoding] : [asRead, 'utf8'];
+  if (shown.of !== body) Object.assign(shown, { of: body, lines: encoding === 'utf8' ? lines(text) : null });
   const all = shown.lines;
   const hidden = all ? hiddenIn(all) : 1;
   const words = all
@@ -35,10 +37,10 @@ export function bodyPart({ body, body_encoding: encoding, size }, shown, redraw,
     h(
       'span',
       { class: 'dim' },
-      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, exactly as received.`,
+      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}${asRead === undefined ? ', exactly as received' : ' as received, shown as the relay reads them'}.`,
     ),
   );
-  return [bar, all ? structured(all, shown, redraw) : plain(body, shown)];
+  return [bar, all ? structured(all, shown, redraw) : plain(text, shown)];
 }
 
 function bare(shown, redraw) {

@@ -42,7 +42,7 @@ function page(event, shown, redraw) {
     inShort(event),
     facts(
       ['Received', time(event.received_at, 'whole')],
-      ['Sent by Ralio', event.time ? time(event.time, 'whole') : 'no time given'],
+      ['Sent by Ralio', event.time ? time(event.time, 'whole') : 'missing: the body gives none that can be read'],
       ['About', link(`#/events?key=${encodeURIComponent(event.key)}`, code(event.key))],
       ['Event id', code(event.id)],
       ['Source', `${event.source}, signed with secret ${event.secret_slot}`],
@@ -67,7 +67,7 @@ function curl(seq) {
   return `curl --fail --silent --show-error --globoff -H "Authorization: Bearer $TOKEN" ${quoted}`;
 }
 
-function inShort({ view, conflict }) {
+function inShort({ view, conflict, repeated_members: repeated }) {
   const amounts = view?.amounts ?? {};
   const names = [
     ['received', 'receivedAmount'],
@@ -91,6 +91,13 @@ function inShort({ view, conflict }) {
         )
       : null,
     failure ? h('p', null, chip('bad', 'failed'), ` ${failure}`) : null,
+    repeated?.length
+      ? h(
+          'p',
+          { class: 'notice' },
+          `It gives members more than once: ${repeated.map(withoutForms).join(', ')}. The relay reads the first of each; other readers may take the last.`,
+        )
+      : null,
     conflict
       ? h(
           'p',

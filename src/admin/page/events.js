@@ -230,7 +230,7 @@ function nothing({ state, filter, searched }) {
   if (set)
     return empty(
       'No event fits all of these filters.',
-      `Types are globs (payin.*), text is found byte for byte. ${searched ? far(searched) : ''} `,
+      `Types are globs (payin.*), text is found as it reads, in its case. ${searched ? far(searched) : ''} `,
       link('#/events', 'Show every event.'),
     );
   return empty(

@@ -12,6 +12,7 @@ const DEEPEST = 60;
 /** The lines of a JSON text, each `{ depth, parts: [{ kind, text, why }] }`; null when it is not JSON. */
 export function lines(text) {
   try {
+    // Only to know whether it is JSON: of members given twice it would take the last, and the relay takes the first.
     JSON.parse(text);
   } catch {
     return null;

@@ -35,6 +35,7 @@ export function flags(event) {
       'conflict',
       'Another event with other bytes came under the same id. It is not forwarded: a person has to look.',
     ],
+    event.time === null && ['note', 'no time', 'Its body gives no time that can be read; sinks are told none.'],
     event.arrivals > 1 && [
       'note',
       `\u00d7${event.arrivals}`,

@@ -24,7 +24,7 @@ use crate::config::{Problems, SinkSettings};
 use crate::consume::{self, Lag};
 use crate::inbox::{self, BuildFailure, ConsumerId, Registered, SinkDefinition, SinkRecord};
 use crate::jobs::{Destination, Destinations};
-use crate::model::{SinkName, Start};
+use crate::model::{EventType, SinkName, Start};
 use crate::sink::{self, BuildError, Sink};
 use crate::throttle::Throttle;
 
@@ -50,6 +50,11 @@ impl Wanted {
     /// What the daemon starts with.
     pub(super) fn at_start(sinks: &[SinkSettings]) -> Self {
         Self { version: 0, reloads: 0, sinks: sinks.iter().map(|sink| (sink.clone(), 0)).collect() }
+    }
+
+    /// Whether any sink wants events of a type; its filter, where it has one, may still leave them out.
+    pub(super) fn wants(&self, event_type: &EventType) -> bool {
+        self.sinks.iter().any(|(sink, _)| sink.consumer.route.wants(event_type))
     }
 
     fn names(&self) -> Vec<SinkName> {

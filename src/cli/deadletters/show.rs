@@ -109,7 +109,7 @@ fn print<W: Write>(
     print_attempts(out, view, &attempts(letter, event).cloned().collect::<Vec<_>>())?;
     out.line(view.title("Body"))?;
     match &event.body {
-        Some(body) => out.line(clean_lines(&pretty(body))),
+        Some(body) => out.line(clean_lines(&pretty(body, &event.headers))),
         None => out.line("(no longer kept)"),
     }
 }

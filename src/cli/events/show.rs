@@ -17,7 +17,7 @@ use crate::inbox::{self, Admission, AttemptRecord, EventDetail, Pair, PairState}
 use crate::model::Digest;
 
 use super::list::{event_row, event_table, notes};
-use crate::records::event::{Detail, view as typed};
+use crate::records::event::{Detail, repeated_members, view as typed};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,19 +128,27 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> Con
     if let Some(read) = typed(event) {
         let json = serde_json::to_vec(&read).expect("a view is plain data");
         out.line(view.title("Reads as"))?;
-        out.line(clean_lines(&pretty(&json)))?;
+        out.line(clean_lines(&pretty(&json, &[])))?;
     }
     print_headers(out, view, &event.headers)?;
     out.line(view.title("Body"))?;
     match &event.body {
-        Some(body) => out.line(clean_lines(&pretty(body))),
+        Some(body) => out.line(clean_lines(&pretty(body, &event.headers))),
         None => out.line("(no longer kept; its SHA-256 is above)"),
     }
 }
 
 fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> ControlFlow<()> {
     let summary = &event.summary;
-    let notes = notes(summary);
+    let mut notes = notes(summary);
+    let repeated = repeated_members(event);
+    if !repeated.is_empty() {
+        let between = if notes.is_empty() { "" } else { ", " };
+        notes.push_str(&format!(
+            "{between}members given more than once, of which the first counts: {}",
+            repeated.join(", ")
+        ));
+    }
     let attributes = [
         ("seq", summary.seq.to_string()),
         ("id", summary.id.to_string()),
@@ -149,7 +157,12 @@ fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDet
         ("state", summary.state.clone().unwrap_or_else(|| "-".to_owned())),
         ("key", summary.key.to_string()),
         ("source", summary.source.to_string()),
-        ("time", summary.time.map_or_else(|| "-".to_owned(), |at| view.exactly(at))),
+        (
+            "time",
+            summary
+                .time
+                .map_or_else(|| "missing: the body gives none that can be read".to_owned(), |at| view.exactly(at)),
+        ),
         ("received", view.exactly(summary.received_at)),
         ("size", format!("{} bytes", summary.size)),
         ("sha256", summary.body_sha256.to_string()),
@@ -306,6 +319,13 @@ mod tests {
         }
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(shown(&detail(None)).contains("no longer kept"));
+    }
+
+    #[test]
+    fn what_reads_in_two_ways_or_not_at_all_is_said() {
+        let text = shown(&detail(Some(br#"{"a":1,"a":2,"b":{"c":1,"c":2}}"#)));
+        assert!(text.contains("members given more than once, of which the first counts: c, a\n"), "{text}");
+        assert!(text.contains("time       missing: "), "{text}");
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, refused: &Quarantined) -> C
     print_headers(out, view, &refused.headers)?;
     out.line(view.title("Body (not verified: anybody may have written it)"))?;
     match &refused.body {
-        Some(body) => out.line(clean_lines(&pretty(body))),
+        Some(body) => out.line(clean_lines(&pretty(body, &refused.headers))),
         None => out.line("(not kept)"),
     }
 }

@@ -65,6 +65,7 @@ fn event(at: i64, key: &str, event_type: &str, conflict: bool) -> StoredEvent {
         conflict,
         signature: String::new(),
         content_type: None,
+        content_encoding: None,
         body: Some(bytes::Bytes::from_static(b"{}")),
         altered: None,
     }

@@ -124,6 +124,7 @@ fn event(seq: Seq) -> StoredEvent {
         conflict: false,
         signature: String::new(),
         content_type: None,
+        content_encoding: None,
         body: Some(bytes::Bytes::from_static(b"{}")),
         altered: None,
     }

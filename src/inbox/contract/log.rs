@@ -85,6 +85,41 @@ pub(in crate::inbox) async fn what_is_read_is_what_was_asked_for(inbox: &dyn Inb
     }
 }
 
+pub(in crate::inbox) async fn text_is_found_as_it_reads_and_packed_bodies_too(inbox: &dyn Inbox) {
+    append(inbox, "one", r#"{"eventId":"1","eventType":"payin.x","name":"Jos\u00e9 a\/b"}"#).await;
+    append(inbox, "one", r#"{"eventId":"2","eventType":"payin.x","name":"José"}"#).await;
+    // `{"eventId":"3","eventType":"payin.x"}`, packed.
+    let packed =
+        "1f8b08000000000002ffab564a2d4bcd2bf14c51b2523256d281f0422a0b5281fc82c4cacc3cbd0aa55a00e283abdd25000000";
+    let packed = Bytes::from(data_encoding::HEXLOWER.decode(packed.as_bytes()).unwrap());
+    let delivery = Unverified {
+        source: SourceName::new("one").unwrap(),
+        signatures: vec![Bytes::from(sign(SECRET, &packed))],
+        content_type: None,
+        headers: vec![("content-encoding".to_owned(), "gzip".to_owned())],
+        body: packed.clone(),
+    };
+    let verified = delivery.verify(&Keys::new(&[SECRET]).unwrap()).unwrap();
+    inbox.append(NewEvent::new(verified, now())).await.unwrap();
+    let events = inbox.read_after(Seq::ZERO, 10, None).await.unwrap().events;
+    let encodings: Vec<_> = events.iter().map(|event| event.content_encoding.as_deref()).collect();
+    assert_eq!(encodings, [None, None, Some("gzip")]);
+    assert_eq!((events[2].id.as_str(), events[2].event_type.as_str()), ("3", "payin.x"));
+    assert_eq!(events[2].body, Some(packed), "as received");
+    for (text, found) in [
+        ("José", &[1, 2][..]),
+        ("Jose\u{301}", &[1, 2]),
+        ("a/b", &[1]),
+        ("Jos", &[1, 2]),
+        ("\\u00e9", &[1]),
+        ("payin.x", &[1, 2, 3]),
+        ("Jose", &[]),
+    ] {
+        let search = selection(EventFilter { search: Some(text.to_owned()), ..EventFilter::default() }, 1, 3);
+        assert_eq!(walk(inbox, &search, 10).await, found, "{text}");
+    }
+}
+
 pub(in crate::inbox) async fn reading_ends_where_the_log_or_the_selection_does(inbox: &dyn Inbox) {
     fill(inbox, 5).await;
     let read = |after, limit, of| async move { inbox.read_after(seq(after), limit, of).await.unwrap() };

@@ -17,6 +17,7 @@ macro_rules! suite {
                 one_event_at_once_many_times_is_stored_once
                 a_processing_after_its_completed_is_stale
                 what_is_read_is_what_was_asked_for
+                text_is_found_as_it_reads_and_packed_bodies_too
                 reading_ends_where_the_log_or_the_selection_does
                 large_bodies_make_short_reads;
             consumers:

@@ -2,7 +2,7 @@
 
 use super::{Entry, Letter, Row};
 use crate::inbox::{EventFilter, LetterFilter, ParkedFilter, QuarantineFilter, Quarantined};
-use crate::model::Outcome;
+use crate::model::{Outcome, Search};
 use crate::route::Glob;
 
 /// A field that is not set lets everything through.
@@ -21,7 +21,8 @@ fn is_type(globs: &[String], event_type: &str) -> bool {
 pub(super) fn matches(filter: &EventFilter, entry: &Entry) -> bool {
     let EventFilter { types, categories, source, since, until, key, id, state, search } = filter;
     let event = &entry.stored;
-    let has = |text: &String| event.body.as_ref().is_some_and(|body| holds(body, text.as_bytes()));
+    let encoding = event.content_encoding.as_deref();
+    let has = |text: &String| event.body.as_ref().is_some_and(|body| Search::new(text).is_in(body, encoding));
     is_type(types, event.event_type.as_str())
         && any(categories, |category| *category == event.event_type.category())
         && is(source.as_ref(), |source| event.source.as_str() == source)
@@ -67,8 +68,4 @@ pub(super) fn matches_request(filter: &QuarantineFilter, request: &Quarantined) 
         && is(source.as_ref(), |source| request.source == *source)
         && is(since.as_ref(), |since| request.received_at >= *since)
         && is(until.as_ref(), |until| request.received_at < *until)
-}
-
-fn holds(body: &[u8], text: &[u8]) -> bool {
-    text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }

@@ -23,7 +23,7 @@ use super::{
     Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::{Clock, Uptime};
-use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start};
+use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start, content_encoding};
 
 /// Bytes of bodies in one read.
 const READ_BYTES: usize = 8 << 20;
@@ -221,6 +221,7 @@ impl State {
             conflict,
             signature: delivery.signature().to_owned(),
             content_type: delivery.content_type().map(str::to_owned),
+            content_encoding: content_encoding(delivery.headers()),
             body: Some(delivery.body().clone()),
             altered: None,
             event_type: envelope.event_type,

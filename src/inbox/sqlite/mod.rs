@@ -12,6 +12,7 @@ mod desk;
 mod errand;
 mod failure;
 mod fault;
+mod holds;
 mod index;
 mod job;
 mod letters;

@@ -13,7 +13,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::checkpoint::make_durable;
 use super::paths::{Identity, Paths, with_suffix};
-use super::{Lock, index, lock};
+use super::{Lock, holds, index, lock};
 use crate::files;
 
 /// The version of the schema: how many migrations have made it.
@@ -286,6 +286,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.execute_batch("PRAGMA cache_size = -4096; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
+    holds::add(&connection)?;
     Ok(connection)
 }
 

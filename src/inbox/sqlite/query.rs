@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 
 use super::Direction;
+use super::holds::HOLDS;
 use super::rows::category_code;
 use crate::inbox::{EventFilter, micros};
 
@@ -119,10 +120,8 @@ impl Query {
         conditions.also(&format!("{ENTITY_KEY} = ?"), key.clone());
         conditions.also("e.event_id = ?", id.clone());
         conditions.also("e.state = ? COLLATE NOCASE", state.clone());
-        conditions.also(
-            "instr((SELECT body FROM bodies b WHERE b.seq = e.seq), ?) > 0",
-            search.clone().map(String::into_bytes),
-        );
+        conditions
+            .also(&format!("(SELECT {HOLDS}(b.body, e.headers, ?) FROM bodies b WHERE b.seq = e.seq)"), search.clone());
         Self {
             sql: format!("{columns} WHERE e.seq BETWEEN ?1 AND ?2 AND {} {end}", conditions.sql()),
             by_index: id.is_some() || key.is_some(),

@@ -6,7 +6,7 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 
 use crate::inbox::{AttemptState, JobState};
-use crate::model::{Category, Digest, EntityKey, EventId, EventType, Phase, Seq, SinkName, SourceName};
+use crate::model::{self, Category, Digest, EntityKey, EventId, EventType, Phase, Seq, SinkName, SourceName};
 use crate::verify::{Fingerprint, Header};
 
 /// `events.verdict`: the signature held when the delivery came in.
@@ -94,7 +94,7 @@ impl FromSql for Stored<EntityKey> {
 
 impl FromSql for Stored<EventType> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        damaged(EventType::canonical(value.as_str()?)).map(Stored)
+        damaged(EventType::stored(value.as_str()?)).map(Stored)
     }
 }
 
@@ -136,6 +136,19 @@ impl FromSql for Stored<AttemptState> {
         let code = value.as_i64()?;
         damaged(states.into_iter().find(|&state| outcome_code(state) == code)).map(Stored)
     }
+}
+
+/// `Content-Encoding` in a column of headers: nearly always there is none, and nothing has to be parsed.
+pub(super) fn content_encoding(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    if !has_encoding(row.get_ref(column)?.as_str()?) {
+        return Ok(None);
+    }
+    json::<Vec<Header>>(row, column).map(|headers| model::content_encoding(&headers))
+}
+
+/// Whether headers as JSON may hold a `Content-Encoding`: their names are in lower case.
+pub(super) fn has_encoding(headers: &str) -> bool {
+    headers.contains("content-encoding")
 }
 
 /// A JSON column, such as `headers`.

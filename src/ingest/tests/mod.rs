@@ -209,7 +209,8 @@ impl Relay {
         let (gate, open) = watch::channel(Gate::Open);
         let metrics = Arc::new(Metrics::new());
         let place: Arc<OnceLock<Arc<dyn Inbox>>> = Arc::new(OnceLock::from(inbox.clone() as Arc<dyn Inbox>));
-        let deps = Deps { inbox: place, metrics: metrics.clone(), clock: Arc::new(SystemClock), gate: open };
+        let is_wanted: IsWanted = Arc::new(|event_type| event_type.as_str() != "card.issued");
+        let deps = Deps { inbox: place, metrics: metrics.clone(), clock: Arc::new(SystemClock), gate: open, is_wanted };
         let listener = start(TcpListener::bind(config.listen).unwrap(), config, tls, deps).unwrap();
         Self { listener, inbox, metrics, gate }
     }

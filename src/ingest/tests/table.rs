@@ -57,6 +57,35 @@ async fn what_is_signed_is_stored_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn what_no_sink_wants_and_what_has_no_time_is_counted() {
+    let relay = Relay::start();
+    let unrouted = |category| relay.metrics.events_unrouted.with_label_values(&["test", category]).get();
+    let timeless = || relay.metrics.event_time_missing.with_label_values(&["test"]).get();
+    let ask = async |event_type: &str, time: &str| {
+        let body = format!(r#"{{"eventId":"a","eventType":"{event_type}","timestamp":"{time}"}}"#);
+        relay.ask(&Request::signed(PATH, body.as_bytes())).await.is_stored(false);
+    };
+    ask("payin_completed", "2026-02-26T17:02:28.1234567891Z").await;
+    assert_eq!((unrouted("payin"), unrouted("other"), timeless()), (0, 0, 0));
+    ask("card_issued", "2026-02-26T17:02:28").await;
+    ask("card_issued", "").await;
+    assert_eq!((unrouted("payin"), unrouted("other"), timeless()), (0, 2, 2));
+    *relay.inbox.behaviour.lock().unwrap() = Behaviour::Store(AppendKind::Duplicate);
+    let body = br#"{"eventId":"a","eventType":"card_issued"}"#;
+    relay.ask(&Request::signed(PATH, body)).await.is_stored(true);
+    assert_eq!((unrouted("other"), timeless()), (2, 2), "it is no event of its own");
+}
+
+#[tokio::test]
+async fn an_encoding_is_kept_before_all_other_headers() {
+    let relay = Relay::start();
+    let agents = "User-Agent: x".to_owned() + &"\r\nUser-Agent: x".repeat(20);
+    relay.ask(&Request::signed(PATH, BODY).header(&agents).header("Content-Encoding: gzip")).await.is_stored(false);
+    let stored = relay.inbox.stored.lock().unwrap().pop().unwrap();
+    assert_eq!(stored.delivery.headers()[0], ("content-encoding".to_owned(), "gzip".to_owned()));
+}
+
+#[tokio::test]
 async fn a_trailing_slash_and_a_query_make_no_difference() {
     let relay = Relay::start();
     for path in ["/webhooks/ralio/", "/webhooks/ralio?x=1", "/webhooks/ralio/?x=/", "http://relay.test/webhooks/ralio"]

@@ -44,6 +44,8 @@ fn the_first_of_a_repeated_member_counts() {
     let body = br#"{"eventId":"a","eventId":"b","eventType":"x.y","data":{"orderId":"1","orderId":"2"},"data":{}}"#;
     assert_eq!(Envelope::parse(body).id, EventId::new("a"));
     assert_eq!(Envelope::parse(body).key, EntityKey::new("1"));
+    assert!(Envelope::parse(body).is_ambiguous);
+    assert!(!Envelope::parse(br#"{"eventId":"a","id":"b","data":{"orderId":"1"}}"#).is_ambiguous);
 }
 
 #[test]
@@ -161,7 +163,9 @@ fn times_have_any_fraction_and_offset() {
     for unusable in ["", "yesterday", "2026-02-26", "2026-02-26T17:02:28", "2026-13-26T17:02:28Z"] {
         assert_eq!(time_of(unusable), None, "{unusable}");
     }
-    assert_eq!(parse(&json!({"timestamp": 1_750_000_000})).time, None);
+    let number = json!({"timestamp": 1_772_125_348_123_u64});
+    assert_eq!(parse(&number).time.map(|time| time.to_string()).as_deref(), Some("2026-02-26T17:02:28.123Z"));
+    assert_eq!(parse(&json!({"timestamp": true})).time, None);
 }
 
 /// Pieces of bodies, so that random ones come near to real ones.

@@ -23,8 +23,8 @@ pub use payin::{Failure, Payer, Payin, PayinDestination, PayinSource};
 pub use payout::{Beneficiary, Payout, PayoutDestination, PayoutSource};
 pub use transfer::{Transfer, TransferParty};
 
-use super::json::{decode, members};
-use super::{Category, EntityKey, EventType};
+use super::json::members;
+use super::{Category, EntityKey, EventType, Reading};
 use field::Value as _;
 
 /// A body as its category sees it.
@@ -68,7 +68,12 @@ impl View {
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     pub fn of(event_type: &EventType, body: &[u8]) -> Option<Self> {
-        let body = decode(body);
+        Self::read(event_type, &Reading::of(body, None))
+    }
+
+    /// The same of a body that may be compressed.
+    pub fn read(event_type: &EventType, reading: &Reading<'_>) -> Option<Self> {
+        let body = reading.text();
         let [Some(data)] = members(&body, &["data"])? else { return None };
         let (head, tail) = event_type.as_str().split_once('.')?;
         match event_type.category() {

@@ -42,7 +42,7 @@ impl Program {
         scope.add_variable_as_val("meta", values::meta(subject));
         let mut unreadable = None;
         if self.found.needs_event {
-            match values::event(subject.body.as_deref().unwrap_or_default()) {
+            match values::event(&subject.reading()) {
                 Ok(event) => scope.add_variable_as_val("event", event),
                 // The expression may do without it: `meta.type == 'malformed' || event.data.x`.
                 Err(why) => unreadable = Some(why),

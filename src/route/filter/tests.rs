@@ -28,6 +28,7 @@ fn subject(event_type: &str, body: impl Into<Bytes>) -> Subject {
         time: None,
         received_at: "2026-02-26T22:02:29.5Z".parse().unwrap(),
         stale: false,
+        content_encoding: None,
         body: Some(body.into()),
     }
 }
@@ -112,7 +113,8 @@ async fn what_cannot_be_told_is_delivered_and_says_why_without_the_event() {
         ("event.data.s == 1", "hunter2 is not JSON", "not JSON"),
         ("event.data.s == 1", "", "not JSON"),
         ("event.data.s == 1", "{}{}", "not JSON"),
-        ("event.data.s == 1", "[1e999]", "not JSON"),
+        ("event.data.s == 1", "[1e999", "not JSON"),
+        ("event.data.s == 1", "[1e999]", "cannot"),
     ] {
         let verdict = verdict_on(expression, body).await;
         let Verdict::Unsure(text) = &verdict else { panic!("{expression}: {verdict:?}") };
@@ -122,6 +124,40 @@ async fn what_cannot_be_told_is_delivered_and_says_why_without_the_event() {
     // What does not need the body does without it.
     assert_eq!(judge("meta.type == 'malformed'", subject("malformed", "hunter2")).await, Verdict::Wanted);
     assert_eq!(judge("meta.type == 'x' && event.a", subject("malformed", "hunter2")).await, Verdict::Filtered);
+}
+
+/// What the envelope takes for JSON, a filter can look at.
+#[tokio::test]
+async fn odd_bodies_are_read_as_everywhere() {
+    for (expression, body) in [
+        ("event.a == 1 && event.o.x == 1", &br#"{"a":1,"a":2,"o":{"x":1,"x":2},"o":{}}"#[..]),
+        ("event.a == 1", b"\xef\xbb\xbf{\"a\":1}"),
+        ("event.a == 'J\u{fffd}rgen'", b"{\"a\":\"J\xfcrgen\"}"),
+        ("event.a > 1 && event.b < 0 && event.c == 1", br#"{"a":1e999,"b":-1e999,"c":1,"c":2}"#),
+        (
+            "event.a == '\u{fffd}x' && event.list[1] == 2.5 && event.t && event.n == null",
+            br#"{"a":"\ud800x","list":[1,2.5],"t":true,"n":null}"#,
+        ),
+        (
+            "event.a == 18446744073709551615u && event.b == -9 && event.h == '\u{fffd}'",
+            br#"{"a":18446744073709551615,"b":-9,"h":"\udc00"}"#,
+        ),
+    ] {
+        assert_eq!(judge(expression, payin(body.to_vec())).await, Verdict::Wanted, "{expression}");
+    }
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, br#"{"a":1}"#).unwrap();
+    let packed = Subject { content_encoding: Some("gzip".to_owned()), ..payin(packed.finish().unwrap()) };
+    assert_eq!(judge("event.a == 1", packed).await, Verdict::Wanted);
+    for (body, why) in [
+        (format!("{}1e999{}", "[".repeat(127), "]".repeat(127)), "cannot"),
+        (format!("{}1e999{}", "[".repeat(128), "]".repeat(128)), "too deeply"),
+        (format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), "too deeply"),
+        (format!("[1e999{}]", ",1".repeat(100_000)), "more than 100,000 values"),
+    ] {
+        let Verdict::Unsure(text) = judge("event.a == 1", payin(body)).await else { panic!("decided") };
+        assert!(text.contains(why), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -275,11 +311,11 @@ async fn an_evaluation_that_costs_too_much_is_stopped() {
 #[tokio::test]
 async fn bodies_may_be_as_deep_and_as_full_as_they_like() {
     let unsure = |why: &str| Verdict::Unsure(format!("the filter looks at the body, and {why}"));
-    let deep = "the body is not JSON, or nested too deeply";
+    let (deep, endless) = ("it is nested too deeply", "the body is not JSON");
     let open = |text: &str| text.repeat((1 << 20) / text.len());
     for (body, expected) in [
-        (open("["), unsure(deep)),
-        (open("{\"a\":"), unsure(deep)),
+        (open("["), unsure(endless)),
+        (open("{\"a\":"), unsure(endless)),
         (format!("{}{}", "[".repeat(1 << 19), "]".repeat(1 << 19)), unsure(deep)),
         (format!("{}1{}", "[".repeat(127), "]".repeat(127)), Verdict::Wanted),
         (format!("[{}1]", "1,".repeat(500_000)), unsure("the body has more than 100,000 values")),

@@ -8,6 +8,7 @@ use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey,
 use cel::common::value::Val;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::model::{Reading, lossy_string};
 use crate::route::Subject;
 
 /// Values in one body (its fields and elements, counted through all levels): bounds the memory of an evaluation.
@@ -38,16 +39,66 @@ pub(super) fn meta(subject: &Subject) -> Value {
 }
 
 /// A body as a value; `Err` says why it cannot be one. Recursion ends at serde_json's limit of 128 levels. Of a name
-/// that is in an object twice the last value counts.
-pub(super) fn event(body: &[u8]) -> Result<Value, &'static str> {
-    let left = Cell::new(MAX_VALUES);
-    let mut json = serde_json::Deserializer::from_slice(body);
+/// that is in an object twice the first value counts, as everywhere.
+pub(super) fn event(reading: &Reading<'_>) -> Result<Value, &'static str> {
+    let text = reading.text();
+    parse(&text).or_else(|is_too_full| match is_too_full {
+        true => Err(TOO_FULL),
+        false if !reading.is_json() => Err("the body is not JSON"),
+        false => {
+            parse(&tamed(&text)).map_err(|is_too_full| if is_too_full { TOO_FULL } else { "it is nested too deeply" })
+        }
+    })
+}
+
+const TOO_FULL: &str = "the body has more than 100,000 values";
+
+/// The error says whether there are too many values in it.
+fn parse(text: &str) -> Result<Value, bool> {
+    let (left, mut json) = (Cell::new(MAX_VALUES), serde_json::Deserializer::from_str(text));
     let value = Json { left: &left }.deserialize(&mut json);
-    match value.and_then(|value| json.end().map(|()| value)) {
-        Ok(value) => Ok(value),
-        Err(_) if left.get() == 0 => Err("the body has more than 100,000 values"),
-        Err(_) => Err("the body is not JSON, or nested too deeply"),
+    value.and_then(|value| json.end().map(|()| value)).map_err(|_| left.get() == 0)
+}
+
+/// JSON in which serde_json can read every value: the largest double for a number that is beyond all of them, U+FFFD for half a
+/// surrogate pair.
+fn tamed(json: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(json.len()), json);
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => {
+                let length = string_length(rest);
+                out.push_str(&serde_json::Value::from(lossy_string(&rest[..length])).to_string());
+                length
+            }
+            '-' | '0'..='9' => {
+                let is_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+                let number = &rest[..rest.find(|c| !is_number(c)).unwrap_or(rest.len())];
+                match number.parse::<f64>() {
+                    Ok(double) if double.is_infinite() => out.push_str(&format!("{:e}", f64::MAX.copysign(double))),
+                    Ok(_) | Err(_) => out.push_str(number),
+                }
+                number.len()
+            }
+            other => {
+                out.push(other);
+                other.len_utf8()
+            }
+        };
+        rest = &rest[length..];
     }
+    out
+}
+
+/// Of the string that a text begins with, both quotes included.
+fn string_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.bytes().skip(1).position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |end| end + 2)
 }
 
 #[derive(Clone, Copy)]
@@ -118,7 +169,8 @@ impl<'de> Visitor<'de> for Json<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut map: HashMap<CelMapKey<'static>, Value> = HashMap::new();
         while let Some(name) = fields.next_key::<String>()? {
-            map.insert(CelMapKey::from(name), fields.next_value_seed(self)?);
+            let value = fields.next_value_seed(self)?;
+            map.entry(CelMapKey::from(name)).or_insert(value);
         }
         Ok(Box::new(CelMap::from(map)))
     }

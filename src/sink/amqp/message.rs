@@ -31,14 +31,19 @@ impl Message {
             headers.insert(short(name), AMQPValue::LongString(value.to_string().into()));
         }
         headers.insert("x-ralio-signature".into(), AMQPValue::LongString(event.signature.as_str().into()));
-        let properties = BasicProperties::default()
+        let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type(short(content_type))
             .with_message_id(short(event.id.as_str()))
             .with_type(short(event.event_type.as_str()))
-            .with_timestamp(u64::try_from(event.time.as_second()).unwrap_or(0))
             .with_app_id("ralio-relay".into())
             .with_headers(headers);
+        if let Some(seconds) = event.time.and_then(|time| u64::try_from(time.as_second()).ok()) {
+            properties = properties.with_timestamp(seconds);
+        }
+        if let Some(encoding) = attributes.content_encoding().filter(|_| format == Format::Raw) {
+            properties = properties.with_content_encoding(short(encoding));
+        }
         Self { seq: event.seq, routing_key: short(event.event_type.as_str()), properties, payload }
     }
 }
@@ -58,7 +63,7 @@ fn short(text: &str) -> ShortString {
 mod tests {
     use super::*;
     use crate::model::{EventId, EventType};
-    use crate::sink::fixtures::event;
+    use crate::sink::fixtures::{event, gzip};
 
     #[test]
     fn carries_everything() {
@@ -83,6 +88,22 @@ mod tests {
         assert_eq!(header("x-ralio-signature"), "sha256=00ff");
         assert_eq!(headers.len(), 11);
         assert_eq!(seq(&properties), Some(event.seq));
+    }
+
+    #[test]
+    fn says_how_the_payload_is_packed_and_no_time_that_is_not_the_events() {
+        let mut event = event("");
+        event.body = gzip(b"{}").into();
+        event.content_encoding = Some("gzip".to_owned());
+        event.time = None;
+        let raw = Message::new(&event, Format::Raw);
+        assert_eq!(raw.payload, event.body);
+        assert_eq!(raw.properties.content_encoding().as_ref().unwrap().as_str(), "gzip");
+        assert_eq!(*raw.properties.timestamp(), None);
+        assert!(!raw.properties.headers().as_ref().unwrap().inner().contains_key("ce-time"));
+        let structured = Message::new(&event, Format::CloudEvents);
+        assert_eq!(*structured.properties.content_encoding(), None);
+        assert!(structured.payload.ends_with(b"\"data\":{}}"));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Request, Response, Url, retry};
 use secrecy::SecretString;
@@ -116,6 +118,8 @@ impl Http {
             Format::Raw => {
                 insert(attributes.headers(), &mut headers);
                 headers.insert(CONTENT_TYPE, legal(attributes.content_type()));
+                // The signature is over the body as it is packed.
+                headers.extend(attributes.content_encoding().map(|encoding| (CONTENT_ENCODING, legal(encoding))));
                 // A signature that held is hex or base64; anything else could not be a header.
                 if let Ok(signature) = HeaderValue::from_str(&event.signature) {
                     headers.insert(SIGNATURE, signature);
@@ -199,6 +203,10 @@ fn legal(value: &str) -> HeaderValue {
 impl Sink for Http {
     async fn deliver(&self, event: &Outgoing) -> Outcome {
         let (mut headers, body) = self.request(event, Timestamp::now());
+        if body.is_empty() {
+            // The client leaves it out, and servers may insist on it (RFC 9110, section 8.6).
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let mut request = self.blank();
         headers.extend(std::mem::take(request.headers_mut()));
         *request.headers_mut() = headers;

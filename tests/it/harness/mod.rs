@@ -6,6 +6,7 @@ mod campaign;
 mod cli;
 pub mod fake_http;
 pub mod faults;
+pub mod json_set;
 pub mod load;
 pub mod metrics;
 pub mod pki;

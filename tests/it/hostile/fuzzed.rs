@@ -4,6 +4,7 @@ use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use crate::harness::Campaign;
+use crate::harness::json_set::json_set;
 
 #[path = "../../../fuzz/properties/config.rs"]
 mod config;
@@ -12,6 +13,10 @@ mod envelope;
 #[cfg(feature = "filters")]
 #[path = "../../../fuzz/properties/filter.rs"]
 mod filter;
+#[path = "../../../fuzz/properties/head.rs"]
+mod head;
+#[path = "../../../fuzz/properties/reading.rs"]
+mod reading;
 #[path = "../../../fuzz/properties/signature.rs"]
 pub mod signature;
 
@@ -23,6 +28,18 @@ fn signature_headers() {
 #[test]
 fn envelopes() {
     changed_seeds(Campaign::brief("envelopes", 2000), "envelope", envelope::holds);
+}
+
+#[test]
+fn heads() {
+    changed_seeds(Campaign::brief("heads", 2000), "head", head::holds);
+}
+
+#[test]
+fn readings() {
+    changed_seeds(Campaign::brief("readings", 2000), "reading", reading::holds);
+    json_set().iter().for_each(|file| reading::holds(&file.body));
+    json_set().iter().for_each(|file| envelope::holds(&file.body));
 }
 
 #[cfg(feature = "filters")]

@@ -180,7 +180,7 @@ impl Reader {
         {
             let mut rows = self.connection.prepare_cached(&format!(
                 "SELECT e.seq, e.event_id, e.type, e.source_id, e.entity_key, e.event_time, e.received_at, e.conflict,
-                        e.signature, e.content_type, e.phase, b.body, e.body_sha256
+                        e.signature, e.content_type, e.phase, b.body, e.body_sha256, e.headers
                  FROM events e LEFT JOIN bodies b ON b.seq = e.seq WHERE {condition}"
             ))?;
             let mut rows = rows.query([parameter])?;
@@ -253,6 +253,7 @@ impl Reader {
             conflict: row.get(7)?,
             signature: row.get(8)?,
             content_type: row.get(9)?,
+            content_encoding: rows::content_encoding(row, 13)?,
             body: body.filter(|_| altered.is_none()),
             altered,
         };
