@@ -12,8 +12,8 @@ use super::output::clean;
 /// For every command that tells times to people.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(crate) struct ViewArgs {
-    /// Tell times in UTC, and not in the time zone of this machine or $TZ; $RALIO_RELAY_UTC=1 always does. JSON is in UTC
-    /// anyway
+    /// Tell and understand times in UTC, and not in the time zone of this machine or $TZ; $RALIO_RELAY_UTC=1 always does. JSON
+    /// is in UTC anyway
     #[arg(long)]
     utc: bool,
 }
@@ -28,8 +28,25 @@ impl ViewArgs {
             var("CLICOLOR_FORCE").as_deref(),
         );
         let is_utc = self.utc || is_set(var("RALIO_RELAY_UTC").as_deref());
-        View { zone: if is_utc { TimeZone::UTC } else { TimeZone::system() }, colours }
+        View { zone: if is_utc { TimeZone::UTC } else { system_zone(var("TZ").as_deref()) }, colours }
     }
+
+    /// For what holds no times.
+    pub(crate) fn without_times() -> View {
+        Self { utc: true }.view()
+    }
+}
+
+/// The zone of this machine or of `$TZ`; UTC where there is none. A `$TZ` that is none is told of: whoever set it expects
+/// other times.
+fn system_zone(tz: Option<&OsStr>) -> TimeZone {
+    TimeZone::try_system().unwrap_or_else(|_| {
+        if let Some(tz) = tz.filter(|tz| !tz.is_empty()) {
+            let tz = tz.to_string_lossy();
+            to_stderr!("warning: TZ is '{tz}', which is no time zone such as Europe/Berlin: times are in UTC");
+        }
+        TimeZone::unknown()
+    })
 }
 
 fn is_set(value: Option<&OsStr>) -> bool {
@@ -97,6 +114,11 @@ impl View {
     #[cfg(test)]
     fn new(zone: TimeZone, colours: bool) -> Self {
         Self { zone, colours }
+    }
+
+    /// In which times are told, and understood where they name none.
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// RFC 3339 with seconds, and the zone's offset at that time.

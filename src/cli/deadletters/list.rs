@@ -6,6 +6,7 @@ use super::Filters;
 use super::rows::{letter_row, letter_table};
 use crate::cli::output::{Output, print_table};
 use crate::cli::view::ViewArgs;
+use crate::cli::filter::list_key;
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::records::letter::Letter;
 
@@ -18,7 +19,7 @@ Examples:
 Those that somebody has decided about (delivered again, discarded) are not listed, nor what replays gave up: see \
 `events show` and `replay show`.
 
-Exit code: 0, also when there is none.";
+Exit code: 0, also when there is none, 2 when the filter cannot match.";
 
 /// List those that nobody has decided about, newest first
 #[derive(clap::Args)]
@@ -46,12 +47,14 @@ pub(crate) struct Args {
 const PORTION: usize = 500;
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let reader = crate::cli::events::open(&args.config)?;
+    let mut reader = crate::cli::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut filter = args.filters.into_filter(Vec::new(), &mut reader, &args.config, &view)?;
+    filter.key = filter.key.map(|key| list_key(&mut reader, key, args.format)).transpose()?;
     let mut shown = letter_table(&view);
     let (mut count, mut more) = (0, false);
-    reader.each_dead_letter(&args.filters.into_filter(Vec::new()), None, &mut |letter| {
+    reader.each_dead_letter(&filter, None, &mut |letter| {
         if count == limit {
             more = true;
             return ControlFlow::Break(());

@@ -5,6 +5,7 @@ mod consumers;
 mod detail;
 mod events;
 mod jobs;
+mod known;
 mod log;
 mod quarantine;
 mod secrets;
@@ -24,6 +25,7 @@ use crate::inbox::{Config, EventFilter};
 use crate::model::{Seq, SourceName};
 
 pub use self::consumers::ParkedPlace;
+pub use self::known::{Named, NamesFound};
 #[cfg(test)]
 pub(super) use self::detail::{ATTEMPTS, ROUTE};
 
