@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 
-use super::output::Search;
+use super::output::{Search, clean};
 use super::view::View;
 use super::{ConfigArgs, Format, Unusable, resolve};
 use crate::clock::Moment;
@@ -146,7 +146,7 @@ pub(super) fn can_match(
     })?;
     search.found();
     match found {
-        Some(found) => Err(Unusable(found.text(|at| view.seconds(at))).into()),
+        Some(found) => Err(Unusable(clean(&found.text(|at| view.seconds(at))).into_owned()).into()),
         None => Ok(()),
     }
 }

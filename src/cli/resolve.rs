@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::Unusable;
-use super::output::Search;
+use super::output::{Search, clean};
 use crate::inbox::EventFilter;
 use crate::inbox::sqlite::{Direction, Named, ReadError, Reader};
 
@@ -43,7 +43,7 @@ fn whole(reader: &mut Reader, named: Named, text: &str) -> anyhow::Result<String
     }
     let only = found.pop_first();
     if let Some(only) = &only {
-        to_stderr!("{} is {only}", quoted(named, beginning));
+        to_stderr!("{} is {}", quoted(named, beginning), clean(only));
     }
     Ok(only.unwrap_or_else(|| text.to_owned()))
 }
@@ -63,8 +63,8 @@ fn exists(reader: &mut Reader, named: Named, text: &str) -> Result<bool, ReadErr
 
 fn quoted(named: Named, beginning: &str) -> String {
     match named {
-        Named::ById => format!("id '{beginning}'"),
-        Named::ByKey => format!("key '{beginning}'"),
+        Named::ById => format!("id '{}'", clean(beginning)),
+        Named::ByKey => format!("key '{}'", clean(beginning)),
     }
 }
 
@@ -74,7 +74,7 @@ fn uncut(text: &str) -> &str {
 }
 
 fn several(named: Named, beginning: &str, names: impl Iterator<Item = String>) -> String {
-    let mut lines: Vec<String> = names.map(|name| format!("\n  {name}")).collect();
+    let mut lines: Vec<String> = names.map(|name| format!("\n  {}", clean(&name))).collect();
     if lines.len() > TOLD {
         lines.truncate(TOLD);
         lines.push("\n  and more".to_owned());

@@ -65,7 +65,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     if events.is_empty() {
         to_stderr!(
             "there is no event {0}, and no id that begins so: take the number in the column SEQ of `ralio-relay events list`",
-            args.id
+            clean(&args.id)
         );
         return Ok(Exit::Finding);
     }
