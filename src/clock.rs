@@ -165,10 +165,10 @@ mod tests {
     fn at(text: &str, zone: &str) -> String {
         let now = "2026-11-22T02:00:00Z".parse().unwrap();
         let zone = TimeZone::get(zone).unwrap();
-        text.parse::<Moment>()
-            .map_or_else(|error| error.to_string(), |moment| {
-                moment.at(now, &zone).map_or_else(|error| error.to_string(), |at| at.to_string())
-            })
+        text.parse::<Moment>().map_or_else(
+            |error| error.to_string(),
+            |moment| moment.at(now, &zone).map_or_else(|error| error.to_string(), |at| at.to_string()),
+        )
     }
 
     #[test]
@@ -186,9 +186,17 @@ mod tests {
                 assert_eq!(at(text, zone), expected, "{text} in {zone}");
             }
         }
-        for bad in
-            ["tomorrow", "", "24", "1mo", "99999999d", "20260131", "2026-13-01", "2026-01-31T10:00[Nowhere/City]", "10:00"]
-        {
+        for bad in [
+            "tomorrow",
+            "",
+            "24",
+            "1mo",
+            "99999999d",
+            "20260131",
+            "2026-13-01",
+            "2026-01-31T10:00[Nowhere/City]",
+            "10:00",
+        ] {
             assert!(at(bad, "UTC").starts_with("not a time"), "{bad}: {}", at(bad, "UTC"));
         }
     }

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::check::listener_remedy;
+use super::errand::daemon_runs;
 use crate::config::Settings;
 
 const DIR: &str = ".ralio-relay";
@@ -56,8 +57,12 @@ pub(super) fn prepare() -> anyhow::Result<Vec<PathBuf>> {
     Ok(vec![config])
 }
 
-/// Says so, with what to do, where something else listens on an address: before anybody is told to go there.
+/// Says so, with what to do, where something else listens on an address: before anybody is told to go there. Another daemon
+/// with this inbox is no stranger: this one waits for its turn.
 pub(super) fn addresses_are_free(settings: &Settings) -> anyhow::Result<()> {
+    if settings.inbox.path.with_extension("lock").exists() && daemon_runs(&settings.inbox.path) {
+        return Ok(());
+    }
     let admin = settings.admin.as_ref().map(|admin| ("admin.listen", admin.listen));
     for (key, address) in [("server.listen", settings.ingest.listen)].into_iter().chain(admin) {
         if let Err(error) = TcpListener::bind(address) {

@@ -128,12 +128,7 @@ pub(super) fn moment(moment: Option<Moment>, view: &View) -> Result<Option<Times
 }
 
 /// Refuses what cannot match anything: for whoever reads a list, "none" must not be the answer to a typing error.
-pub(super) fn can_match(
-    reader: &mut Reader,
-    config: &ConfigArgs,
-    view: &View,
-    asked: Asked<'_>,
-) -> anyhow::Result<()> {
+pub(super) fn can_match(reader: &mut Reader, config: &ConfigArgs, view: &View, asked: Asked<'_>) -> anyhow::Result<()> {
     // What cannot be read as configuration may name anything.
     let configured = load_names(&config.config).ok().map(|names| Configured {
         sources: names.sources.iter().map(ToString::to_string).collect(),

@@ -12,7 +12,9 @@ pub(crate) const PACE: &str = "{bar:30} {human_pos}/{human_len} {rate}/s {left} 
 pub(crate) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the template is valid")
-        .with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| _ = text.write_str(&rate(state.per_sec())))
+        .with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            _ = text.write_str(&rate(state.per_sec()))
+        })
         .with_key("left", |state: &ProgressState, text: &mut dyn std::fmt::Write| _ = text.write_str(&left(state)))
 }
 

@@ -79,7 +79,11 @@ fn several(named: Named, beginning: &str, names: impl Iterator<Item = String>) -
         lines.truncate(TOLD);
         lines.push("\n  and more".to_owned());
     }
-    format!("{} is the beginning of several: write more of the one that you mean{}", quoted(named, beginning), lines.concat())
+    format!(
+        "{} is the beginning of several: write more of the one that you mean{}",
+        quoted(named, beginning),
+        lines.concat()
+    )
 }
 
 #[cfg(test)]

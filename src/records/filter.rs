@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use super::utc;
-use crate::inbox::{EventFilter, LetterFilter, ParkedFilter, QuarantineFilter};
 use crate::inbox::sqlite::{Direction, ReadError, Reader};
+use crate::inbox::{EventFilter, LetterFilter, ParkedFilter, QuarantineFilter};
 use crate::model::{EventType, SinkName};
 use crate::provider::simulation;
 use crate::route::Glob;

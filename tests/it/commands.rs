@@ -218,8 +218,7 @@ async fn events_list_and_show_have_stable_fields_and_work_without_a_daemon() {
     let config = relay.settings().config_file();
     let events = relay.events().await;
     for event in &events {
-        let missing: Vec<_> =
-            LIST_FIELDS.iter().filter(|&&name| event.get(name).is_none()).collect();
+        let missing: Vec<_> = LIST_FIELDS.iter().filter(|&&name| event.get(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?} are not in {event}");
     }
     let table = relay.cli(&["events", "list"]).await.success().stdout;

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::harness::fake_http::FakeHttp;
-use crate::harness::{Ack, Builder, Delivery, Output, TestRelay, signed, text};
+use crate::harness::{Ack, Builder, Delivery, Output, TestRelay, run_in, signed, text};
 use crate::operate::typed_without_daemon;
 
 /// A command with a time zone, and with nothing else of this machine's environment.
@@ -156,7 +156,10 @@ async fn the_beginning_of_an_id_is_enough_where_only_one_begins_so() {
     typed(&[&replay[..], &["5340"]].concat()).await.code(2);
     // The beginning of a key is for people who see what was found.
     let list = typed(&["events", "list", "--key", "order-a1b2"]).await.success();
-    assert!(list.stdout.contains(ids[2]) && list.stderr.contains("key 'order-a1b2' is order-a1b2c3d4-0000"), "{list:?}");
+    assert!(
+        list.stdout.contains(ids[2]) && list.stderr.contains("key 'order-a1b2' is order-a1b2c3d4-0000"),
+        "{list:?}"
+    );
     let exact = typed(&["events", "list", "--key", "order-a1b2", "--format", "json"]).await.success();
     assert_eq!(exact.stdout, "");
     let replay = ["replay", "--sink", "out", "--reason", "a test", "--dry-run", "--key", "order-a1b2"];
@@ -218,4 +221,21 @@ async fn a_replay_waits_for_a_daemon_where_none_runs() {
     let cancelled = typed_without_daemon(&settings, &["replay", "cancel", &id]).await.success();
     assert_eq!(cancelled.stdout, format!("replay {id} is cancelled\n"));
     typed_without_daemon(&settings, &["sinks", "resume", "out"]).await.success();
+}
+
+/// What is wrong with an address is told once, and at once where no other attempt can be better.
+#[tokio::test]
+async fn simulate_says_what_is_wrong_with_the_address() {
+    let relay = TestRelay::builder().expect_errors().start().await;
+    let secret = relay.settings().directory().join("secret-test-0");
+    let simulate = async |url: &str| {
+        let args = ["simulate", "payin.completed", "--attempts", "2", "--count", "2", "--insecure", "--url", url];
+        run_in(Path::new("."), &[&args[..], &["--secret-file", secret.to_str().unwrap()]].concat(), b"").await
+    };
+    let elsewhere = simulate(&relay.url("/elsewhere")).await.code(1).stderr;
+    let again = "503 Service Unavailable: no webhook is configured at this path; trying again";
+    assert_eq!(elsewhere.matches(again).count(), 1, "{elsewhere}");
+    let plain = simulate(&relay.url(signed::PATH).replace("https://", "http://")).await.code(1).stderr;
+    assert!(plain.contains("write https://") && !plain.contains("trying again"), "{plain}");
+    relay.shutdown().await;
 }

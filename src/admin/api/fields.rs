@@ -104,7 +104,8 @@ impl TryFrom<String> for Moment {
 
 impl PartialSchema for Moment {
     fn schema() -> RefOr<Schema> {
-        let says = "RFC 3339, a day (its first moment) or a time without an offset, both in UTC, or how long ago, such as 24h";
+        let says =
+            "RFC 3339, a day (its first moment) or a time without an offset, both in UTC, or how long ago, such as 24h";
         text(1, 100).description(Some(says)).examples(["2026-01-31T10:00:00Z", "2026-01-31", "24h"]).into()
     }
 }

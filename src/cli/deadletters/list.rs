@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use super::Filters;
 use super::rows::{letter_row, letter_table};
+use crate::cli::filter::list_key;
 use crate::cli::output::{Output, print_table};
 use crate::cli::view::ViewArgs;
-use crate::cli::filter::list_key;
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::records::letter::Letter;
 

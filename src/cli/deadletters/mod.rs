@@ -79,8 +79,7 @@ impl Filters {
     ) -> anyhow::Result<LetterFilter> {
         let Self { sink, types, event, key, reason_contains, since, until } = self;
         let (since, until) = (moment(since, view)?, moment(until, view)?);
-        let filter =
-            LetterFilter { ids, sink, types, event_id: event, key, reason: reason_contains, since, until };
+        let filter = LetterFilter { ids, sink, types, event_id: event, key, reason: reason_contains, since, until };
         can_match(reader, config, view, (&filter).into())?;
         let event_id = filter.event_id.map(|id| resolve::id(reader, &id)).transpose()?;
         Ok(LetterFilter { event_id, ..filter })

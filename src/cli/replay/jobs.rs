@@ -301,7 +301,8 @@ mod tests {
         let job = Job { reason: "why\u{1b}[2J".to_owned(), ..replay(JobState::Running) };
         let mut bytes = Vec::new();
         assert!(
-            print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), true, &[letter()]).is_continue()
+            print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), true, &[letter()])
+                .is_continue()
         );
         let text = String::from_utf8(bytes).unwrap();
         for part in [

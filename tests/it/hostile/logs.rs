@@ -133,7 +133,10 @@ async fn nothing_that_commands_print_steers_a_terminal() {
             assert!(!text.contains(hidden), "{words:?}, {place}: {text:?}");
         }
         assert!(output.code == Some(0) || words.contains(&STEERING), "{words:?}: {output:?}");
-        assert!(!output.stdout.is_empty() || words.contains(&STEERING) || words.contains(&"--undelivered"), "{words:?}");
+        assert!(
+            !output.stdout.is_empty() || words.contains(&STEERING) || words.contains(&"--undelivered"),
+            "{words:?}"
+        );
     }
     let _: Ack = relay.post(&signed::payin_completed("evt-3")).await;
     relay.settled().await;

@@ -25,9 +25,9 @@ use crate::inbox::{Config, EventFilter};
 use crate::model::{Seq, SourceName};
 
 pub use self::consumers::ParkedPlace;
-pub use self::known::{Named, NamesFound};
 #[cfg(test)]
 pub(super) use self::detail::{ATTEMPTS, ROUTE};
+pub use self::known::{Named, NamesFound};
 
 /// Rows looked at in one read when few of them match.
 const SCAN: i64 = 20_000;
