@@ -66,8 +66,10 @@ pub enum Moment {
     Day(Date),
     /// What the clocks show.
     Local(DateTime),
-    /// The first moment of the day that is so many days before today.
-    DaysBefore(i64),
+    /// The first moment of the day that is now.
+    Today,
+    /// The first moment of the day before.
+    Yesterday,
     /// So long before now.
     Ago(SignedDuration),
 }
@@ -104,8 +106,8 @@ impl FromStr for Moment {
     fn from_str(text: &str) -> Result<Self, NoMoment> {
         let text = text.trim();
         match text {
-            "today" => return Ok(Self::DaysBefore(0)),
-            "yesterday" => return Ok(Self::DaysBefore(1)),
+            "today" => return Ok(Self::Today),
+            "yesterday" => return Ok(Self::Yesterday),
             _ => {}
         }
         let begins_with_a_day = matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, ..]);
@@ -131,13 +133,12 @@ impl Moment {
             // Where clocks go forward at midnight the day begins later; where they go back, the first one is meant.
             zone.to_timestamp(midnight).map_err(|_| NoSuchMoment::TooFar(midnight))
         };
+        let today = || now.to_zoned(zone.clone()).date();
         match self {
             Self::At(at) => Ok(at),
             Self::Day(day) => first_of(day),
-            Self::DaysBefore(days) => {
-                let today = now.to_zoned(zone.clone()).date();
-                first_of(today.saturating_sub(Span::new().days(days)))
-            }
+            Self::Today => first_of(today()),
+            Self::Yesterday => first_of(today().yesterday().unwrap_or(Date::MIN)),
             Self::Ago(back) => Ok(now.saturating_sub(back).unwrap_or(Timestamp::MIN)),
             Self::Local(local) => {
                 let found = zone.to_ambiguous_timestamp(local);

@@ -6,7 +6,7 @@
 macro_rules! to_stderr {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        _ = writeln!(std::io::stderr(), "{}", $crate::cli::output::clean_lines(&format!($($text)*)));
+        _ = writeln!(std::io::stderr(), "{}", $crate::cli::output::clean_lines(&std::fmt::format(format_args!($($text)*))));
     }};
 }
 

@@ -282,9 +282,11 @@ impl Executor {
         if let Some(replay) = self.replays.get(&other) {
             replay.stop.cancel();
         }
-        let (state, message) = match open.map(|open| open.task) {
-            Some(Task::Replay { .. }) => (JobState::Done, format!("replay {other} is cancelled")),
-            Some(_) => (JobState::Done, format!("job {other} is cancelled")),
+        let (state, message) = match open {
+            Some(open) => {
+                let noun = if matches!(open.task, Task::Replay { .. }) { "replay" } else { "job" };
+                (JobState::Done, format!("{noun} {other} is cancelled"))
+            }
             None => (JobState::Failed, format!("job {other} is not there, or has ended already")),
         };
         self.end(job.id, state, message).await?;

@@ -343,7 +343,15 @@ mod tests {
         let said = |error: Hopeless| error.to_string();
         let plain = sender(client(None, true, 1).unwrap(), "http", at, 3).send(shot(true)).await;
         assert!(said(plain.unwrap_err()).contains("https://"));
-        let (at, _requests) = serve(&[(200, "")]).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let _server = JoinSet::from_iter([async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_buf(&mut Vec::new()).await.unwrap();
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
+            }
+        }]);
         let tls = sender(client(None, true, 1).unwrap(), "https", at, 3).send(shot(true)).await;
         assert!(said(tls.unwrap_err()).contains("http://"));
     }
