@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::output::clean;
 
@@ -37,14 +37,18 @@ impl ViewArgs {
     }
 }
 
-/// The zone of this machine or of `$TZ`; UTC where there is none. A `$TZ` that is none is told of: whoever set it expects
-/// other times.
+/// The zone of this machine or of `$TZ`, from the data in this binary where the machine has none about it; UTC where there is
+/// no zone. A `$TZ` that is none is told of: whoever set it expects other times.
 fn system_zone(tz: Option<&OsStr>) -> TimeZone {
-    TimeZone::try_system().unwrap_or_else(|_| {
-        if let Some(tz) = tz.filter(|tz| !tz.is_empty()) {
-            let tz = tz.to_string_lossy();
-            to_stderr!("warning: TZ is '{tz}', which is no time zone such as Europe/Berlin: times are in UTC");
-        }
+    if let Ok(zone) = TimeZone::try_system() {
+        return zone;
+    }
+    let tz = tz.unwrap_or_default().to_string_lossy();
+    if tz.is_empty() {
+        return TimeZone::unknown();
+    }
+    TimeZoneDatabase::bundled().get(tz.trim_start_matches(':')).unwrap_or_else(|_| {
+        to_stderr!("warning: TZ is '{}', which is no time zone such as Europe/Berlin: times are in UTC", clean(&tz));
         TimeZone::unknown()
     })
 }

@@ -13,8 +13,13 @@ use crate::operate::typed_without_daemon;
 
 /// A command with a time zone, and with nothing else of this machine's environment.
 fn typed_in(zone: &str, settings: &Path, args: &[&str]) -> Output {
+    typed_with(&[("TZ", zone)], settings, args)
+}
+
+fn typed_with(environment: &[(&str, &str)], settings: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ralio-relay"));
-    let output = command.args(args).arg("--config").arg(settings).env_clear().env("TZ", zone).output().unwrap();
+    command.args(args).arg("--config").arg(settings).env_clear().envs(environment.iter().copied());
+    let output = command.output().unwrap();
     Output {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -128,6 +133,24 @@ async fn days_and_times_are_those_of_the_table() {
         let told = typed_in("Europe/Berlim", &config, args).success();
         assert!(told.stderr.contains("TZ is 'Europe/Berlim'"), "{args:?}: {told:?}");
     }
+    relay.shutdown().await;
+}
+
+/// A machine, such as a small container, may know no zone, or few.
+#[tokio::test]
+async fn the_data_of_all_zones_are_in_the_binary() {
+    let relay = relay_with(&[event("evt-1", "order-1", "payin_completed")]).await;
+    let few = relay.settings().directory().join("zones");
+    std::fs::create_dir(&few).unwrap();
+    // What is looked at to tell a file about a zone from another.
+    std::fs::write(few.join("Elsewhere"), [&b"TZif"[..], &[0; 40]].concat()).unwrap();
+    let few = few.to_str().unwrap();
+    let list = |zone| typed_with(&[("TZ", zone), ("TZDIR", few)], &relay.settings().config_file(), &["events", "list"]);
+    for zone in ["America/Bogota", ":America/Bogota"] {
+        let told = list(zone).success();
+        assert!(told.stdout.contains("-05:00") && told.stderr.is_empty(), "{zone}: {told:?}");
+    }
+    assert!(list("America/Bogotá").success().stderr.contains("TZ is 'America/Bogotá'"));
     relay.shutdown().await;
 }
 
