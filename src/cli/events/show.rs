@@ -60,7 +60,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut reader = super::open(&args.config)?;
     let mut events = reader.event(&args.id)?;
     if events.is_empty() {
-        events = reader.event(&resolve::id(&mut reader, &args.id)?)?;
+        let id = resolve::id(&mut reader, &args.id)?;
+        events = reader.event(&id)?;
     }
     if events.is_empty() {
         to_stderr!(
