@@ -37,7 +37,7 @@ const ROOMS: [(&str, May); 21] = [
     ("consume", May::Only(&["inbox", "route", "sink"])),
     ("jobs", May::Only(&["consume", "inbox", "sink", "verify"])),
     ("provider", May::Only(&["inbox", "verify"])),
-    ("records", May::Only(&["inbox"])),
+    ("records", May::Only(&["inbox", "provider", "route"])),
     ("admin", May::Only(&["consume", "inbox", "listener", "provider", "records", "route"])),
     ("config", May::Only(&["admin", "consume", "inbox", "ingest", "provider", "route", "sink", "verify"])),
     ("app", May::Anything),

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar};
 use tokio_util::sync::CancellationToken;
 
 use super::access::with_advice;
 use super::output::Output;
+use super::progress::style;
 use super::{ConfigArgs, Exit};
 use crate::inbox::sqlite::{BackupError, Made, Stage, back_up};
 use crate::lifecycle::{Signals, Stop};
@@ -101,8 +102,4 @@ fn watch(bar: ProgressBar, stop: CancellationToken) -> impl Fn(Stage) -> Control
         bar.tick();
         if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is valid")
 }

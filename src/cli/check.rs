@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use self::probe::probe;
 
+pub(super) use self::probe::listener_remedy;
+
 use super::output::{Output, clean_lines};
 use super::view::{View, ViewArgs};
 use super::{Exit, Format};

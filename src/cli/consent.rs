@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal as _, Write};
 
 use super::Exit;
 use super::output::Output;
+use super::progress;
 
 /// What a person said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,9 +128,9 @@ pub(crate) fn nothing_chosen(noun: &str, example: &str) -> Exit {
     Exit::BadUsage
 }
 
-/// `1 dead letter`, `2 dead letters`.
+/// `1 dead letter`, `27,090 dead letters`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    format!("{} {noun}{}", progress::count(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
+use super::check::listener_remedy;
+use super::errand::daemon_runs;
 use crate::config::Settings;
 
 const DIR: &str = ".ralio-relay";
@@ -52,6 +55,22 @@ pub(super) fn prepare() -> anyhow::Result<Vec<PathBuf>> {
     let config = dir.join("relay.toml");
     make(&config, || Ok(RELAY_TOML.to_owned()))?;
     Ok(vec![config])
+}
+
+/// Says so, with what to do, where something else listens on an address: before anybody is told to go there. Another daemon
+/// with this inbox is no stranger: this one waits for its turn.
+pub(super) fn addresses_are_free(settings: &Settings) -> anyhow::Result<()> {
+    if settings.inbox.path.with_extension("lock").exists() && daemon_runs(&settings.inbox.path) {
+        return Ok(());
+    }
+    let admin = settings.admin.as_ref().map(|admin| ("admin.listen", admin.listen));
+    for (key, address) in [("server.listen", settings.ingest.listen)].into_iter().chain(admin) {
+        if let Err(error) = TcpListener::bind(address) {
+            let remedy = listener_remedy(address, &error);
+            bail!("cannot listen on {address}: {error}\n    -> {remedy} ({key} in ./{DIR}/relay.toml)");
+        }
+    }
+    Ok(())
 }
 
 /// Says where everything is, and what to do next.

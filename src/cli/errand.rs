@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use super::access::with_advice;
-use super::output::{Output, clean};
+use super::output::{Output, clean, clean_lines};
+use super::progress::{PACE, begin_at, count, style};
 use super::{ConfigArgs, Exit};
 use crate::app::{self, Ask, Configuration, Errand};
 use crate::config::{Problems, Settings, SinkOutline, load_outline};
@@ -101,7 +102,13 @@ async fn carried_out(
 ) -> anyhow::Result<Errand> {
     let signals = Signals::register().context("signals cannot be received")?;
     let stop = Stop::default();
-    let mut watch = |job: &Job| show(bar, job);
+    let mut is_new = true;
+    let mut watch = |job: &Job| {
+        show(bar, job);
+        if std::mem::take(&mut is_new) {
+            begin_at(bar, job.done + job.failed);
+        }
+    };
     let mut errand = pin!(app::carry_out(inbox, configuration, ask, stop.soft.clone(), &mut watch));
     tokio::select! {
         ended = &mut errand => Ok(ended?),
@@ -120,19 +127,15 @@ fn show(bar: &ProgressBar, job: &Job) {
         && bar.length() != job.total
     {
         bar.set_length(total);
-        bar.set_style(style("{bar:30} {human_pos}/{human_len} {per_sec} {eta} {msg}"));
+        bar.set_style(style(&format!("{PACE} {{msg}}")));
     }
     bar.set_message(match (job.state, job.failed) {
         (JobState::Queued, _) => "waiting for its turn".to_owned(),
         (_, 0) => String::new(),
-        (_, failed) => format!("({failed} given up)"),
+        (_, failed) => format!("({} given up)", count(failed)),
     });
     bar.set_position(job.done + job.failed);
     bar.tick();
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is valid")
 }
 
 /// What goes wrong while a job is carried out here is said beside the bar.
@@ -149,7 +152,9 @@ struct Beside(ProgressBar);
 
 impl Write for Beside {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
+        let text = String::from_utf8_lossy(bytes);
+        self.0.suspend(|| io::stderr().write_all(clean_lines(&text).as_bytes()))?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -190,11 +195,11 @@ fn said(job: &Job) -> String {
     let message = match job.task {
         Task::Replay { .. } if job.failed > 0 => {
             let look = format!("ralio-relay replay show {}", job.id);
-            format!("{message}: {} delivered, {} given up (see {look})", job.done, job.failed)
+            format!("{message}: {} delivered, {} given up (see {look})", count(job.done), count(job.failed))
         }
-        Task::Replay { .. } => format!("{message}: {} delivered", job.done),
+        Task::Replay { .. } => format!("{message}: {} delivered", count(job.done)),
         Task::Admit { .. } if job.state == JobState::Done => {
-            format!("{message}: {} taken in, {} still refused", job.done, job.failed)
+            format!("{message}: {} taken in, {} still refused", count(job.done), count(job.failed))
         }
         Task::Pause { .. }
         | Task::Resume { .. }
@@ -221,8 +226,8 @@ fn said(job: &Job) -> String {
 fn left(job: &Job, daemon_runs: bool) -> String {
     let (id, name, seen) = (job.id, name(job), job.done + job.failed);
     let how_far = match job.total {
-        Some(total) => format!("{seen} of {total}"),
-        None => seen.to_string(),
+        Some(total) => format!("{} of {}", count(seen), count(total)),
+        None => count(seen),
     };
     let goes_on = if daemon_runs { "the daemon goes on with it" } else { "it goes on when the daemon starts" };
     format!(
@@ -274,7 +279,7 @@ pub(crate) mod tests {
     #[test]
     fn a_job_that_is_left_says_how_it_goes_on() {
         let text = left(&replay(JobState::Running), true);
-        assert!(text.starts_with("replay 7 is kept at 120 of 5000: the daemon goes on with it, or: "), "{text}");
+        assert!(text.starts_with("replay 7 is kept at 120 of 5,000: the daemon goes on with it, or: "), "{text}");
         assert!(text.ends_with("replay resume 7; stop it for good: ralio-relay replay cancel 7"), "{text}");
         let unknown = Job { total: None, ..replay(JobState::Running) };
         assert!(left(&unknown, false).starts_with("replay 7 is kept at 120: it goes on when the daemon starts"));

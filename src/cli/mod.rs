@@ -1,11 +1,12 @@
 //! The command line: one file per subcommand.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-/// A line on standard error. Unlike `eprintln!` it does not panic where that is full or closed: then nobody reads the line.
+/// Lines on standard error, without anything that could steer a terminal. Unlike `eprintln!` it does not panic where that is
+/// full or closed: then nobody reads them.
 macro_rules! to_stderr {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        _ = writeln!(std::io::stderr(), $($text)*);
+        _ = writeln!(std::io::stderr(), "{}", $crate::cli::output::clean_lines(&std::fmt::format(format_args!($($text)*))));
     }};
 }
 
@@ -27,10 +28,12 @@ mod log;
 mod man;
 mod output;
 mod parked;
+mod progress;
 mod prune;
 mod quarantine;
 mod record;
 mod replay;
+mod resolve;
 mod serve;
 mod sign;
 mod simulate;
@@ -56,11 +59,16 @@ pub(crate) enum Exit {
     Finding,
     /// 2: the configuration is wrong, and what is wrong has been printed.
     Misconfigured,
-    /// 2: what was typed cannot be done so, and why has been printed.
+    /// 2: what was typed cannot be done so, and why has been printed. See [`Unusable`].
     BadUsage,
     /// 3: what it needs cannot be reached, such as a daemon, and that has been printed.
     Unreachable,
 }
+
+/// What was typed cannot be done so: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unusable(pub(crate) String);
 
 #[derive(Parser)]
 #[command(name = "ralio-relay", version = VERSION, about, arg_required_else_help = true, max_term_width = 110)]
@@ -160,7 +168,11 @@ pub fn main() -> ExitCode {
     // What this process was left with by whoever started it is not for the commands that it starts.
     close_fds::set_fds_cloexec(3, &[]);
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("it is installed once, here");
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    let result = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Init(args) => init::run(*args),
         Command::Check(args) => check::run(args),
@@ -190,9 +202,22 @@ pub fn main() -> ExitCode {
             to_stderr!("error: {error:#}");
             let is_misconfigured = |cause: &(dyn std::error::Error + 'static)| {
                 // A socket unit is configuration, too.
-                cause.is::<Problems>() || cause.is::<SocketError>()
+                cause.is::<Problems>() || cause.is::<SocketError>() || cause.is::<Unusable>()
             };
             ExitCode::from(if error.chain().any(is_misconfigured) { 2 } else { 1 })
         }
     }
+}
+
+/// Help, or what is wrong with what was typed. That may come from a script, and so from anywhere: where it could steer the
+/// terminal it is told without colours.
+fn misread(error: &clap::Error) -> ExitCode {
+    let told = error.to_string();
+    if error.use_stderr() && output::clean_lines(&told) != told {
+        to_stderr!("{}", told.trim_end());
+    } else {
+        // Where nobody reads it, there is nobody to tell.
+        _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

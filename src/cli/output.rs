@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use comfy_table::{ColumnConstraint, Table};
-use indicatif::{ProgressBar, ProgressStyle};
+use comfy_table::{ColumnConstraint, Table, Width};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::progress;
 use super::view::View;
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
@@ -48,9 +49,10 @@ impl<W: Write> Output<W> {
         self.attempt(|out| out.write_all(bytes))
     }
 
-    /// A line. The text must be [`clean`]: nothing here looks at it again.
+    /// A line, or several. Text from outside in it should be [`clean`]; what is not gets no further than line breaks and
+    /// colours.
     pub(crate) fn line(&mut self, text: impl AsRef<str>) -> ControlFlow<()> {
-        self.attempt(|out| writeln!(out, "{}", text.as_ref()))
+        self.attempt(|out| writeln!(out, "{}", harmless(text.as_ref())))
     }
 
     /// One JSON value on a line of its own.
@@ -58,12 +60,13 @@ impl<W: Write> Output<W> {
         self.composed(|line| Ok(serde_json::to_writer(line, value)?))
     }
 
-    /// A line that is put together in memory, without its end.
+    /// A line of JSON that is put together in memory, without its end.
     pub(crate) fn composed(&mut self, compose: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> ControlFlow<()> {
         let mut line = std::mem::take(&mut self.line);
         line.clear();
         let done = self.attempt(|out| {
             compose(&mut line)?;
+            escape_json(&mut line);
             line.push(b'\n');
             out.write_all(&line)
         });
@@ -98,9 +101,13 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     by_number(text, hides)
 }
 
-/// Characters that are not seen, and turn the direction of writing or break lines.
+/// Characters that are not seen, or turn the direction of writing, or break lines: those that Unicode calls default
+/// ignorable, its separators of lines and paragraphs, and its marks of annotations.
 fn hides(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn by_number(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -118,6 +125,64 @@ fn by_number(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
     shown.into()
 }
 
+/// What is neither seen nor a line break.
+fn steers(c: char) -> bool {
+    c != '\n' && (c.is_control() || hides(c))
+}
+
+/// The text with what [`steers`] by number, colours left as they are.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let (mut done, mut rest) = (String::with_capacity(text.len() + 16), text);
+    while let Some(place) = rest.find(steers) {
+        let (before, from) = rest.split_at(place);
+        done.push_str(before);
+        let length = colour(from).unwrap_or_else(|| from.chars().next().map_or(0, char::len_utf8));
+        let (this, after) = from.split_at(length);
+        if colour(from).is_some() {
+            done.push_str(this);
+        } else {
+            done.extend(this.chars().flat_map(char::escape_unicode));
+        }
+        rest = after;
+    }
+    done.push_str(rest);
+    done.into()
+}
+
+/// How long the colour is with which a text begins: Select Graphic Rendition, ECMA-48 8.3.117.
+fn colour(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    parameters[end..].starts_with('m').then_some("\u{1b}[".len() + end + "m".len())
+}
+
+/// Makes of a line of JSON another one that means the same, without anything that could steer a terminal: such characters
+/// can only stand in strings.
+fn escape_json(line: &mut Vec<u8>) {
+    let is_plain = |byte: &u8| byte.is_ascii() && *byte != 0x7f;
+    if line.iter().all(is_plain) {
+        return;
+    }
+    let Ok(text) = std::str::from_utf8(line) else { return };
+    if !text.contains(steers) {
+        return;
+    }
+    let mut done = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if steers(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                done.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            done.push(c);
+        }
+    }
+    *line = done.into_bytes();
+}
+
 /// [`clean`], line by line.
 pub(crate) fn clean_lines(text: &str) -> String {
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
@@ -126,6 +191,19 @@ pub(crate) fn clean_lines(text: &str) -> String {
 /// Never breaks what is in the first `count` columns: the others make room, on a narrow terminal.
 pub(crate) fn keep_whole(table: &mut Table, count: usize) {
     table.column_iter_mut().take(count).for_each(|column| _ = column.set_constraint(ColumnConstraint::ContentWidth));
+}
+
+/// Characters of an id or a key that are left where there is no room for all: they tell one from the others, and are enough
+/// for a command.
+const BEGINNING: u16 = 14;
+
+/// Leaves at least the beginning of what is in these columns.
+pub(crate) fn leave_a_beginning(table: &mut Table, places: &[usize]) {
+    for &place in places {
+        if let Some(column) = table.column_mut(place) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(BEGINNING)));
+        }
+    }
 }
 
 /// Leaves columns out, where others matter more and there is no room for all.
@@ -182,8 +260,7 @@ impl Search {
         if self.quiet_since.elapsed() < PATIENCE {
             return false;
         }
-        let style = "searching {bar:30} {human_pos}/{human_len}, {eta} to go";
-        let new = || ProgressBar::new(total).with_style(ProgressStyle::with_template(style).expect("it is valid"));
+        let new = || progress::bar(total, "searching {bar:30} {human_pos}/{human_len} {left} to go");
         self.bar.get_or_insert_with(new).set_position(done);
         true
     }
@@ -191,6 +268,8 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Accepts some bytes, then fails.
@@ -235,6 +314,61 @@ mod tests {
         let mut out = Output::new(Limited(0, io::ErrorKind::StorageFull));
         assert!(out.json(&1).is_break());
         assert!(out.finish().is_err());
+    }
+
+    fn printed(print: impl FnOnce(&mut Output<&mut Vec<u8>>) -> ControlFlow<()>) -> String {
+        let mut bytes = Vec::new();
+        let mut out = Output::new(&mut bytes);
+        assert!(print(&mut out).is_continue());
+        out.finish().unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_are_harmless_and_colours_are_kept() {
+        let line = |text: &str| printed(|out| out.line(text));
+        assert_eq!(line("\u{1b}[1mNAME\u{1b}[38;5;10m x\u{1b}[0m\nb"), "\u{1b}[1mNAME\u{1b}[38;5;10m x\u{1b}[0m\nb\n");
+        assert_eq!(line("\u{1b}[2J\u{1b}]0;x\u{7}"), "\\u{1b}[2J\\u{1b}]0;x\\u{7}\n");
+        assert_eq!(line("\u{1b}[1"), "\\u{1b}[1\n");
+        assert_eq!(line("a\u{e0041}\u{ad}b\u{3164}"), "a\\u{e0041}\\u{ad}b\\u{3164}\n");
+    }
+
+    fn anything() -> impl Strategy<Value = String> {
+        let odd = prop_oneof![
+            any::<char>(),
+            proptest::char::range('\0', '\u{a0}'),
+            proptest::char::range('\u{2000}', '\u{2070}'),
+            proptest::char::range('\u{e0000}', '\u{e0100}'),
+            proptest::sample::select(vec!['\u{1b}', '[', 'm', '3', ';', '\\', '"']),
+        ];
+        proptest::collection::vec(odd, 0..60).prop_map(|chars| chars.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_from_outside_steers_nothing(text in anything()) {
+            let cleaned = clean(&text);
+            prop_assert!(!cleaned.contains(|c: char| c.is_control() || hides(c)), "{cleaned:?}");
+            let is_plain = !text.contains(|c: char| c.is_control() || hides(c));
+            prop_assert_eq!(is_plain, cleaned == text, "what is seen is left as it is");
+            let kept = |c: char| c.is_control() || hides(c);
+            prop_assert_eq!(clean_lines(&text).replace('\n', "").contains(kept), false);
+            // What a caller has forgotten to clean.
+            let line = printed(|out| out.line(&text));
+            let mut rest = line.as_str();
+            while let Some(place) = rest.find(steers) {
+                let length = colour(&rest[place..]);
+                prop_assert!(length.is_some(), "{line:?}");
+                rest = &rest[place + length.unwrap_or_default()..];
+            }
+        }
+
+        #[test]
+        fn json_means_the_same_and_steers_nothing(text in anything()) {
+            let line = printed(|out| out.json(&text));
+            prop_assert!(!line.contains(steers), "{line:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
     }
 
     #[test]

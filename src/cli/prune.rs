@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use indicatif::{HumanBytes, ProgressBar};
+use indicatif::HumanBytes;
 use jiff::Timestamp;
 
 use super::consent::counted;
 use super::errand::{self, new_job};
 use super::output::Output;
 use super::view::{View, ViewArgs};
-use super::{ConfigArgs, Exit};
+use super::{ConfigArgs, Exit, progress};
 use crate::app::Ask;
 use crate::clock::Uptime;
 use crate::config::Outline;
@@ -86,7 +86,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         let job = new_job(Task::Prune { before, sinks }, &reason);
         return errand::run(&args.config, &inbox, Ask::New(Box::new(job)));
     }
-    let bar = ProgressBar::new(u64::try_from(reader.head()?.get()).unwrap_or(0));
+    let total = u64::try_from(reader.head()?.get()).unwrap_or(0);
+    let bar = progress::bar(total, "counting {bar:30} {human_pos}/{human_len}");
     let found = reader.prunable(before, &sinks, &mut |at| bar.set_position(u64::try_from(at.get()).unwrap_or(0)));
     bar.finish_and_clear();
     let (count, bytes) = found?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::sync::Notify;
 
+use super::check::listener_remedy;
 use super::log::DaemonLog;
 use super::{ConfigArgs, Exit, dev};
 use crate::app::{self, AppError, Reload, Sockets};
@@ -58,6 +59,7 @@ async fn serve(args: Args, sockets: Sockets, log: &mut Option<DaemonLog>) -> any
     let settings = settings?;
     let sockets = sockets.agreeing_with(&settings)?;
     if args.dev {
+        dev::addresses_are_free(&settings)?;
         dev::introduce(&settings);
     }
     let metrics = Arc::new(Metrics::new());
@@ -74,7 +76,7 @@ async fn serve(args: Args, sockets: Sockets, log: &mut Option<DaemonLog>) -> any
         () = signals.pass_on(stop) => daemon.await,
     };
     let is_misconfigured = matches!(ended, Err(AppError::Config(_)));
-    match ended.map_err(anyhow::Error::new) {
+    match ended.map_err(with_remedy) {
         Ok(()) => Ok(Exit::Success),
         // Whoever collects the log finds the end of it there, in its format.
         Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
@@ -83,4 +85,13 @@ async fn serve(args: Args, sockets: Sockets, log: &mut Option<DaemonLog>) -> any
         }
         Err(error) => Err(error),
     }
+}
+
+/// The error with what to do about it, where somebody else has the address.
+fn with_remedy(error: AppError) -> anyhow::Error {
+    if let AppError::Listen { addr, source, .. } = &error {
+        let remedy = listener_remedy(*addr, source);
+        return anyhow!("{:#}: {remedy}", anyhow::Error::new(error));
+    }
+    error.into()
 }

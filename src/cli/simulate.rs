@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use reqwest::Url;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::sign::SecretArgs;
-use super::{Exit, Format};
+use super::{Exit, Format, progress};
 use crate::model::EventType;
 use crate::provider::simulation::{self, Simulator};
 use plan::Plan;
@@ -70,7 +70,8 @@ pub(crate) struct Args {
     /// Do not check the server's certificate
     #[arg(long)]
     insecure: bool,
-    /// Requests at a time; above 1, events may overtake each other
+    /// Requests at a time: one after the other unless told, which is about a thousand a second; above 1, events may overtake
+    /// each other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     concurrency: u16,
     /// Attempts at each delivery; eight take about a minute
@@ -159,11 +160,7 @@ impl Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let plan = args.plan(args.secret.read()?)?;
-    let bar = ProgressBar::new(plan.total());
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {per_sec} {eta}")
-            .expect("the template is valid"),
-    );
+    let bar = progress::bar(plan.total(), progress::PACE);
     let client = send::client(args.ca.as_deref(), args.insecure, args.concurrency.into())?;
     let sender = Arc::new(Sender::new(client, args.url.clone(), args.attempts, bar.clone()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;

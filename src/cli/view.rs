@@ -5,15 +5,15 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, presets};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::output::clean;
 
 /// For every command that tells times to people.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(crate) struct ViewArgs {
-    /// Tell times in UTC, and not in the time zone of this machine or $TZ; $RALIO_RELAY_UTC=1 always does. JSON is in UTC
-    /// anyway
+    /// Tell and understand times in UTC, and not in the time zone of this machine or $TZ; $RALIO_RELAY_UTC=1 always does. JSON
+    /// is in UTC anyway
     #[arg(long)]
     utc: bool,
 }
@@ -28,8 +28,29 @@ impl ViewArgs {
             var("CLICOLOR_FORCE").as_deref(),
         );
         let is_utc = self.utc || is_set(var("RALIO_RELAY_UTC").as_deref());
-        View { zone: if is_utc { TimeZone::UTC } else { TimeZone::system() }, colours }
+        View { zone: if is_utc { TimeZone::UTC } else { system_zone(var("TZ").as_deref()) }, colours }
     }
+
+    /// For what holds no times.
+    pub(crate) fn without_times() -> View {
+        Self { utc: true }.view()
+    }
+}
+
+/// The zone of this machine or of `$TZ`, from the data in this binary where the machine has none about it; UTC where there is
+/// no zone. A `$TZ` that is none is told of: whoever set it expects other times.
+fn system_zone(tz: Option<&OsStr>) -> TimeZone {
+    if let Ok(zone) = TimeZone::try_system() {
+        return zone;
+    }
+    let tz = tz.unwrap_or_default().to_string_lossy();
+    if tz.is_empty() {
+        return TimeZone::unknown();
+    }
+    TimeZoneDatabase::bundled().get(tz.trim_start_matches(':')).unwrap_or_else(|_| {
+        to_stderr!("warning: TZ is '{}', which is no time zone such as Europe/Berlin: times are in UTC", clean(&tz));
+        TimeZone::unknown()
+    })
 }
 
 fn is_set(value: Option<&OsStr>) -> bool {
@@ -97,6 +118,11 @@ impl View {
     #[cfg(test)]
     fn new(zone: TimeZone, colours: bool) -> Self {
         Self { zone, colours }
+    }
+
+    /// In which times are told, and understood where they name none.
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// RFC 3339 with seconds, and the zone's offset at that time.

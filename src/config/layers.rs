@@ -45,6 +45,9 @@ pub(super) fn is_from_environment(origin: &str) -> bool {
     origin.starts_with(FROM_ENVIRONMENT)
 }
 
+/// Where `init` and people put a configuration, from where they are.
+const NEARBY: [&str; 2] = ["relay.toml", "ralio-relay/relay.toml"];
+
 /// Which files to read: those given, or the first of the usual places.
 pub(super) fn discover(given: &[PathBuf], env: &Env, places: &[&Path]) -> Result<Vec<PathBuf>, Problem> {
     if !given.is_empty() {
@@ -57,6 +60,16 @@ pub(super) fn discover(given: &[PathBuf], env: &Env, places: &[&Path]) -> Result
         return Ok(vec![path.to_path_buf()]);
     }
     let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+    // Not read by itself: whoever may write into the current directory would decide what is run.
+    let here = NEARBY.into_iter().find(|path| Path::new(path).exists());
+    let hint = match here {
+        Some(here) => {
+            format!("there is {here}: write --config {here}, or `export RALIO_RELAY_CONFIG=\"$PWD/{here}\"` once in each terminal")
+        }
+        None => "to try it out: `ralio-relay serve --dev`. To write a configuration: `ralio-relay init`, which says how to go on; \
+                 one that is elsewhere: --config FILE, or `export RALIO_RELAY_CONFIG=FILE` once in each terminal"
+            .to_owned(),
+    };
     Err(Problem {
         origin: None,
         key: String::new(),
@@ -64,10 +77,7 @@ pub(super) fn discover(given: &[PathBuf], env: &Env, places: &[&Path]) -> Result
             "there is no configuration: no --config, no $RALIO_RELAY_CONFIG, and none of {}",
             places.join(", ")
         ),
-        hint:
-            "to try it out: `ralio-relay serve --dev`. To write a configuration: `ralio-relay init`, which says how to go on; \
-               one that is elsewhere: --config FILE"
-                .to_owned(),
+        hint,
     })
 }
 

@@ -39,7 +39,7 @@ pub use secret::Secret;
 use section::{Report, Section};
 pub(crate) use server::url_path;
 
-use crate::model::SinkName;
+use crate::model::{SinkName, SourceName};
 use crate::route::Route;
 use crate::{admin, consume, inbox, ingest, sink};
 
@@ -284,6 +284,23 @@ fn outline(files: &[PathBuf], env: &Env) -> Result<Outline, Problems> {
     part(files, env, &["inbox", "sinks"], |root| {
         let (inbox, sinks) = (inbox(root), sinks::outlines(root));
         Some(Outline { inbox: inbox?, sinks: sinks? })
+    })
+}
+
+/// The names in a configuration.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Of its sources.
+    pub sources: Vec<SourceName>,
+    /// Of its sinks.
+    pub sinks: Vec<SinkName>,
+}
+
+/// Reads the names of sources and sinks, and nothing else of them.
+pub fn load_names(files: &[PathBuf]) -> Result<Names, Problems> {
+    part(files, &Env::of_process(), &["sources", "sinks"], |root| {
+        let (sources, sinks) = (server::source_names(root), sinks::names(root));
+        Some(Names { sources: sources?, sinks: sinks? })
     })
 }
 

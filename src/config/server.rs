@@ -127,12 +127,28 @@ pub(super) fn sources(root: &mut Section<'_>) -> Option<Vec<(Source, Vec<Secret>
     sources.into_iter().collect()
 }
 
-fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<String>) -> Option<(Source, Vec<Secret>)> {
+/// The names alone.
+pub(super) fn source_names(root: &mut Section<'_>) -> Option<Vec<SourceName>> {
+    let mut names = Vec::new();
+    let one = |s: &mut Section<'_>| {
+        let name = source_name(s, &mut names);
+        s.take_rest();
+        name
+    };
+    root.each("sources", one).into_iter().collect()
+}
+
+fn source_name(s: &mut Section<'_>, names: &mut Vec<SourceName>) -> Option<SourceName> {
     let name = s.required("name", "\"production\"", |text| {
         SourceName::new(text).map_err(|error| Wrong::new(error.to_string(), "write a name such as \"production\""))
     });
-    let path = s.required("path", "\"/webhooks/ralio\"", url_path);
     s.unique("name", &name, names, "give each its own");
+    name
+}
+
+fn source(s: &mut Section<'_>, names: &mut Vec<SourceName>, paths: &mut Vec<String>) -> Option<(Source, Vec<Secret>)> {
+    let name = source_name(s, names);
+    let path = s.required("path", "\"/webhooks/ralio\"", url_path);
     s.unique("path", &path, paths, "give each source its own path (a trailing slash makes no difference)");
     s.require("secrets", "[{ file = \"/run/secrets/ralio\" }]");
     let secrets = s.secrets("secrets");

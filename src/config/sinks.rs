@@ -75,6 +75,17 @@ pub(super) fn outlines(root: &mut Section<'_>) -> Option<Vec<SinkOutline>> {
     root.each("sinks", outline).into_iter().collect()
 }
 
+/// The names alone.
+pub(super) fn names(root: &mut Section<'_>) -> Option<Vec<SinkName>> {
+    let mut names = Vec::new();
+    let one = |s: &mut Section<'_>| {
+        let name = name(s, &mut names);
+        s.take_rest();
+        name
+    };
+    root.each("sinks", one).into_iter().collect()
+}
+
 fn name(s: &mut Section<'_>, names: &mut Vec<SinkName>) -> Option<SinkName> {
     let name = s.required("name", "\"bus\"", |text| {
         SinkName::new(text).map_err(|error| Wrong::new(error.to_string(), "write a name such as \"bus\""))

@@ -273,8 +273,8 @@ impl Executor {
     }
 
     async fn cancel(&mut self, job: &Job, other: JobId) -> Result<Rest, Unavailable> {
-        let is_open = self.inbox().open_jobs().await?.iter().any(|open| open.id == other);
-        if is_open {
+        let open = self.inbox().open_jobs().await?.into_iter().find(|open| open.id == other);
+        if open.is_some() {
             let why = if job.reason.is_empty() { String::new() } else { format!(" ({})", job.reason) };
             self.end(other, JobState::Cancelled, format!("cancelled by {}{why}", job.who)).await?;
         }
@@ -282,9 +282,12 @@ impl Executor {
         if let Some(replay) = self.replays.get(&other) {
             replay.stop.cancel();
         }
-        let (state, message) = match is_open {
-            true => (JobState::Done, format!("job {other} is cancelled")),
-            false => (JobState::Failed, format!("job {other} is not there, or has ended already")),
+        let (state, message) = match open {
+            Some(open) => {
+                let noun = if matches!(open.task, Task::Replay { .. }) { "replay" } else { "job" };
+                (JobState::Done, format!("{noun} {other} is cancelled"))
+            }
+            None => (JobState::Failed, format!("job {other} is not there, or has ended already")),
         };
         self.end(job.id, state, message).await?;
         Ok(Rest::More)

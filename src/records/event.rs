@@ -11,7 +11,7 @@ use crate::inbox::{self, AttemptRecord, EventDetail, EventSummary, PairState};
 use crate::model::view::View;
 use crate::model::{JobId, Reading, content_encoding};
 
-/// One line of `events list`.
+/// What is known of an event before its body is read.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventSummary)]
 pub struct Summary<'a> {
@@ -61,7 +61,7 @@ impl<'a> From<&'a EventSummary> for Summary<'a> {
     }
 }
 
-/// Writes a [`Summary`] as JSON, to the byte what serde makes of it. By hand, with the names as they stand: in a list of
+/// Writes a [`Stated`] as JSON, to the byte what serde makes of it: one line of `events list`. By hand, with the names as they stand: in a list of
 /// a million events most of the time would go into names that are always the same.
 pub fn write_json(event: &EventSummary, line: &mut Vec<u8>) -> io::Result<()> {
     let EventSummary { seq, id, event_type, category, source, key, time, received_at, .. } = event;
@@ -89,7 +89,10 @@ pub fn write_json(event: &EventSummary, line: &mut Vec<u8>) -> io::Result<()> {
     let EventSummary { size, stale, conflict, arrivals, body_sha256, admitted, digest_mismatch, .. } = event;
     write!(line, r#"","size":{size},"stale":{stale},"conflict":{conflict},"arrivals":{arrivals},"body_sha256":""#)?;
     line.extend_from_slice(HEXLOWER.encode_mut_str(body_sha256.as_bytes(), &mut [0; 64]).as_bytes());
-    write!(line, r#"","admitted":{admitted},"digest_mismatch":{digest_mismatch}}}"#)
+    write!(line, r#"","admitted":{admitted},"digest_mismatch":{digest_mismatch},"state":"#)?;
+    serde_json::to_writer(&mut *line, &event.state)?;
+    line.push(b'}');
+    Ok(())
 }
 
 /// `events show`.
@@ -212,7 +215,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// An event with the state that it reports: what the admin API lists, and how the other events of an entity are shown.
+/// An event with the state that it reports: what lists have, and how the other events of an entity are shown.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event)]
 pub struct Stated<'a> {
@@ -325,6 +328,7 @@ pub(crate) mod tests {
             time: Some("2026-02-26T17:02:28.7667797-05:00".parse().unwrap()),
             received_at: "0999-12-31T23:59:59Z".parse().unwrap(),
             size: u64::MAX,
+            state: None,
             stale: false,
             conflict: true,
             admitted: true,
@@ -334,7 +338,7 @@ pub(crate) mod tests {
         for event in [plain, odd] {
             let mut line = Vec::new();
             write_json(&event, &mut line).unwrap();
-            assert_eq!(String::from_utf8(line).unwrap(), serde_json::to_string(&Summary::from(&event)).unwrap());
+            assert_eq!(String::from_utf8(line).unwrap(), serde_json::to_string(&Stated::from(&event)).unwrap());
         }
     }
 
@@ -391,10 +395,10 @@ pub(crate) mod tests {
 
     #[test]
     fn the_fields_of_a_list_are_the_documented_ones_in_order() {
-        let line = serde_json::to_string(&Summary::from(&summary(7))).unwrap();
+        let line = serde_json::to_string(&Stated::from(&summary(7))).unwrap();
         let digest = Digest::of(b"{}");
         let expected = format!(
-            r#"{{"seq":7,"id":"evt-1","type":"payin.completed","category":"payin","source":"production","key":"order-1","time":null,"received_at":"2026-01-31T10:00:00.500000Z","size":2,"stale":true,"conflict":false,"arrivals":3,"body_sha256":"{digest}","admitted":false,"digest_mismatch":false}}"#
+            r#"{{"seq":7,"id":"evt-1","type":"payin.completed","category":"payin","source":"production","key":"order-1","time":null,"received_at":"2026-01-31T10:00:00.500000Z","size":2,"stale":true,"conflict":false,"arrivals":3,"body_sha256":"{digest}","admitted":false,"digest_mismatch":false,"state":"COMPLETED"}}"#
         );
         assert_eq!(line, expected);
     }

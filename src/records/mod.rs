@@ -3,6 +3,7 @@
 
 mod body;
 pub mod event;
+pub mod filter;
 pub mod job;
 pub mod letter;
 pub mod parked;

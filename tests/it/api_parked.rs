@@ -35,8 +35,6 @@ async fn parked_events_are_listed_page_by_page_retried_and_discarded_for_a_reaso
     for (query, expected) in [
         ("sink=app", 3),
         ("sink=app&event_id=evt-2", 1),
-        ("sink=nobody", 0),
-        ("sink=not%20a%20name", 0),
         ("type=payin.*", 6),
         ("type=kyc.*", 0),
         ("last_error=503", 6),
@@ -45,7 +43,7 @@ async fn parked_events_are_listed_page_by_page_retried_and_discarded_for_a_reaso
         let page = get(&relay, &format!("/api/parked?{query}")).await;
         assert_eq!(list(&page, "parked", "seq").len(), expected, "{query}");
     }
-    for bad in ["limit=0", "colour=red"] {
+    for bad in ["limit=0", "colour=red", "sink=nobody", "sink=not%20a%20name", "type=payn.*"] {
         assert_eq!(refused(&relay, &format!("/api/parked?{bad}")).await, (400, "invalid_query".to_owned()), "{bad}");
     }
     for bad in ["cursor=x", "cursor=1", "cursor=1.x", "cursor=0.1", "cursor=1.1.1"] {

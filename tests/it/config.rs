@@ -197,3 +197,17 @@ fn a_probe_that_fails_names_the_remedy_and_exits_with_1() {
     let failed = lines.iter().position(|line| line.starts_with("FAIL    server.tls: ")).unwrap();
     assert!(lines[failed + 1].contains("-> "), "{lines:?}");
 }
+
+/// A configuration that stands where people put it is named, and not read: whoever may write there would decide what is run.
+#[tokio::test]
+async fn without_a_configuration_the_answer_says_how_to_name_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = async || crate::harness::run_in(directory.path(), &["events", "list"], b"").await.code(2).stderr;
+    let none = said().await;
+    assert!(none.contains("export RALIO_RELAY_CONFIG=FILE") && none.contains("ralio-relay init"), "{none}");
+    std::fs::create_dir(directory.path().join("ralio-relay")).unwrap();
+    std::fs::write(directory.path().join("ralio-relay/relay.toml"), "").unwrap();
+    let here = said().await;
+    assert!(here.contains("--config ralio-relay/relay.toml"), "{here}");
+    assert!(here.contains("RALIO_RELAY_CONFIG=\"$PWD/ralio-relay/relay.toml\""), "{here}");
+}

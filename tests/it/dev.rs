@@ -140,3 +140,18 @@ async fn a_second_start_in_the_same_place_waits_and_takes_over() {
     second.signal("TERM");
     assert_eq!(second.end().await.code(), Some(0), "{}", second.stderr.all().join("\n"));
 }
+
+/// Links that lead to somebody else's process are not printed; what to do is.
+#[tokio::test]
+async fn a_taken_address_is_told_before_anything_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let [server, _] = free_addresses();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = taken.local_addr().unwrap();
+    let mut serve = serve_on(directory.path(), &[server, admin.to_string()]);
+    assert_eq!(serve.end().await.code(), Some(1));
+    let told = serve.stderr.all().join("\n");
+    let remedy = format!("ss -ltnp 'sport = :{}'", admin.port());
+    assert!(told.contains(&remedy) && told.contains("admin.listen in ./.ralio-relay/relay.toml"), "{told}");
+    assert!(!told.contains("simulate --url") && !told.contains("#token="), "{told}");
+}

@@ -172,6 +172,8 @@ async fn before_the_secret_is_known_ralio_sends_again() {
     let path = directory.path();
     let said = init(path, &["--sink", "file"], b"").await.success().stdout;
     assert!(said.contains("503") && said.contains("read -rs SECRET"), "{said}");
+    let config = path.canonicalize().unwrap().join("made/relay.toml");
+    assert!(said.contains(&format!("export RALIO_RELAY_CONFIG={}\n", config.display())), "{said}");
     let checked = check(path).await.success().stdout;
     assert!(checked.contains("WARNING") && checked.contains("stand-in"), "{checked}");
     let config = fs::read_to_string(path.join("made/relay.toml")).unwrap();

@@ -50,5 +50,6 @@ mod small_commands;
 mod sockets;
 mod starts;
 mod terminal;
+mod typed;
 mod unavailable;
 mod upgrade;

@@ -135,6 +135,8 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     };
     let limit = page.limit()?;
     api.inbox()?;
+    // Of a page that goes on, that is known.
+    let filter = if page.cursor.is_none() { api.can_match("invalid_query", filter).await? } else { filter };
     let found = api.readers.read(move |reader| walk(reader, &filter, from, limit, Budget::page())).await?;
     Ok(HttpResponse::Ok().json(EventPage {
         events: found.events.iter().map(Stated::from).collect(),

@@ -1,6 +1,7 @@
 //! The values that queries and bodies are made of, each with its rules.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -87,22 +88,24 @@ impl PartialSchema for Text {
 
 impl ToSchema for Text {}
 
-/// RFC 3339, a date (its first moment in UTC), or how long ago, such as `24h`.
+/// RFC 3339, a day (its first moment) or a time without an offset, both in UTC, or how long ago, such as `24h`.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Moment(pub(super) Timestamp);
 
 impl TryFrom<String> for Moment {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        clock::moment(&text, Timestamp::now()).map(Self).ok_or(clock::NO_MOMENT)
+    fn try_from(text: String) -> Result<Self, String> {
+        let moment: clock::Moment = text.parse().map_err(|error: clock::NoMoment| error.to_string())?;
+        moment.at(Timestamp::now(), &TimeZone::UTC).map(Self).map_err(|error| error.to_string())
     }
 }
 
 impl PartialSchema for Moment {
     fn schema() -> RefOr<Schema> {
-        let says = "RFC 3339, a date (its first moment in UTC), or how long ago, such as 24h";
+        let says =
+            "RFC 3339, a day (its first moment) or a time without an offset, both in UTC, or how long ago, such as 24h";
         text(1, 100).description(Some(says)).examples(["2026-01-31T10:00:00Z", "2026-01-31", "24h"]).into()
     }
 }

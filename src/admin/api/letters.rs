@@ -52,8 +52,7 @@ pub(super) struct LetterQuery {
 }
 
 impl LetterQuery {
-    /// `None` where no sink can have the name.
-    fn into_filter(self) -> Result<Option<LetterFilter>, String> {
+    fn into_filter(self) -> Result<LetterFilter, String> {
         let Self { sink, r#type, key, event_id, last_error, since, until } = self;
         let text = |text: Option<Text>| text.map(|text| text.0);
         let filter = LetterFilter {
@@ -66,11 +65,8 @@ impl LetterQuery {
             since: since.map(|since| since.0),
             until: until.map(|until| until.0),
         };
-        Ok(match sink.map(|sink| SinkName::new(&sink.0)) {
-            None => Some(filter),
-            Some(Ok(sink)) => Some(LetterFilter { sink: Some(sink), ..filter }),
-            Some(Err(_)) => None,
-        })
+        let sink = sink.map(|sink| sink_name(&sink)).transpose()?;
+        Ok(LetterFilter { sink, ..filter })
     }
 }
 
@@ -120,6 +116,7 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let Some(filter) = filter else {
         return Ok(HttpResponse::Ok().json(LetterPage { dead_letters: Vec::new(), next: None }));
     };
+    let filter = api.can_match("invalid_query", filter).await?;
     let (letters, next) = api.readers.read(move |reader| walk(reader, (&filter, states), below, limit)).await?;
     Ok(HttpResponse::Ok().json(LetterPage {
         dead_letters: letters.iter().map(Letter::from).collect(),
@@ -173,6 +170,11 @@ fn with_event(reader: &mut Reader, id: i64) -> Result<Option<(DeadLetterRecord, 
     // Asked for by id, for a number could be the id of another event.
     let events = reader.event(letter.event_id.as_str())?;
     Ok(events.into_iter().find(|event| event.summary.seq == letter.seq).map(|event| (letter, event)))
+}
+
+/// The name of a sink.
+pub(super) fn sink_name(text: &Text) -> Result<SinkName, String> {
+    SinkName::new(&text.0).map_err(|error| format!("sink: {error}"))
 }
 
 /// Numbers that one request may name.
@@ -233,7 +235,7 @@ impl LetterChoice {
         if names_no_type {
             return Err(bad("type: name one at least".to_owned()));
         }
-        let filter = query.into_filter().map_err(bad)?.ok_or_else(|| bad("sink: no sink can have this name".into()))?;
+        let filter = query.into_filter().map_err(bad)?;
         let ids = chosen("ids", ids, all, filter == LetterFilter::default())?;
         Ok((LetterFilter { ids, ..filter }, Says { who, reason }))
     }
@@ -270,6 +272,7 @@ pub(super) async fn retry(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     let (letters, says) = input::body::<LetterChoice>(&request, payload).await?.into_parts()?;
+    let letters = api.can_match("invalid_body", letters).await?;
     api.submit(&request, Task::Retry { letters }, says).await
 }
 
@@ -283,6 +286,7 @@ pub(super) async fn discard(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     let (letters, says) = input::body::<LetterChoice>(&request, payload).await?.into_parts()?;
+    let letters = api.can_match("invalid_body", letters).await?;
     if says.reason.is_none() {
         return Err(Refusal::reason_missing());
     }

@@ -18,6 +18,7 @@ mod sinks;
 mod spec;
 mod tail;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -29,12 +30,14 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use self::bodies::Bodies;
-use self::reading::Readers;
+use self::reading::{Budget, Readers};
 use self::refusal::Refusal;
 use super::Deps;
 use super::answer::Admin;
+use crate::inbox::sqlite::ReadError;
 use crate::inbox::{EventDetail, Inbox, NewJob, Task, Unavailable};
 use crate::model::Digest;
+use crate::records::filter::{Asked, Configured, check};
 use crate::records::job::Line;
 
 /// Tails at a time: of the connections that the listener has, most are left for everybody else.
@@ -70,6 +73,30 @@ impl Api {
         let found: Vec<_> = events.iter().filter(is_new).filter_map(digest).collect();
         if let Some(inbox) = self.deps.status.inbox().filter(|_| !found.is_empty()) {
             _ = inbox.note_altered(found).await;
+        }
+    }
+
+    /// Refuses a filter that cannot match anything, as the command line does. `code` is what the refusal is called.
+    async fn can_match<F>(&self, code: &'static str, filter: F) -> Result<F, Refusal>
+    where
+        F: Send + 'static,
+        for<'a> Asked<'a>: From<&'a F>,
+    {
+        let configured = Configured {
+            sources: self.deps.status.sources().iter().map(|source| source.name.to_string()).collect(),
+            sinks: self.deps.status.sinks().iter().map(|sink| sink.consumer.name.to_string()).collect(),
+        };
+        let checked = self.readers.read(move |reader| {
+            let budget = Budget::page();
+            let found = check(reader, (&filter).into(), Some(&configured), &mut |_, _| {
+                if budget.is_spent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            Ok::<_, ReadError>((filter, found))
+        });
+        let (filter, found) = checked.await?;
+        match found {
+            Some(found) => Err(Refusal::bad(code, found.utc())),
+            None => Ok(filter),
         }
     }
 

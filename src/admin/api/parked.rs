@@ -6,13 +6,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::fields::{Pattern, Patterns, Reason, Text, Who, patterns};
 use super::input::{self, PageQuery, Query, invalid_cursor};
-use super::letters::chosen;
+use super::letters::{chosen, sink_name};
 use super::reading::Budget;
 use super::refusal::Refusal;
 use super::{Api, Says};
 use crate::inbox::sqlite::{ParkedPlace, ReadError, Reader};
 use crate::inbox::{ConsumerId, ParkedFilter, ParkedRecord, Task};
-use crate::model::{Seq, SinkName};
+use crate::model::Seq;
 use crate::records::job;
 use crate::records::parked::Line;
 
@@ -47,8 +47,7 @@ pub(super) struct ParkedQuery {
 }
 
 impl ParkedQuery {
-    /// `None` where no sink can have the name.
-    fn into_filter(self) -> Result<Option<ParkedFilter>, String> {
+    fn into_filter(self) -> Result<ParkedFilter, String> {
         let Self { sink, r#type, key, event_id, last_error } = self;
         let text = |text: Option<Text>| text.map(|text| text.0);
         let filter = ParkedFilter {
@@ -59,11 +58,8 @@ impl ParkedQuery {
             key: text(key),
             error: text(last_error),
         };
-        Ok(match sink.map(|sink| SinkName::new(&sink.0)) {
-            None => Some(filter),
-            Some(Ok(sink)) => Some(ParkedFilter { sink: Some(sink), ..filter }),
-            Some(Err(_)) => None,
-        })
+        let sink = sink.map(|sink| sink_name(&sink)).transpose()?;
+        Ok(ParkedFilter { sink, ..filter })
     }
 }
 
@@ -86,9 +82,7 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let filter = filter.map_err(|message| Refusal::bad("invalid_query", message))?;
     let (limit, after) = (page.limit()?, page.cursor.as_deref().map(place).transpose()?);
     api.inbox()?;
-    let Some(filter) = filter else {
-        return Ok(HttpResponse::Ok().json(ParkedPage { parked: Vec::new(), next: None }));
-    };
+    let filter = api.can_match("invalid_query", filter).await?;
     let (events, next) = api.readers.read(move |reader| walk(reader, &filter, after, limit)).await?;
     Ok(HttpResponse::Ok().json(ParkedPage {
         parked: events.iter().map(Line::from).collect(),
@@ -162,7 +156,7 @@ impl ParkedChoice {
         if names_no_type {
             return Err(bad("type: name one at least".to_owned()));
         }
-        let filter = query.into_filter().map_err(bad)?.ok_or_else(|| bad("sink: no sink can have this name".into()))?;
+        let filter = query.into_filter().map_err(bad)?;
         // One event may be parked for several sinks, so its place alone does not say which is meant.
         let narrowed = ParkedFilter { sink: None, ..filter.clone() };
         let seqs = chosen("seqs", seqs, all, narrowed == ParkedFilter::default())?;
@@ -180,6 +174,7 @@ pub(super) async fn retry(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     let (parked, says) = input::body::<ParkedChoice>(&request, payload).await?.into_parts()?;
+    let parked = api.can_match("invalid_body", parked).await?;
     api.submit(&request, Task::RetryParked { parked }, says).await
 }
 
@@ -193,6 +188,7 @@ pub(super) async fn discard(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     let (parked, says) = input::body::<ParkedChoice>(&request, payload).await?.into_parts()?;
+    let parked = api.can_match("invalid_body", parked).await?;
     if says.reason.is_none() {
         return Err(Refusal::reason_missing());
     }

@@ -44,6 +44,8 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     query.finish()?;
     let (limit, below) = (page.limit()?, page.below()?);
     api.inbox()?;
+    let filter = QuarantineFilter { source, ..QuarantineFilter::default() };
+    let source = api.can_match("invalid_query", filter).await?.source;
     let found = api.readers.read(move |reader| {
         let (mut requests, mut next, budget) = (Vec::<Quarantined>::new(), None, Budget::page());
         reader.each_quarantined(below, &mut |request| {
@@ -125,6 +127,7 @@ pub(super) async fn admit(
 ) -> Result<HttpResponse, Refusal> {
     Query::none(&request)?;
     let (requests, says) = input::body::<QuarantineChoice>(&request, payload).await?.into_parts()?;
+    let requests = api.can_match("invalid_body", requests).await?;
     api.submit(&request, Task::Admit { requests }, says).await
 }
 
@@ -141,5 +144,6 @@ pub(super) async fn purge(
     if says.reason.is_none() {
         return Err(Refusal::reason_missing());
     }
+    let requests = api.can_match("invalid_body", requests).await?;
     api.submit(&request, Task::Purge { requests }, says).await
 }

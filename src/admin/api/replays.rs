@@ -128,6 +128,7 @@ async fn target(api: &Api, asked: PlanRequest) -> Result<Target, Refusal> {
     let (from, to): (_, Option<Seq>) = (seq(from_seq)?, seq(to_seq)?);
     let filter: EventFilter = filter.map_or_else(FilterBody::default, |filter| filter.0).into_filter().map_err(bad)?;
     api.inbox()?;
+    let filter = api.can_match("invalid_body", filter).await?;
     let (records, head) =
         api.readers.read(|reader| Ok::<_, crate::inbox::sqlite::ReadError>((reader.sinks()?, reader.head()?))).await?;
     let record = records.iter().find(|record| record.is_meant_by(&sink.consumer.name, &names, &records));

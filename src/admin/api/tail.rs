@@ -71,7 +71,7 @@ pub(super) async fn tail(
     request: HttpRequest,
 ) -> Result<HttpResponse, Refusal> {
     let mut query = Query::of(&request)?;
-    let filter = Arc::new(query.take::<EventQuery>()?.into_filter()?);
+    let filter = query.take::<EventQuery>()?.into_filter()?;
     let asked: TailQuery = query.take()?;
     query.finish()?;
     let after = last_event_id(&request)?.or(asked.after).map(|after| {
@@ -79,6 +79,7 @@ pub(super) async fn tail(
     });
     let after = after.transpose()?;
     let head = api.inbox()?.head();
+    let filter = Arc::new(api.can_match("invalid_query", filter).await?);
     let slot = Arc::clone(&api.tails).try_acquire_owned().map_err(|_| Refusal::too_many_streams())?;
     // A log that ends before is another one.
     let end = *head.borrow();

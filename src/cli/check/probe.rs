@@ -1,6 +1,6 @@
 //! What `check --probe` looks at beyond the configuration itself.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
@@ -134,24 +134,26 @@ fn listener(key: &str, address: SocketAddr, has_daemon: bool) -> Finding {
         Err(error) if error.kind() == ErrorKind::AddrInUse && has_daemon => {
             (Ok(format!("{address} is in use: a daemon runs with this inbox")), String::new())
         }
-        Err(error) => {
-            let hint = match error.kind() {
-                ErrorKind::AddrInUse => format!(
-                    "another process listens there: `ss -ltnp 'sport = :{}'` names it. End it, or choose another port",
-                    address.port()
-                ),
-                ErrorKind::PermissionDenied => "a port below 1024 needs a right of its own (CAP_NET_BIND_SERVICE; \
-                     deploy/systemd/ralio-relay.service says how): give it, or choose a higher port"
-                    .to_owned(),
-                ErrorKind::AddrNotAvailable => {
-                    "this machine has no such address (see `ip address`): 0.0.0.0 means all that it has".to_owned()
-                }
-                _ => "choose another address".to_owned(),
-            };
-            (Err(format!("cannot listen on {address}: {error}")), hint)
-        }
+        Err(error) => (Err(format!("cannot listen on {address}: {error}")), listener_remedy(address, &error)),
     };
     Finding::probed(key, result, &hint)
+}
+
+/// What to do where nothing can listen on an address.
+pub(in crate::cli) fn listener_remedy(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "another process listens there: `ss -ltnp 'sport = :{}'` names it. End it, or choose another port",
+            address.port()
+        ),
+        ErrorKind::PermissionDenied => "a port below 1024 needs a right of its own (CAP_NET_BIND_SERVICE; \
+             deploy/systemd/ralio-relay.service says how): give it, or choose a higher port"
+            .to_owned(),
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address (see `ip address`): 0.0.0.0 means all that it has".to_owned()
+        }
+        _ => "choose another address".to_owned(),
+    }
 }
 
 fn certificate(files: &ingest::Tls, now: Timestamp, view: &View) -> Finding {

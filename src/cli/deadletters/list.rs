@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::Filters;
 use super::rows::{letter_row, letter_table};
+use crate::cli::filter::list_key;
 use crate::cli::output::{Output, print_table};
 use crate::cli::view::ViewArgs;
 use crate::cli::{ConfigArgs, Exit, Format};
@@ -21,7 +22,7 @@ Examples:
 
 Those that somebody has decided about are listed with --state. What replays gave up is in `replay show`.
 
-Exit code: 0, also when there is none.";
+Exit code: 0, also when there is none, 2 when the filter cannot match.";
 
 /// List them, newest first: those that nobody has decided about, unless told otherwise
 #[derive(clap::Args)]
@@ -74,12 +75,14 @@ impl StateArg {
 const PORTION: usize = 500;
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let reader = crate::cli::events::open(&args.config)?;
+    let mut reader = crate::cli::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut filter = args.filters.into_filter(Vec::new(), &mut reader, &args.config, &view)?;
+    filter.key = filter.key.map(|key| list_key(&mut reader, key, args.format)).transpose()?;
     let mut shown = letter_table(&view);
     let (mut count, mut more) = (0, false);
-    let (filter, states) = (args.filters.into_filter(Vec::new()), args.state.states());
+    let states = args.state.states();
     reader.each_dead_letter(&filter, states, None, &mut |letter| {
         if count == limit {
             more = true;

@@ -8,13 +8,15 @@ use std::ops::ControlFlow;
 
 use clap::Subcommand;
 use clap::builder::RangedI64ValueParser;
-use jiff::Timestamp;
 
 use super::consent::{Deed, nothing_chosen};
 use super::errand::{self, new_job};
-use super::filter::{moment_from_now, pattern};
-use super::{ConfigArgs, Exit};
+use super::filter::{can_match, moment, pattern};
+use super::view::{View, ViewArgs};
+use super::{ConfigArgs, Exit, resolve};
 use crate::app::Ask;
+use crate::clock::Moment;
+use crate::inbox::sqlite::Reader;
 use crate::inbox::{LetterFilter, LetterState, Task};
 use crate::model::SinkName;
 
@@ -33,7 +35,7 @@ pub(crate) enum Command {
 }
 
 /// Every option narrows.
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Filters")]
 pub(crate) struct Filters {
     /// Given up for this sink
@@ -44,40 +46,43 @@ pub(crate) struct Filters {
     #[arg(long = "type", value_name = "GLOB", value_parser = pattern)]
     types: Vec<String>,
 
-    /// Event id
-    #[arg(long, value_name = "ID")]
+    /// Event id, or its first 4 characters or more
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     event: Option<String>,
 
-    /// Entity key: the order, session or account that it is about
-    #[arg(long, value_name = "KEY")]
+    /// Entity key: the order, session or account that it is about. In a list for people its first 4 characters or more will do
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Option<String>,
 
     /// Text that the reason holds, such as 'HTTP 422'
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     reason_contains: Option<String>,
 
-    /// Given up at or after: RFC 3339, a date (its first moment in UTC), or how long ago, such as 24h
-    #[arg(long, value_name = "TIME", value_parser = moment_from_now)]
-    since: Option<Timestamp>,
+    /// Given up at or after: 2026-01-31, '2026-01-31 10:00', RFC 3339, today, yesterday, or how long ago, such as 24h. A day
+    /// begins, and a time without an offset is, in the zone in which tables tell times
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
 
     /// Given up before
-    #[arg(long, value_name = "TIME", value_parser = moment_from_now)]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
 }
 
 impl Filters {
-    /// The filter as the inbox takes it.
-    fn into_filter(self, ids: Vec<i64>) -> LetterFilter {
-        LetterFilter {
-            ids,
-            sink: self.sink,
-            types: self.types,
-            event_id: self.event,
-            key: self.key,
-            reason: self.reason_contains,
-            since: self.since,
-            until: self.until,
-        }
+    /// The filter as the inbox takes it, once it is known that it can match.
+    fn into_filter(
+        self,
+        ids: Vec<i64>,
+        reader: &mut Reader,
+        config: &ConfigArgs,
+        view: &View,
+    ) -> anyhow::Result<LetterFilter> {
+        let Self { sink, types, event, key, reason_contains, since, until } = self;
+        let (since, until) = (moment(since, view)?, moment(until, view)?);
+        let filter = LetterFilter { ids, sink, types, event_id: event, key, reason: reason_contains, since, until };
+        can_match(reader, config, view, (&filter).into())?;
+        let event_id = filter.event_id.map(|id| resolve::id(reader, &id)).transpose()?;
+        Ok(LetterFilter { event_id, ..filter })
     }
 }
 
@@ -102,6 +107,9 @@ struct Chosen {
     /// Do not ask, also where a filter chose several
     #[arg(long)]
     yes: bool,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     #[command(flatten)]
     filters: Filters,
@@ -169,14 +177,14 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilter) -> Task) -> anyhow::Result<Exit> {
-    let Chosen { config, ids, all, dry_run, yes, filters } = chosen;
+    let Chosen { config, ids, all, dry_run, yes, view, filters } = chosen;
     let by_filter = ids.is_empty();
-    let letters = filters.into_filter(ids);
-    if !all && letters == LetterFilter::default() {
+    if !all && by_filter && filters == Filters::default() {
         return Ok(nothing_chosen("dead letters", "--sink bus"));
     }
     let inbox = crate::config::load_inbox(&config.config)?;
-    let reader = super::events::open_inbox(&inbox)?;
+    let mut reader = super::events::open_inbox(&inbox)?;
+    let letters = filters.into_filter(ids, &mut reader, &config, &view.view())?;
     let count = || {
         let mut count = 0;
         reader.each_dead_letter(&letters, &[LetterState::Open], None, &mut |_| {

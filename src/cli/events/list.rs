@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 
 use comfy_table::{Row, Table};
 
-use crate::cli::filter::Filters;
-use crate::cli::output::{self, Output, Search, keep_whole, print_table};
+use crate::cli::filter::{Filters, no_match};
+use crate::cli::output::{self, Output, Search, keep_whole, leave_a_beginning, print_table};
 use crate::cli::sinks::unknown;
 use crate::cli::view::{View, ViewArgs};
-use crate::cli::{ConfigArgs, Exit, Format};
+use crate::cli::{ConfigArgs, Exit, Format, Unusable};
 use crate::config::{load_inbox, load_outline};
 use crate::inbox::EventSummary;
 use crate::inbox::sqlite::Direction;
@@ -21,14 +21,19 @@ const EXAMPLES: &str = "\
 Examples:
   ralio-relay events list
   ralio-relay events list --type 'payin.*' --since 24h
+  ralio-relay events list --since yesterday --until today
+  ralio-relay events list --since '2026-01-31 09:00' --until '2026-01-31 10:00'
   ralio-relay events list --key 6f1c-order-42 --oldest-first
   ralio-relay events list --category kyc --format json | jq -r .id
   ralio-relay events list --sink bus --undelivered
 
+A day or a time without an offset is meant in the zone in which the table tells times: that of this machine or $TZ, or UTC with \
+--utc. A filter that cannot match, such as one with an unknown source, is an error.
+
 With --undelivered: what the sink has still to get, first the parked events, then those after its cursor, each oldest first. \
 Types that the sink does not want are left out; its filter is not asked.
 
-Exit code: 0, also when there is none.";
+Exit code: 0, also when there is none, 2 when the filter cannot match.";
 
 /// List events, newest first
 #[derive(clap::Args)]
@@ -68,12 +73,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     if let Some(sink) = args.sink.clone() {
         return list_undelivered(args, &sink);
     }
-    let mut reader = super::open(&args.config)?;
+    let (mut reader, view) = (super::open(&args.config)?, args.view.view());
     let limit = args.format.limit(args.limit);
     let direction = if args.oldest_first { Direction::Forward } else { Direction::Backward };
-    let mut rows = Rows::new(Output::stdout(), args.view.view(), args.format);
+    let filter = args.filters.into_list_filter(&mut reader, &args.config, &view, args.format)?;
+    let mut rows = Rows::new(Output::stdout(), view, args.format);
     let (mut left, mut more, mut search) = (limit, false, Search::new());
-    reader.each_stretch(&args.filters.into_filter(), direction, None, &mut |stretch| {
+    reader.each_stretch(&filter, direction, None, &mut |stretch| {
         if stretch.events.is_empty() {
             return if search.went_on(stretch.done, stretch.total) { rows.flush() } else { ControlFlow::Continue(()) };
         }
@@ -91,7 +97,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     search.found();
     rows.finish()?;
     if left == limit {
-        to_stderr!("no event matches");
+        to_stderr!("{}", no_match(&filter));
     }
     tell_of_more(more && args.limit.is_none(), limit);
     Ok(Exit::Success)
@@ -110,21 +116,20 @@ fn list_undelivered(args: Args, sink: &SinkName) -> anyhow::Result<Exit> {
         Ok(outline) => (outline.inbox, outline.sinks),
         Err(_) => (load_inbox(&args.config.config)?, Vec::new()),
     };
-    let mut reader = super::open_inbox(&inbox)?;
+    let (mut reader, view) = (super::open_inbox(&inbox)?, args.view.view());
     let records = reader.sinks()?;
     let names = records.iter().map(|record| record.name.as_str());
     let Some(record) = records.iter().find(|record| record.name == *sink) else {
-        let complaint = unknown(sink, names).unwrap_or_default();
-        to_stderr!("error: {complaint}");
-        return Ok(Exit::Finding);
+        return Err(Unusable(unknown(sink, names).unwrap_or_default()).into());
     };
+    let filter = args.filters.into_list_filter(&mut reader, &args.config, &view, args.format)?;
     let wanted: Vec<_> = sinks.iter().map(|sink| sink.name.clone()).collect();
     let route = sinks.iter().find(|sink| record.is_meant_by(&sink.name, &wanted, &records)).map(|sink| &sink.route);
     let wants = |event_type: &EventType| route.is_none_or(|route| route.wants(event_type));
     let limit = args.format.limit(args.limit);
-    let mut rows = Rows::new(Output::stdout(), args.view.view(), args.format);
+    let mut rows = Rows::new(Output::stdout(), view, args.format);
     let (mut left, mut more) = (limit, false);
-    reader.each_undelivered(record, &wants, &args.filters.into_filter(), &mut |event| {
+    reader.each_undelivered(record, &wants, &filter, &mut |event| {
         if left == 0 {
             more = true;
             return ControlFlow::Break(());
@@ -190,10 +195,15 @@ impl<W: Write> Rows<W> {
 pub(super) fn event_table(view: &View) -> Table {
     let mut events = view.table(&["SEQ", "RECEIVED", "TYPE", "CATEGORY", "STATE", "KEY", "SOURCE", "ID", "NOTES"]);
     keep_whole(&mut events, 5);
+    leave_a_beginning(&mut events, &[KEY, ID]);
     let width = events.width();
     hide(&mut events, width);
     events
 }
+
+/// Columns that people copy from.
+const KEY: usize = 5;
+const ID: usize = 7;
 
 /// On a narrow terminal a table of events goes without category and id, on a very narrow one without source.
 fn hide(events: &mut Table, width: Option<u16>) {

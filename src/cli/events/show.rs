@@ -11,35 +11,39 @@ use crate::cli::body::pretty;
 use crate::cli::consent::counted;
 use crate::cli::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
 use crate::cli::view::{View, ViewArgs};
-use crate::cli::{ConfigArgs, Exit, Format};
+use crate::cli::{ConfigArgs, Exit, Format, resolve};
 use crate::inbox::sqlite::Desk;
 use crate::inbox::{self, Admission, AttemptRecord, EventDetail, Pair, PairState};
 use crate::model::Digest;
 
 use super::list::{event_row, event_table, notes};
-use crate::records::event::{Detail, repeated_members, view as typed};
+use crate::records::event::{Detail, repeated_members};
 
 const EXAMPLES: &str = "\
 Examples:
   ralio-relay events show 17
   ralio-relay events show 0b6a2f0e-6a5c-4a8e-9c2e-3f1f2d9b7a10
+  ralio-relay events show 0b6a2f0e
   ralio-relay events show 17 --raw > body.json
   ralio-relay events show 17 --format json | jq '.sinks[] | {sink, state}'
 
 At each sink an event is before start (it came in before the sink began), waiting, parked (until its next attempt), \
 delivered, filtered (by the sink's route), a dead letter, or discarded (for a reason).
 
-Exit code: 0 when it is there, 1 when it is not, or when its body is not what came in.";
+The body is printed as it came, with line breaks where it is JSON. What the relay reads in it is the member `view` of \
+--format json.
 
-/// Show one event: body, headers kept, lifecycle, what became of it at each sink, every attempt
+Exit code: 0 when it is there, 1 when it is not, or when its body is not what came in, 2 when several ids begin so.";
+
+/// Show one event: lifecycle, what became of it at each sink, every attempt, headers kept, body
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
 
-    /// Event id, or its seq
-    #[arg(value_name = "ID")]
+    /// Its number in the column SEQ; or its id, or the first 4 characters or more of that
+    #[arg(value_name = "ID", allow_hyphen_values = true)]
     id: String,
 
     #[command(flatten)]
@@ -56,9 +60,17 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let inbox = crate::config::load_inbox(&args.config.config)?;
-    let events = super::open_inbox(&inbox)?.event(&args.id)?;
+    let mut reader = super::open_inbox(&inbox)?;
+    let mut events = reader.event(&args.id)?;
     if events.is_empty() {
-        to_stderr!("there is no event {}", clean(&args.id));
+        let id = resolve::id(&mut reader, &args.id)?;
+        events = reader.event(&id)?;
+    }
+    if events.is_empty() {
+        to_stderr!(
+            "there is no event {0}, and no id that begins so: take the number in the column SEQ of `ralio-relay events list`",
+            clean(&args.id)
+        );
         return Ok(Exit::Finding);
     }
     tell_altered(&inbox, &events);
@@ -125,11 +137,6 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, event: &EventDetail) -> Con
     print_states(out, view, event)?;
     out.line(view.title("Attempts"))?;
     print_attempts(out, view, &event.attempts)?;
-    if let Some(read) = typed(event) {
-        let json = serde_json::to_vec(&read).expect("a view is plain data");
-        out.line(view.title("Reads as"))?;
-        out.line(clean_lines(&pretty(&json, &[])))?;
-    }
     print_headers(out, view, &event.headers)?;
     out.line(view.title("Body"))?;
     match &event.body {
@@ -318,6 +325,9 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert_eq!(text.matches("1.10").count(), 1, "the body is there once: {text}");
+        let places = ["At each sink", "Attempts", "Headers", "Body"].map(|part| text.find(part).unwrap());
+        assert!(places.is_sorted(), "what became of it comes before the body: {text}");
         assert!(shown(&detail(None)).contains("no longer kept"));
     }
 

@@ -57,14 +57,9 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let mut tail = Tail {
-        reader: super::open(&args.config)?,
-        filter: args.filters.into_filter(),
-        out: Output::stdout(),
-        format: args.format,
-        view: args.view.view(),
-        seen: Seq::ZERO,
-    };
+    let (mut reader, view) = (super::open(&args.config)?, args.view.view());
+    let filter = args.filters.into_filter(&mut reader, &args.config, &view)?;
+    let mut tail = Tail { reader, filter, out: Output::stdout(), format: args.format, view, seen: Seq::ZERO };
     if tail.last(args.last)?.is_continue() && args.follow {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(tail.follow())?;

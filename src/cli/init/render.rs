@@ -170,6 +170,14 @@ pub(super) fn farewell(plan: &Plan, made: &Made) -> String {
     } else {
         format!("ralio-relay serve --config {config}")
     };
+    let every_command = if plan.is_for_the_system() {
+        String::new()
+    } else {
+        format!(
+            "\n   Other commands (status, events list, ..) need --config, too, or this once in each\n   terminal:\n\n   \
+             export RALIO_RELAY_CONFIG={config}\n"
+        )
+    };
     _ = write!(
         text,
         "
@@ -177,7 +185,7 @@ pub(super) fn farewell(plan: &Plan, made: &Made) -> String {
 
    ralio-relay check --config {config} --probe
    {start}
-
+{every_command}
 2. Try it, from another terminal (what this sends goes to the sink, too):
 
    {}

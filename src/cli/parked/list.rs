@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use comfy_table::{Row, Table};
 
 use super::{Filters, numbers};
-use crate::cli::output::{Output, hide, keep_whole, print_table};
+use crate::cli::filter::list_key;
+use crate::cli::output::{Output, hide, keep_whole, leave_a_beginning, print_table};
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::inbox::ParkedRecord;
@@ -20,7 +21,7 @@ Examples:
 An event is parked after a failed attempt, until its next one; later events of its key wait behind it, without an attempt. \
 Those of sinks that were removed from the configuration are listed, too; those of replays are not.
 
-Exit code: 0, also when none is parked.";
+Exit code: 0, also when none is parked, 2 when the filter cannot match.";
 
 /// List them, sink by sink, oldest first
 #[derive(clap::Args)]
@@ -52,12 +53,14 @@ pub(crate) struct Args {
 const PORTION: usize = 500;
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let reader = crate::cli::events::open(&args.config)?;
+    let mut reader = crate::cli::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let (mut out, view) = (Output::stdout(), args.view.view());
+    let mut filter = args.filters.into_filter(args.seqs, &mut reader, &args.config, &view)?;
+    filter.key = filter.key.map(|key| list_key(&mut reader, key, args.format)).transpose()?;
     let mut shown = table(&view);
     let (mut count, mut more) = (0, false);
-    reader.each_parked(&args.filters.into_filter(args.seqs), &mut |event| {
+    reader.each_parked(&filter, &mut |event| {
         if count == limit {
             more = true;
             return ControlFlow::Break(());
@@ -90,6 +93,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 fn table(view: &View) -> Table {
     let mut parked = view.table(&["SINK", "SEQ", "TYPE", "ATTEMPTS", "NEXT TRY", "LAST ERROR", "KEY", "EVENT"]);
     keep_whole(&mut parked, 5);
+    leave_a_beginning(&mut parked, &[6, 7]);
     if parked.width().is_some_and(|width| width < 120) {
         // Why matters more; the event is told by its number.
         hide(&mut parked, &[6, 7]);

@@ -9,9 +9,11 @@ use clap::Subcommand;
 use super::consent::{Deed, nothing_chosen};
 use super::deadletters::numbers;
 use super::errand::{self, new_job};
-use super::filter::pattern;
-use super::{ConfigArgs, Exit};
+use super::filter::{can_match, pattern};
+use super::view::{View, ViewArgs};
+use super::{ConfigArgs, Exit, resolve};
 use crate::app::Ask;
+use crate::inbox::sqlite::Reader;
 use crate::inbox::{ParkedFilter, Task};
 use crate::model::SinkName;
 
@@ -28,7 +30,7 @@ pub(crate) enum Command {
 }
 
 /// Every option narrows.
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Filters")]
 pub(crate) struct Filters {
     /// Parked for this sink
@@ -40,23 +42,32 @@ pub(crate) struct Filters {
     types: Vec<String>,
 
     /// Text that the last error holds, such as 'HTTP 500'
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     error: Option<String>,
 
-    /// Entity key: the order, session or account that it is about
-    #[arg(long, value_name = "KEY")]
+    /// Entity key: the order, session or account that it is about. In a list for people its first 4 characters or more will do
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Option<String>,
 
-    /// Event id
-    #[arg(long, value_name = "ID")]
+    /// Event id, or its first 4 characters or more
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     id: Option<String>,
 }
 
 impl Filters {
-    /// The filter as the inbox takes it.
-    fn into_filter(self, seqs: Vec<i64>) -> ParkedFilter {
+    /// The filter as the inbox takes it, once it is known that it can match.
+    fn into_filter(
+        self,
+        seqs: Vec<i64>,
+        reader: &mut Reader,
+        config: &ConfigArgs,
+        view: &View,
+    ) -> anyhow::Result<ParkedFilter> {
         let Self { sink, types, error, key, id } = self;
-        ParkedFilter { seqs, sink, types, event_id: id, key, error }
+        let filter = ParkedFilter { seqs, sink, types, event_id: id, key, error };
+        can_match(reader, config, view, (&filter).into())?;
+        let event_id = filter.event_id.map(|id| resolve::id(reader, &id)).transpose()?;
+        Ok(ParkedFilter { event_id, ..filter })
     }
 }
 
@@ -145,12 +156,13 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
 fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(ParkedFilter) -> Task) -> anyhow::Result<Exit> {
     let Chosen { config, seqs, all, dry_run, yes, filters } = chosen;
     let by_filter = seqs.is_empty();
-    let parked = filters.into_filter(seqs);
-    if !all && parked == ParkedFilter::default() {
+    if !all && by_filter && filters == Filters::default() {
         return Ok(nothing_chosen("parked events", "--sink bus"));
     }
     let inbox = crate::config::load_inbox(&config.config)?;
-    let reader = super::events::open_inbox(&inbox)?;
+    let mut reader = super::events::open_inbox(&inbox)?;
+    // No filter of these is a time.
+    let parked = filters.into_filter(seqs, &mut reader, &config, &ViewArgs::without_times())?;
     let count = || {
         let mut count = 0;
         reader.each_parked(&parked, &mut |_| {

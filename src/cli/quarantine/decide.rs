@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use jiff::Timestamp;
-
 use crate::app::Ask;
 use crate::cli::consent::{Deed, nothing_chosen};
 use crate::cli::deadletters::numbers;
 use crate::cli::errand::{self, new_job};
-use crate::cli::filter::moment_from_now;
+use crate::cli::filter::{can_match, moment};
+use crate::cli::view::ViewArgs;
 use crate::cli::{ConfigArgs, Exit};
+use crate::clock::Moment;
 use crate::inbox::{QuarantineFilter, Quarantined, Task};
 
 /// Which ones. Every option narrows.
@@ -34,13 +34,17 @@ struct Chosen {
     #[arg(long, value_name = "NAME", help_heading = "Filters")]
     source: Option<String>,
 
-    /// Received at or after: RFC 3339, a date (its first moment in UTC), or how long ago, such as 24h
-    #[arg(long, value_name = "TIME", value_parser = moment_from_now, help_heading = "Filters")]
-    since: Option<Timestamp>,
+    /// Received at or after: 2026-01-31, '2026-01-31 10:00', RFC 3339, today, yesterday, or how long ago, such as 24h. A day
+    /// begins, and a time without an offset is, in the zone in which tables tell times
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    since: Option<Moment>,
 
     /// Received before
-    #[arg(long, value_name = "TIME", value_parser = moment_from_now, help_heading = "Filters")]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    until: Option<Moment>,
+
+    #[command(flatten)]
+    view: ViewArgs,
 }
 
 const ADMIT_EXAMPLES: &str = "\
@@ -111,14 +115,15 @@ fn decide(
     reason: &str,
     task: impl FnOnce(QuarantineFilter) -> Task,
 ) -> anyhow::Result<Exit> {
-    let Chosen { config, ids, all, dry_run, source, since, until } = chosen;
-    let by_filter = ids.is_empty();
-    let requests = QuarantineFilter { ids, source, since, until };
+    let Chosen { config, ids, all, dry_run, source, since, until, view } = chosen;
+    let (by_filter, view) = (ids.is_empty(), view.view());
+    let requests = QuarantineFilter { ids, source, since: moment(since, &view)?, until: moment(until, &view)? };
     if !all && requests == QuarantineFilter::default() {
         return Ok(nothing_chosen("requests", "--source production"));
     }
     let inbox = crate::config::load_inbox(&config.config)?;
     let mut reader = crate::cli::events::open_inbox(&inbox)?;
+    can_match(&mut reader, &config, &view, (&requests).into())?;
     let count = || {
         let mut count = 0;
         reader.each_quarantined(None, &mut |request| {
@@ -142,6 +147,8 @@ fn is_meant(filter: &QuarantineFilter, request: &Quarantined) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::records::quarantine::tests::refused;
 

@@ -11,10 +11,13 @@ use comfy_table::Row;
 use jiff::Timestamp;
 
 use super::body::pretty;
+use super::filter::can_match;
 use super::output::{Output, clean, clean_lines, keep_whole, print_headers, print_table};
+use super::progress::count;
 use super::view::{View, ViewArgs};
 use super::{ConfigArgs, Exit, Format};
 use crate::inbox::{QuarantineCounts, Quarantined};
+use crate::records::filter::Asked;
 use crate::records::quarantine::{Entry, FullEntry};
 
 /// Requests refused for their signature
@@ -35,7 +38,7 @@ Examples:
   ralio-relay quarantine list
   ralio-relay quarantine list --source production --format json | jq -r .reason | sort | uniq -c
 
-Exit code: 0, also when there is none.";
+Exit code: 0, also when there is none, 2 when there is no such source.";
 
 /// List them, newest first
 #[derive(clap::Args)]
@@ -104,6 +107,7 @@ fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let mut reader = super::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
     let (mut out, view) = (Output::stdout(), args.view.view());
+    can_match(&mut reader, &args.config, &view, Asked { source: args.source.as_deref(), ..Asked::default() })?;
     let mut shown = view.table(&["ID", "RECEIVED", "SOURCE", "PEER", "REASON", "ANSWER", "SIZE", "SHA256"]);
     keep_whole(&mut shown, 7);
     let (mut count, mut more) = (0, false);
@@ -146,11 +150,15 @@ fn print_counts(counts: &QuarantineCounts, view: &View) {
     if *entries > 0 {
         let answered_503 = entries - answered_401;
         to_stderr!(
-            "{entries} kept: {answered_401} answered 401, never sent again; {answered_503} answered 503, sent again"
+            "{} kept: {} answered 401, never sent again; {} answered 503, sent again",
+            count(*entries),
+            count(*answered_401),
+            count(answered_503)
         );
     }
     if let Some(since) = not_kept_since {
         let since = view.seconds(*since);
+        let not_kept = count(*not_kept);
         to_stderr!("{not_kept} not kept since {since}, for want of room: answered 503, sent again");
     }
 }

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BeginArgs;
 use super::plan::Plan;
@@ -13,7 +12,7 @@ use crate::cli::consent::{ask, counted, is_terminal};
 use crate::cli::errand::{self, daemon_runs, new_job};
 use crate::cli::output::Output;
 use crate::cli::sinks::unknown;
-use crate::cli::{ConfigArgs, Exit, consent};
+use crate::cli::{ConfigArgs, Exit, Unusable, consent, progress};
 use crate::config::{Outline, SinkOutline, load_outline};
 use crate::consume::plan::{self, Counts, UpperEnd};
 use crate::inbox::sqlite::{Desk, Reader};
@@ -32,6 +31,11 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::BadUsage);
     };
+    if let (Some(first), Some(last)) = (args.from_seq, args.to_seq)
+        && first > last
+    {
+        return Err(Unusable(format!("no event is from {first} to {last}: exchange --from-seq and --to-seq?")).into());
+    }
     // Before anything is counted, for that can take a while.
     if !args.dry_run && !args.yes && !is_terminal() {
         return Ok(consent::Consent::Unasked.exit("a replay").unwrap_or(Exit::BadUsage));
@@ -40,7 +44,9 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         to_stderr!("error: no daemon holds the inbox: start it, or leave out --detach to replay from here");
         return Ok(Exit::Finding);
     }
-    let mut reader = crate::cli::events::open_inbox(&inbox)?;
+    let (mut reader, view) = (crate::cli::events::open_inbox(&inbox)?, args.view.view());
+    // A filter that cannot match is to be told of, whatever the sink has had.
+    let filter = args.filters.into_filter(&mut reader, &args.config, &view)?;
     let Some(end) = upper_end(&reader, sink, args.to_seq)? else {
         to_stderr!("sink '{}' is new: it has no past to replay before the daemon has started with it", sink.name);
         return Ok(Exit::Finding);
@@ -50,7 +56,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         to_stderr!("there is no event from {first} to {} ({}): nothing to replay", end.seq, end.why);
         return Ok(Exit::Finding);
     }
-    let selection = Selection { filter: args.filters.into_filter(), first, last: end.seq };
+    let selection = Selection { filter, first, last: end.seq };
     let counts = count(&mut reader, &selection, &sink.route)?;
     drop(reader);
     let plan = Plan {
@@ -63,7 +69,7 @@ pub(super) fn run(args: BeginArgs) -> anyhow::Result<Exit> {
         reason: &reason,
     };
     let mut out = Output::stdout();
-    let _ = plan.print(&mut out, &args.view.view());
+    let _ = plan.print(&mut out, &view);
     out.finish()?;
     if counts.wanted == 0 {
         to_stderr!("nothing to replay");
@@ -106,10 +112,7 @@ fn upper_end(reader: &Reader, sink: &SinkOutline, asked: Option<Seq>) -> anyhow:
 fn count(reader: &mut Reader, selection: &Selection, route: &Route) -> anyhow::Result<Counts> {
     let before = selection.first.get() - 1;
     let stretch = |to: Seq| u64::try_from(to.get() - before).unwrap_or(0);
-    let bar = ProgressBar::new(stretch(selection.last));
-    bar.set_style(
-        ProgressStyle::with_template("counting {bar:30} {human_pos}/{human_len}").expect("the template is valid"),
-    );
+    let bar = progress::bar(stretch(selection.last), "counting {bar:30} {human_pos}/{human_len}");
     let counts = plan::count(reader, selection, route, &mut |_, read_to| {
         bar.set_position(stretch(read_to));
         ControlFlow::Continue(())

@@ -12,6 +12,7 @@ use crate::app::Ask;
 use crate::cli::deadletters::rows::{letter_row, letter_table};
 use crate::cli::errand::{self, daemon_runs, name, new_job};
 use crate::cli::output::{Output, clean, hide, keep_whole, print_table};
+use crate::cli::progress::count;
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
 use crate::config::load_inbox;
@@ -100,6 +101,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let reader = crate::cli::events::open_inbox(&inbox)?;
     let limit = args.format.limit(args.limit);
     let (mut out, view) = (Output::stdout(), args.view.view());
+    let has_daemon = daemon_runs(&inbox.path);
     let mut shown = replay_table(&view);
     let (mut count, mut more, mut open) = (0, false, None);
     reader.each_job(None, &mut |job| {
@@ -115,7 +117,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         match args.format {
             Format::Json => out.json(&Line::from(replay)),
             Format::Table => {
-                shown.add_row(replay_row(&view, replay));
+                shown.add_row(replay_row(&view, replay, has_daemon));
                 ControlFlow::Continue(())
             }
         }
@@ -127,7 +129,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     if count == 0 {
         to_stderr!("there has been no replay");
     }
-    if let Some(id) = open.filter(|_| !daemon_runs(&inbox.path)) {
+    if let Some(id) = open.filter(|_| !has_daemon) {
         to_stderr!(
             "no daemon holds the inbox: what has not ended stands still. Start it, or: ralio-relay replay resume {id}"
         );
@@ -150,14 +152,19 @@ fn replay_table(view: &View) -> Table {
     replays
 }
 
-fn replay_row(view: &View, Replay { job, sink, .. }: Replay<'_>) -> Row {
+/// The state in words. What is recorded as running runs only where somebody carries it out.
+fn standing(job: &Job, has_daemon: bool) -> &'static str {
+    if job.state.has_ended() || has_daemon { job.state.as_str() } else { "waiting for a daemon" }
+}
+
+fn replay_row(view: &View, Replay { job, sink, .. }: Replay<'_>, has_daemon: bool) -> Row {
     let cells = [
         &job.id.to_string(),
         sink.as_str(),
-        job.state.as_str(),
-        &job.done.to_string(),
-        &job.failed.to_string(),
-        &job.total.map_or_else(|| "-".to_owned(), |total| total.to_string()),
+        standing(job, has_daemon),
+        &count(job.done),
+        &count(job.failed),
+        &job.total.map_or_else(|| "-".to_owned(), count),
         &view.seconds(job.created_at),
         &job.ended_at.map_or_else(|| "-".to_owned(), |at| view.seconds(at)),
         &job.who,
@@ -182,7 +189,8 @@ struct Detail<'a> {
 }
 
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
-    let reader = crate::cli::events::open(&args.config)?;
+    let inbox = load_inbox(&args.config.config)?;
+    let reader = crate::cli::events::open_inbox(&inbox)?;
     let job = reader.job(args.id)?;
     let Some(replay) = job.as_ref().and_then(Replay::of) else {
         to_stderr!("there is no replay {}: see `ralio-relay replay list`", args.id);
@@ -199,7 +207,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             rate: replay.rate,
             given_up: given_up.iter().map(Letter::from).collect(),
         }),
-        Format::Table => print(&mut out, &args.view.view(), replay, &given_up),
+        Format::Table => print(&mut out, &args.view.view(), replay, daemon_runs(&inbox.path), &given_up),
     };
     out.finish()?;
     Ok(Exit::Success)
@@ -209,6 +217,7 @@ fn print<W: Write>(
     out: &mut Output<W>,
     view: &View,
     replay: Replay<'_>,
+    has_daemon: bool,
     given_up: &[DeadLetterRecord],
 ) -> ControlFlow<()> {
     let Replay { job, sink, selection, rate } = replay;
@@ -216,7 +225,7 @@ fn print<W: Write>(
     let attributes = [
         ("id", job.id.to_string()),
         ("sink", sink.to_string()),
-        ("state", job.state.as_str().to_owned()),
+        ("state", standing(job, has_daemon).to_owned()),
         ("events", filters(view, &selection.filter)),
         ("from, to", format!("{} to {}", selection.first, selection.last)),
         ("rate", rate.map_or_else(|| "as fast as the sink takes them".to_owned(), |rate| format!("{rate} a second"))),
@@ -224,9 +233,9 @@ fn print<W: Write>(
         ("reason", or_dash(job.reason.clone())),
         ("begun", view.exactly(job.created_at)),
         ("ended", job.ended_at.map_or_else(|| "-".to_owned(), |at| view.exactly(at))),
-        ("delivered", job.done.to_string()),
-        ("given up", job.failed.to_string()),
-        ("total", job.total.map_or_else(|| "-".to_owned(), |total| total.to_string())),
+        ("delivered", count(job.done)),
+        ("given up", count(job.failed)),
+        ("total", job.total.map_or_else(|| "-".to_owned(), count)),
         ("message", or_dash(job.message.clone())),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))?;
@@ -239,7 +248,7 @@ fn print<W: Write>(
     print_table(out, &letters)?;
     match given_up.len() as u64 {
         all if all >= job.failed => ControlFlow::Continue(()),
-        first => out.line(format!("the first {first} of {}", job.failed)),
+        first => out.line(format!("the first {first} of {}", count(job.failed))),
     }
 }
 
@@ -292,7 +301,8 @@ mod tests {
         let job = Job { reason: "why\u{1b}[2J".to_owned(), ..replay(JobState::Running) };
         let mut bytes = Vec::new();
         assert!(
-            print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), &[letter()]).is_continue()
+            print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), true, &[letter()])
+                .is_continue()
         );
         let text = String::from_utf8(bytes).unwrap();
         for part in [
@@ -313,20 +323,30 @@ mod tests {
         for (failed, says) in [(1, false), (1200, true)] {
             let (job, mut bytes) = (Job { failed, ..replay(JobState::Running) }, Vec::new());
             assert!(
-                print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), &[letter()])
+                print(&mut Output::new(&mut bytes), &View::plain(), Replay::of(&job).unwrap(), true, &[letter()])
                     .is_continue()
             );
-            assert_eq!(String::from_utf8(bytes).unwrap().contains("the first 1 of 1200\n"), says);
+            assert_eq!(String::from_utf8(bytes).unwrap().contains("the first 1 of 1,200\n"), says);
         }
+    }
+
+    #[test]
+    fn nothing_runs_without_a_daemon() {
+        let told = |state, has_daemon| standing(&replay(state), has_daemon);
+        for state in [JobState::Queued, JobState::Running] {
+            assert_eq!((told(state, false), told(state, true)), ("waiting for a daemon", state.as_str()));
+        }
+        assert_eq!(told(JobState::Cancelled, false), "cancelled");
     }
 
     #[test]
     fn a_row_is_one_line() {
         let job = replay(JobState::Done);
         let mut replays = replay_table(&View::plain());
-        replays.add_row(replay_row(&View::plain(), Replay::of(&job).unwrap()));
+        replays.add_row(replay_row(&View::plain(), Replay::of(&job).unwrap(), false));
         let text = replays.to_string();
         assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("5,000") && text.contains("done"), "{text}");
         assert!(text.contains("GIVEN UP") && text.contains("the ledger was restored"), "{text}");
     }
 }

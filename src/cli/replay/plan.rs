@@ -8,6 +8,7 @@ use indicatif::HumanDuration;
 
 use super::words::filters;
 use crate::cli::output::{Output, clean};
+use crate::cli::progress::count as number;
 use crate::cli::view::View;
 use crate::consume::plan::{Counts, UpperEnd};
 use crate::inbox::Selection;
@@ -33,18 +34,19 @@ impl Plan<'_> {
         line("sink", format!("{} ({})", self.sink, self.kind))?;
         line("events", filters(view, filter))?;
         line("from, to", format!("{first} to {last} ({})", self.end.why))?;
-        line("match", matched.to_string())?;
-        line("deliver", wanted.to_string())?;
+        line("match", number(matched))?;
+        line("deliver", number(wanted))?;
         for (count, what) in [
             (filtered, "the sink's route does not want them"),
             (pruned, "their bodies are gone: passed over"),
             (conflicts, "another event with the same id came first: held back, and given up"),
         ] {
             if count > 0 {
-                line("leave out", format!("{count}: {what}"))?;
+                line("leave out", format!("{}: {what}", number(count)))?;
             }
         }
         for (why, count) in unsure {
+            let count = number(*count);
             line("unsure", format!("{count} of those to deliver: {why}"))?;
         }
         if let Some(rate) = self.rate {

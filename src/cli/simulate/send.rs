@@ -41,10 +41,19 @@ pub(super) struct Report {
     pub(super) latency: Option<Duration>,
 }
 
-/// The server's certificate is not trusted: no later attempt will change that.
+/// No later attempt will change it.
 #[derive(Debug, thiserror::Error)]
-#[error("the server's certificate is not trusted ({0}): give --ca FILE, or --insecure for a development server")]
-pub(super) struct Untrusted(rustls::Error);
+pub(super) enum Hopeless {
+    /// Nobody vouches for the server's certificate.
+    #[error("the server's certificate is not trusted ({0}): give --ca FILE, or --insecure for a development server")]
+    Untrusted(rustls::Error),
+    /// What answers a plain request is no HTTP.
+    #[error("what listens there speaks no plain HTTP: write https:// in --url, or another port")]
+    NotPlain,
+    /// What answers the first words of TLS is no TLS.
+    #[error("what listens there speaks no TLS: write http:// in --url, or another port")]
+    NotTls,
+}
 
 /// A client with connections that are kept, and no redirects.
 pub(super) fn client(ca: Option<&Path>, insecure: bool, connections: usize) -> anyhow::Result<Client> {
@@ -82,7 +91,7 @@ impl Sender {
         Self { client, url, attempts, bar, said: Mutex::default() }
     }
 
-    pub(super) async fn send(&self, shot: Shot) -> Result<Report, Untrusted> {
+    pub(super) async fn send(&self, shot: Shot) -> Result<Report, Hopeless> {
         let mut retries = 0;
         loop {
             let start = Instant::now();
@@ -103,7 +112,7 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, shot: &Shot) -> Result<Answer, Untrusted> {
+    async fn attempt(&self, shot: &Shot) -> Result<Answer, Hopeless> {
         let request = self
             .client
             .post(self.url.clone())
@@ -128,10 +137,11 @@ impl Sender {
         }
         // A forger has no reason to come again: 503 is a refusal too.
         if shot.genuine && status.is_server_error() {
-            return Ok(Answer::Again(format!("HTTP {status}")));
+            return Ok(Answer::Again(format!("HTTP {status}{}", message(&body))));
         }
         if shot.genuine {
-            self.say(format!("rejected for good, as the provider never retries this: HTTP {status}"));
+            let message = message(&body);
+            self.say(format!("rejected for good, as the provider never retries this: HTTP {status}{message}"));
         }
         Ok(Answer::Final(Verdict::Rejected))
     }
@@ -145,20 +155,38 @@ impl Sender {
     }
 }
 
+/// What an answer says besides its status: the relay's own message, or the beginning of whatever it is.
+fn message(body: &[u8]) -> String {
+    let json = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let own = json.as_ref().and_then(|json| json["message"].as_str().map(str::to_owned));
+    let text = own.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let begun: String = words.join(" ").chars().take(LONGEST_MESSAGE).collect();
+    if begun.is_empty() { begun } else { format!(": {begun}") }
+}
+
+/// Characters that are told of an answer.
+const LONGEST_MESSAGE: usize = 200;
+
 /// What went wrong on the way, in the words of its innermost cause.
-fn broken(error: &reqwest::Error) -> Result<String, Untrusted> {
+fn broken(error: &reqwest::Error) -> Result<String, Hopeless> {
     if error.is_timeout() {
         return Ok(format!("no answer in {} s", TIMEOUT.as_secs()));
     }
     let mut cause: &(dyn Error + 'static) = error;
     loop {
         if let Some(tls @ rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
-            return Err(Untrusted(tls.clone()));
+            return Err(Hopeless::Untrusted(tls.clone()));
+        }
+        if let Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) = cause.downcast_ref() {
+            return Err(Hopeless::NotTls);
         }
         // An I/O error names as its source that of what it wraps, and not what it wraps.
         let wrapped = cause.downcast_ref().and_then(io::Error::get_ref);
         match wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| cause.source()) {
             Some(inner) => cause = inner,
+            // The HTTP library tells this by its words alone.
+            None if cause.to_string().contains("invalid HTTP version") => return Err(Hopeless::NotPlain),
             None => return Ok(cause.to_string()),
         }
     }
@@ -289,6 +317,43 @@ mod tests {
             let report = sender(client.unwrap(), "https", at, 1).send(shot(true)).await.unwrap();
             assert_eq!(report.verdict, Verdict::Accepted { duplicate: false });
         }
+    }
+
+    #[test]
+    fn what_an_answer_says_is_told_once_and_briefly() {
+        let own = br#"{"error":"not_found","message":"no webhook is configured at this path"}"#;
+        assert_eq!(message(own), ": no webhook is configured at this path");
+        assert_eq!(message(b"<html>\n  <title>Bad  Gateway</title>\n"), ": <html> <title>Bad Gateway</title>");
+        assert_eq!(message(b" \n"), "");
+        assert_eq!(message("é".repeat(999).as_bytes()).chars().count(), 2 + LONGEST_MESSAGE);
+    }
+
+    #[tokio::test]
+    async fn a_scheme_that_the_port_does_not_speak_is_hopeless() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        // What TLS answers to plain text: a fatal alert, unexpected_message.
+        let _server = JoinSet::from_iter([async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_buf(&mut Vec::new()).await.unwrap();
+                stream.write_all(&[21, 3, 3, 0, 2, 2, 10]).await.unwrap();
+            }
+        }]);
+        let said = |error: Hopeless| error.to_string();
+        let plain = sender(client(None, true, 1).unwrap(), "http", at, 3).send(shot(true)).await;
+        assert!(said(plain.unwrap_err()).contains("https://"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let _server = JoinSet::from_iter([async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_buf(&mut Vec::new()).await.unwrap();
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
+            }
+        }]);
+        let tls = sender(client(None, true, 1).unwrap(), "https", at, 3).send(shot(true)).await;
+        assert!(said(tls.unwrap_err()).contains("http://"));
     }
 
     #[test]

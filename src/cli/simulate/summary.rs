@@ -101,7 +101,7 @@ impl Summary {
         let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
         let seconds = self.start.elapsed().as_secs_f64();
         let header = ["SENT", "ACCEPTED", "DUPLICATES", "REJECTED", "RETRIED", "FAILED", "P50", "P99", "TIME"];
-        let mut table = ViewArgs::default().view().table(&header);
+        let mut table = ViewArgs::without_times().table(&header);
         keep_whole(&mut table, header.len());
         let mut row = [sent, accepted, duplicates, rejected, retried, failed].map(|n| n.to_string()).to_vec();
         row.extend([ms(p50_ms), ms(p99_ms), format!("{seconds:.1} s")]);

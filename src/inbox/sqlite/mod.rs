@@ -54,7 +54,7 @@ pub use backup::{BackupError, Made, Stage, Watch, back_up};
 pub use desk::Desk;
 pub use lock::{Lock, Waiting};
 pub use open::OpenError;
-pub use reader::{Direction, ParkedPlace, ReadError, Reader};
+pub use reader::{Direction, Named, NamesFound, ParkedPlace, ReadError, Reader};
 
 use self::append::Append;
 use self::errand::{Worked, errand};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::fake_http::FakeHttp;
+use crate::harness::fake_http::{Answer, FakeHttp};
 use crate::harness::raw::{Raw, head};
 use crate::harness::{Ack, Builder, Delivery, TestRelay, eventually, signed};
 
@@ -21,7 +21,7 @@ fn relay() -> Builder {
 /// Sends it in every place that a sender can fill, and waits for what is said of it.
 async fn provoke(relay: &TestRelay) {
     let data = json!({"orderId": STEERING, "status": STEERING, STEERING: STEERING});
-    let hidden = format!("evt \u{202e}\u{2066}{}", "\u{200b}");
+    let hidden = format!("evt \u{202e}\u{2066}\u{ad}\u{e0041}\u{3164}{}", "\u{200b}");
     let events = [
         Delivery::current(STEERING, STEERING, data.clone()),
         Delivery::current(&hidden, "payin_completed", json!({"orderId": "order \u{202e}\u{feff}"})),
@@ -88,7 +88,7 @@ async fn a_log_for_people_is_plain_text() {
 
 #[tokio::test]
 async fn nothing_that_commands_print_steers_a_terminal() {
-    let app = FakeHttp::answering([422]).await;
+    let app = FakeHttp::answering([Answer::Saying(422, STEERING.to_owned())]).await;
     let relay = relay().http_sink("app", &app, "").start().await;
     provoke(&relay).await;
     relay.cli(&["replay", "--sink", "script", "--reason", "why \u{202e}", "--yes"]).await.code(1);
@@ -99,20 +99,32 @@ async fn nothing_that_commands_print_steers_a_terminal() {
         &["deadletters", "list"],
         &["sinks", "list"],
         &["replay", "list"],
+        &["events", "tail", "--follow=false"],
+        &["events", "list", "--sink", "app", "--undelivered", "--oldest-first", "--limit", "0"],
     ] {
         let list: Vec<String> = list.iter().map(|&word| word.to_owned()).collect();
+        // Programs read JSON, and people look at it.
+        commands.push([&list[..], &["--format".to_owned(), "json".to_owned()]].concat());
         commands.push(list);
     }
     for seq in 1..=5 {
-        commands.push(vec!["events".to_owned(), "show".to_owned(), seq.to_string()]);
+        let show = vec!["events".to_owned(), "show".to_owned(), seq.to_string()];
+        commands.push([&show[..], &["--format".to_owned(), "json".to_owned()]].concat());
+        commands.push(show);
     }
     for (noun, id) in [("quarantine", 1), ("deadletters", 1), ("deadletters", 2), ("replay", 1)] {
         commands.push(vec![noun.to_owned(), "show".to_owned(), id.to_string()]);
     }
     // What is not there is named in the answer.
     commands.push(vec!["events".to_owned(), "show".to_owned(), STEERING.to_owned()]);
-    let hidden =
-        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    for option in ["--source", "--type", "--since", "--id", "--category", "--nonsense"] {
+        let list = ["events", "list", option, STEERING];
+        commands.push(list.map(str::to_owned).to_vec());
+    }
+    let hidden = |c: char| {
+        matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+    };
     for command in &commands {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         let output = relay.cli(&words).await;
@@ -121,7 +133,10 @@ async fn nothing_that_commands_print_steers_a_terminal() {
             assert!(!text.contains(hidden), "{words:?}, {place}: {text:?}");
         }
         assert!(output.code == Some(0) || words.contains(&STEERING), "{words:?}: {output:?}");
-        assert!(!output.stdout.is_empty() || words.contains(&STEERING), "{words:?}");
+        assert!(
+            !output.stdout.is_empty() || words.contains(&STEERING) || words.contains(&"--undelivered"),
+            "{words:?}"
+        );
     }
     let _: Ack = relay.post(&signed::payin_completed("evt-3")).await;
     relay.settled().await;

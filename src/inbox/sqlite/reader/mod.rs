@@ -5,6 +5,7 @@ mod consumers;
 mod detail;
 mod events;
 mod jobs;
+mod known;
 mod log;
 mod quarantine;
 mod secrets;
@@ -26,6 +27,7 @@ use crate::model::{Seq, SourceName};
 pub use self::consumers::ParkedPlace;
 #[cfg(test)]
 pub(super) use self::detail::{ATTEMPTS, ROUTE};
+pub use self::known::{Named, NamesFound};
 
 /// Rows looked at in one read when few of them match.
 const SCAN: i64 = 20_000;
