@@ -63,6 +63,8 @@ pub struct Metrics {
     pub unproven_closed: IntCounterVec,
     /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
     pub tls_cert_expiry_seconds: IntGauge,
+    /// `config_last_reload_successful`: 1, or 0 when the configuration was last to be read again and could not be used.
+    pub config_last_reload_successful: IntGauge,
     /// `log_lines_dropped_total`: lines that standard error did not take.
     pub log_lines_dropped: IntCounter,
 }
@@ -124,6 +126,11 @@ impl Metrics {
                 &["what"],
             ),
             tls_cert_expiry_seconds: gauge(&registry, "tls_cert_expiry_seconds", "Time left for the certificate"),
+            config_last_reload_successful: gauge(
+                &registry,
+                "config_last_reload_successful",
+                "0 when the last reload of the configuration failed",
+            ),
             log_lines_dropped: counter(&registry, "log_lines_dropped_total", "Log lines that could not be written"),
             registry,
         };
@@ -255,6 +262,7 @@ mod tests {
         ("quarantine_dropped_total", &["source"]),
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
+        ("config_last_reload_successful", &[]),
         ("log_lines_dropped_total", &[]),
         ("tls_handshake_failures_total", &["reason"]),
         ("unproven_closed_total", &["what"]),

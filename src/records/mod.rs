@@ -5,6 +5,7 @@ mod body;
 pub mod event;
 pub mod job;
 pub mod letter;
+pub mod money;
 pub mod parked;
 pub mod quarantine;
 pub mod replay;
