@@ -69,6 +69,8 @@ pub struct Metrics {
     pub tls_cert_expiry_seconds: IntGauge,
     /// `body_digest_mismatch_total`: bodies that were read and have another SHA-256 than what came in.
     pub body_digest_mismatch: IntCounter,
+    /// `config_last_reload_successful`: 1, or 0 when the configuration was last to be read again and could not be used.
+    pub config_last_reload_successful: IntGauge,
     /// `log_lines_dropped_total`: lines that standard error did not take.
     pub log_lines_dropped: IntCounter,
 }
@@ -136,6 +138,11 @@ impl Metrics {
                 &registry,
                 "body_digest_mismatch_total",
                 "Bodies that were read and have another SHA-256 than what came in",
+            ),
+            config_last_reload_successful: gauge(
+                &registry,
+                "config_last_reload_successful",
+                "0 when the last reload of the configuration failed",
             ),
             log_lines_dropped: counter(&registry, "log_lines_dropped_total", "Log lines that could not be written"),
             registry,
@@ -271,6 +278,7 @@ mod tests {
         ("secret_used_total", &["source", "slot"]),
         ("tls_cert_expiry_seconds", &[]),
         ("body_digest_mismatch_total", &[]),
+        ("config_last_reload_successful", &[]),
         ("log_lines_dropped_total", &[]),
         ("tls_handshake_failures_total", &["reason"]),
         ("unproven_closed_total", &["what"]),

@@ -91,6 +91,10 @@ impl Admin {
             let sink = |(name, failure): &(SinkName, BuildFailure)| json!({ "name": name.as_str(), "error": failure.error, "since": Time(failure.since) });
             answer["unavailable_sinks"] = unavailable.iter().map(sink).collect();
         }
+        // Not why: nobody has shown the token, and what does not hold could be a secret in the wrong place.
+        if let Some(failure) = self.status.reload_failure() {
+            answer["last_reload_failed_at"] = json!(Time(failure.at));
+        }
         if reasons.is_empty() {
             return HttpResponse::Ok().json(answer);
         }

@@ -31,6 +31,7 @@ use crate::listener::{Admission, Incoming};
 use crate::metrics::Metrics;
 use crate::model::{SinkName, SourceName};
 use crate::records::sink_detail::{Retry, Settings};
+use crate::records::status::ReloadFailure;
 use crate::throttle::Throttle;
 use crate::{consume, listener};
 use answer::{Admin, guard, handle};
@@ -109,6 +110,9 @@ pub trait Status: Send + Sync {
 
     /// When the certificate in use ends; `None` where a proxy terminates TLS.
     fn certificate(&self) -> Option<Timestamp>;
+
+    /// The last time that the configuration was to be read again, where it could not be used.
+    fn reload_failure(&self) -> Option<ReloadFailure>;
 
     /// The registered endpoints.
     fn sources(&self) -> Vec<SourceFacts>;

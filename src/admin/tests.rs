@@ -35,6 +35,10 @@ impl Status for FakeStatus {
         None
     }
 
+    fn reload_failure(&self) -> Option<ReloadFailure> {
+        None
+    }
+
     fn sources(&self) -> Vec<SourceFacts> {
         Vec::new()
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use consumers::{Consumers, Shared, Wanted};
 pub use errand::{Ask, Configuration, Errand, carry_out};
 use readiness::{Readiness, set};
-use reload::SinkSwitch;
+use reload::{LastReload, SinkSwitch};
 pub use reload::{Reload, SetLevel};
 pub use sockets::{SocketError, Sockets};
 
@@ -122,8 +122,11 @@ pub async fn run(
     let (wanted, sinks_wanted) = watch::channel(Wanted::at_start(&settings.sinks));
     let (reached, sinks_reached) = watch::channel(0);
     let sinks = SinkSwitch { wanted, reached: sinks_reached };
-    let (tls, reloader) = reload.prepare(&settings, sinks, &clock, gate_seen.clone())?;
-    let readiness = Arc::new(Readiness::new(&settings, gate_seen, sinks_wanted.clone(), tls.clone(), &metrics, &clock));
+    let last_reload = LastReload::new(&metrics);
+    let (tls, reloader) = reload.prepare(&settings, sinks, &clock, gate_seen.clone(), last_reload.clone())?;
+    let readiness =
+        Readiness::new(&settings, gate_seen, sinks_wanted.clone(), tls.clone(), &metrics, &clock, last_reload);
+    let readiness = Arc::new(readiness);
 
     let mut admin = match start_admin(&settings, &sockets, &readiness, &stop.soft) {
         Err(error) if error.is_address_in_use() && Lock::try_take(&settings.inbox.path)?.is_none() => {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::consumers::{Lags, UnavailableSinks, Wanted};
+use super::reload::LastReload;
 use crate::admin::{SinkFacts, SourceFacts, Status};
 use crate::clock::Clock;
 use crate::config::{Settings, SinkSettings};
@@ -14,6 +15,7 @@ use crate::inbox::{BuildFailure, Inbox};
 use crate::ingest::{self, Gate, OnBadSignature, ServerTls};
 use crate::metrics::Metrics;
 use crate::model::SinkName;
+use crate::records::status::ReloadFailure;
 
 /// What a commit needs besides the body: its place in pages and in the write-ahead log, the event, the index.
 const BESIDES_THE_BODY: u64 = 256 << 10;
@@ -32,6 +34,7 @@ pub(super) struct Readiness {
     tls: Option<ServerTls>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
+    last_reload: LastReload,
     /// Of the inbox.
     directory: PathBuf,
     /// Space for one event of the largest size that is taken.
@@ -56,6 +59,7 @@ impl Readiness {
         tls: Option<ServerTls>,
         metrics: &Arc<Metrics>,
         clock: &Arc<dyn Clock>,
+        last_reload: LastReload,
     ) -> Self {
         let parent = settings.inbox.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let readiness = Self {
@@ -70,6 +74,7 @@ impl Readiness {
             tls,
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
+            last_reload,
             directory: parent.unwrap_or(Path::new(".")).to_owned(),
             least_free: settings.ingest.max_body as u64 + BESIDES_THE_BODY,
         };
@@ -137,6 +142,10 @@ impl Status for Readiness {
 
     fn certificate(&self) -> Option<Timestamp> {
         self.tls.as_ref().map(ServerTls::not_after)
+    }
+
+    fn reload_failure(&self) -> Option<ReloadFailure> {
+        self.last_reload.failure()
     }
 
     fn sources(&self) -> Vec<SourceFacts> {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::output::{Output, clean};
@@ -97,6 +98,12 @@ pub(super) fn is_ready(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["ready"] == true)
 }
 
+/// When the configuration was last to be read again, where the daemon could not use it.
+pub(super) fn last_reload_failed_at(body: &[u8]) -> Option<Timestamp> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    answer["last_reload_failed_at"].as_str()?.parse().ok()
+}
+
 /// What the daemon says, or that it is somebody else who answers.
 pub(super) fn reasons(status: u16, body: &[u8]) -> String {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -129,6 +136,14 @@ mod tests {
         for other in ["", "OK", "{}", r#"{"ready":"true"}"#, r#"{"ready":false}"#] {
             assert!(!is_ready(other.as_bytes()), "{other}");
         }
+    }
+
+    #[test]
+    fn a_reload_that_failed_is_told_by_its_time() {
+        let told = |body: &str| last_reload_failed_at(body.as_bytes()).map(|at| at.to_string());
+        let failed = r#"{"ready":true,"last_reload_failed_at":"2026-01-31T10:00:00.000000Z"}"#;
+        assert_eq!(told(failed).as_deref(), Some("2026-01-31T10:00:00Z"));
+        assert_eq!([told(r#"{"ready":true}"#), told("<html>")], [None, None]);
     }
 
     #[test]

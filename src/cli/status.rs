@@ -16,10 +16,10 @@ use super::{ConfigArgs, Exit, Format, health, sinks};
 use crate::clock::Uptime;
 use crate::config::{load_admin_address, load_certificate, load_inbox, load_outline};
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{ClockAhead, QuarantineCounts, SinkRecord};
+use crate::inbox::{ClockAhead, QuarantineCounts, RefusedSource, SinkRecord, unconfigured};
 use crate::records::Time;
 use crate::records::sink::{Configured, Line, lines};
-use crate::records::status::{Daemon, Facts, Level, Verdict, verdict};
+use crate::records::status::{Daemon, Facts, Level, ReloadFailure, Verdict, verdict};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,6 +55,7 @@ struct Counts {
     last_24h: u64,
     sinks: Vec<SinkRecord>,
     quarantine: QuarantineCounts,
+    refused: Vec<RefusedSource>,
     clock_ahead: Option<ClockAhead>,
 }
 
@@ -75,13 +76,17 @@ struct Report<'a> {
     /// Requests of the last day that were refused for their signature, answered 503 and are not kept.
     quarantine_not_kept: u64,
     certificate_ends: Option<Time>,
+    /// When the configuration was last to be read again, where it could not be used.
+    last_reload_failed_at: Option<Time>,
     sinks: &'a [Line<'a>],
 }
 
 impl Counts {
-    fn read(reader: &Reader, now: Timestamp) -> Result<Self, ReadError> {
+    fn read(reader: &mut Reader, now: Timestamp) -> Result<Self, ReadError> {
         let before = |hours: i64| now.saturating_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
+        let uses = reader.secret_uses()?;
         Ok(Self {
+            refused: reader.refused_sources(&uses)?,
             last_event_at: reader.last_arrival()?,
             last_hour: reader.count_since(before(1))?,
             last_24h: reader.count_since(before(24))?,
@@ -97,8 +102,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let inbox = load_inbox(files)?;
     // What is wrong elsewhere in the configuration is for `check` to tell; the daemon may run with an earlier one.
     let outline = load_outline(files).ok();
-    let daemon = ask(files)?;
-    let reader = match Reader::open(&inbox) {
+    let (daemon, reload_failure) = ask(files)?;
+    let mut reader = match Reader::open(&inbox) {
         Ok(reader) => reader,
         Err(error @ ReadError::Absent(_)) => {
             to_stderr!("error: {error}");
@@ -107,11 +112,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Err(error) => return Err(with_advice(error.into(), &inbox.path)),
     };
     let now = Timestamp::now();
-    let counts = Counts::read(&reader, now)?;
+    let counts = Counts::read(&mut reader, now)?;
     let configured = outline.as_ref().map(|outline| {
         outline.sinks.iter().map(|sink| Configured { name: &sink.name, kind: sink.kind }).collect::<Vec<_>>()
     });
     let lines = lines(&counts.sinks, configured.as_deref());
+    let names: Option<Vec<_>> =
+        outline.as_ref().map(|outline| outline.sinks.iter().map(|sink| sink.name.clone()).collect());
+    let unconfigured = names.as_deref().map(|names| unconfigured(&counts.sinks, names)).unwrap_or_default();
     let certificate_ends = certificate_ends(files);
     let facts = Facts {
         daemon,
@@ -121,6 +129,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         sinks: &lines,
         quarantine: counts.quarantine,
         quarantine_most: inbox.quarantine.max_entries.into(),
+        refused: &counts.refused,
+        unconfigured: &unconfigured,
+        reload_failure,
         certificate_ends,
         clock_ahead: counts.clock_ahead.filter(|_| inbox.retention.is_some()),
         now,
@@ -139,19 +150,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     })
 }
 
-/// What the daemon says of itself.
-fn ask(files: &[PathBuf]) -> anyhow::Result<Daemon> {
+/// What the daemon says of itself, and whether its last reload failed.
+fn ask(files: &[PathBuf]) -> anyhow::Result<(Daemon, Option<ReloadFailure>)> {
     const PATIENCE: Duration = Duration::from_secs(3);
     let Some(listen) = load_admin_address(files)?.filter(|listen| listen.port() != 0) else {
-        return Ok(Daemon::Unknown);
+        return Ok((Daemon::Unknown, None));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let asked = health::ask(health::reachable(listen));
-    Ok(match runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await }) {
-        Ok(Ok((200, body))) if health::is_ready(&body) => Daemon::Ready,
-        Ok(Ok((status, body))) => Daemon::NotReady(vec![health::reasons(status, &body)]),
-        Ok(Err(_)) | Err(_) => Daemon::Away,
-    })
+    let Ok(Ok((status, body))) = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await }) else {
+        return Ok((Daemon::Away, None));
+    };
+    let reload_failure = health::last_reload_failed_at(&body).map(|at| ReloadFailure { at, problems: Vec::new() });
+    let daemon = match status {
+        200 if health::is_ready(&body) => Daemon::Ready,
+        _ => Daemon::NotReady(vec![health::reasons(status, &body)]),
+    };
+    Ok((daemon, reload_failure))
 }
 
 /// When the certificate ends, where there is one that can be read.
@@ -178,6 +193,7 @@ fn report<'a>(facts: &'a Facts<'_>, told: &'a Verdict) -> Report<'a> {
         quarantine_answered_401: facts.quarantine.answered_401,
         quarantine_not_kept: facts.quarantine.not_kept,
         certificate_ends: facts.certificate_ends.map(Time),
+        last_reload_failed_at: facts.reload_failure.as_ref().map(|failure| Time(failure.at)),
         sinks: facts.sinks,
     }
 }

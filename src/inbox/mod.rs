@@ -39,7 +39,7 @@ pub use progress::{
     Standing,
 };
 pub use quarantine::{
-    NoRoom, QuarantineCounts, QuarantineLimits, QuarantineOutcome, Quarantined, RefusalAnswer, Refused,
+    NoRoom, QuarantineCounts, QuarantineLimits, QuarantineOutcome, Quarantined, RefusalAnswer, Refused, RefusedSource,
 };
 pub use unconfigured::{Successor, Unconfigured, unconfigured};
 pub use undelivered::{OldestUndelivered, Undelivered, UndeliveredType};

@@ -115,6 +115,19 @@ pub struct QuarantineCounts {
     pub not_kept_since: Option<Timestamp>,
 }
 
+/// A source at which every signed delivery since its last event was refused for a wrong signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedSource {
+    /// Its name.
+    pub source: String,
+    /// How many of these deliveries are in quarantine.
+    pub refused: u64,
+    /// When the first of them came in.
+    pub first: Timestamp,
+    /// When the last of them came in.
+    pub last: Timestamp,
+}
+
 /// A request as kept.
 #[derive(Clone)]
 pub struct Quarantined {

@@ -6,6 +6,7 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::money::{Amount, amounts};
 use super::{Body, Time, write_utc};
 use crate::inbox::{self, AttemptRecord, EventDetail, EventSummary, PairState};
 use crate::model::view::View;
@@ -128,6 +129,8 @@ pub struct Detail<'a> {
     /// The body in the terms of its category, where it fits them.
     #[schema(value_type = Option<Object>)]
     view: Option<View>,
+    /// The amounts that it tells of, as people read them.
+    amounts: Vec<Amount>,
 }
 
 /// How an event came out of the quarantine.
@@ -232,7 +235,9 @@ impl<'a> From<&'a EventSummary> for Stated<'a> {
 
 impl<'a> From<&'a EventDetail> for Detail<'a> {
     fn from(event: &'a EventDetail) -> Self {
+        let view = view(event);
         Self {
+            amounts: view.as_ref().map(amounts).unwrap_or_default(),
             summary: (&event.summary).into(),
             state: event.summary.state.as_deref(),
             body: Body::new(event.body.as_deref(), &event.headers),
@@ -248,7 +253,7 @@ impl<'a> From<&'a EventDetail> for Detail<'a> {
             attempts: event.attempts.iter().map(Attempt::from).collect(),
             sinks: event.sinks.iter().map(Pair::new).collect(),
             lifecycle: event.lifecycle.iter().map(Stated::from).collect(),
-            view: view(event),
+            view,
         }
     }
 }
@@ -433,7 +438,7 @@ pub(crate) mod tests {
         assert_eq!(shown["attempts"][0]["replay"], 4);
         assert_eq!(shown["lifecycle"][0]["seq"], 6);
         assert_eq!(shown["lifecycle"][0]["state"], "COMPLETED");
-        assert_eq!((&shown["view"], &shown["repeated_members"]), (&json!(null), &json!([])));
+        assert_eq!((&shown["view"], &shown["repeated_members"], &shown["amounts"]), (&json!(null), &json!([]), &json!([])));
         let twice = serde_json::to_value(Detail::from(&detail(Some(br#"{"a":1,"\u0061":2}"#)))).unwrap();
         assert_eq!(twice["repeated_members"], json!(["a"]));
         let pruned = serde_json::to_value(Detail::from(&detail(None))).unwrap();

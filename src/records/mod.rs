@@ -6,6 +6,7 @@ pub mod event;
 pub mod filter;
 pub mod job;
 pub mod letter;
+pub mod money;
 pub mod parked;
 pub mod quarantine;
 pub mod record;

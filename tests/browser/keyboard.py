@@ -23,7 +23,7 @@ def test_tab_goes_through_the_page_in_order(browser):
             page.keyboard.press("Tab")
             stops.append(page.evaluate(FOCUS))
         words = [stop["words"] for stop in stops]
-        wanted = ["Skip to content", "ralio-relay", "Overview", "Events", "Sinks", "Parked", "Dead letters", "Quarantine", "Replays", "Sources", "Record", "Times: UTC", "Sign out", "Pause"]
+        wanted = ["Skip to content", "ralio-relay", "Overview", "Events", "Sinks", "Parked", "Dead letters", "Quarantine", "Replays", "Sources", "Record", "Your name", "Times: UTC", "Sign out", "Pause"]
         found = [next((at for at, text in enumerate(words) if text.startswith(word)), None) for word in wanted]
         assert None not in found and found == sorted(found), list(zip(wanted, found))
         unseen = [stop for stop in stops if stop["tag"] != "body" and not stop["seen"]]
@@ -91,3 +91,22 @@ def test_nobody_asks_while_nobody_looks(browser):
         assert not asked, asked
         page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
         eventually("a question as soon as somebody looks again", lambda: (page.wait_for_timeout(20), asked)[1])
+
+
+def test_a_slash_leads_to_the_search(browser):
+    """That of the view; from a view without one, that of the events. Whoever types a slash into a field, types it."""
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/dead-letters").page
+        page.keyboard.press("/")
+        expect(page.get_by_label("Sink")).to_be_focused()
+        tab.go("#/sinks")
+        page.keyboard.press("/")
+        field = page.get_by_label("Text in the body")
+        expect(field).to_be_focused()
+        assert page.url.endswith("#/events"), page.url
+        page.keyboard.press("/")
+        expect(field).to_have_value("/")
+        tab.go("#/sinks")
+        tab.button("Pause").first.click()
+        page.keyboard.press("/")
+        expect(page.get_by_label("Your name")).to_have_value("/")

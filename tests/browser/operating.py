@@ -34,7 +34,7 @@ def test_a_replay_until_the_sink_has_it(browser):
     before = len(archived("evt-people"))
     with Tab(browser) as tab:
         page = tab.sign_in(f"#/events/{seq}").page
-        page.get_by_role("link", name="Replay…").click()
+        tab.button("Replay…").click()
         page.get_by_label("To the sink").select_option("archive")
         tab.button("Plan").click()
         plan = page.get_by_role("region", name="What it would do")
@@ -66,6 +66,10 @@ def test_pause_and_resume(browser):
         expect(card).to_contain_text("A person paused it")
         tab.go("#/")
         expect(page.locator("#main h1")).to_have_text("Events come in, but do not reach archive.")
+        page.get_by_role("region", name="Sinks").get_by_role("row", name="archive").get_by_role("link", name="1", exact=True).first.click()
+        page.wait_for_url("**/#/sinks?name=archive")
+        expect(card).to_contain_text(f"Waiting longest: #{seq_of('evt-while-paused')} payin.completed")
+        expect(card.get_by_role("row", name="payin.completed")).to_contain_text("1")
         tab.go("#/sinks")
         assert not archived("evt-while-paused")
         tab.button("Resume", card).click()
@@ -229,3 +233,127 @@ def test_a_refused_wish_says_why(browser):
         expect(page.locator("#plan")).to_contain_text("Nothing to deliver")
         tab.go("#/events?since=yesterday")
         expect(page.get_by_role("alert")).to_contain_text("not a time")
+
+
+def test_a_name_is_asked_for_once_shown_and_changed(browser):
+    """Blanks are no name; whoever was named is prefilled from then on, also after a reload, and recorded."""
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/sinks").page
+        header, card = page.locator("#tools"), page.get_by_role("region", name="Sink ledger")
+        expect(tab.button("Your name…", header)).to_be_visible()
+        tab.button("Try now", card).click()
+        dialog = page.get_by_role("dialog")
+        name = dialog.get_by_label("Your name")
+        for nobody in ("", "   "):
+            name.fill(nobody)
+            tab.button("Try", dialog).click()
+            expect(dialog).to_be_visible()
+            expect(name).to_be_focused()
+        name.fill("  Zoë Operator ")
+        tab.button("Try", dialog).click()
+        expect(dialog).to_have_count(0)
+        assert done("try")["who"].startswith("Zoë Operator (admin API"), done("try")
+        page.reload()
+        tab.settled()
+        tab.button("Try now", card).click()
+        expect(name).to_have_value("Zoë Operator")
+        expect(dialog.get_by_label("Reason")).to_be_focused()
+        page.keyboard.press("Escape")
+        tab.button("Zoë Operator", header).click()
+        name.fill("Max")
+        tab.button("Keep", dialog).click()
+        expect(dialog).to_have_count(0)
+        expect(tab.button("Max", header)).to_be_visible()
+        assert page.evaluate("localStorage.getItem('ralio-relay.who')") == "Max"
+
+
+def test_what_was_chosen_is_chosen_no_more_once_it_is_asked_for(browser):
+    """Also while the list is as it was: the job has not ended yet."""
+    refused("evt-ticks")
+    job = api("/jobs")["jobs"][0]
+    with Tab(browser) as tab:
+        tab.expected = ("ERR_FAILED",)
+        page = tab.sign_in("#/dead-letters").page
+        box = page.get_by_role("checkbox", name="Choose dead letter").first
+        box.check()
+        expect(page.get_by_text("1 chosen")).to_be_visible()
+        held = []
+        page.route("**/api/dead-letters?*", held.append)
+        page.route("**/api/dead-letters/retry", lambda route: route.fulfill(status=202, json=job))
+        tab.button("Retry…").click()
+        tab.confirm("Retry")
+        expect(page.get_by_text("1 chosen")).to_have_count(0)
+        expect(box).not_to_be_checked()
+        eventually("the list is asked for again", lambda: (page.wait_for_timeout(20), held)[1])
+        for route in held:
+            route.abort()
+        page.unroute_all(behavior="ignoreErrors")
+
+
+LETTER = {
+    "id": 7, "sink": "ledger", "seq": 1, "event_id": "evt-people", "type": "payin.completed", "attempts": 3, "last_error": "HTTP 422",
+    "died_at": "2026-01-31T10:00:00.000000Z", "answer": "field amount is missing", "amount": "EUR 1,234.56",
+    "state": "discarded", "key": "order-people", "source": "test", "decided_at": "2026-01-31T11:00:00.000000Z",
+    "decided_by": "Ann Auditor (admin API, 127.0.0.1)", "decided_reason": "booked by hand", "record": 14,
+}
+
+
+def test_what_was_decided_about_dead_letters_stays_to_be_found(browser):
+    """A tab for each decision, and who made it, when and why."""
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/dead-letters?sink=ledger").page
+        asked = []
+
+        def decided(route):
+            asked.append(route.request.url)
+            route.fulfill(json={"dead_letters": [LETTER], "next": None})
+
+        page.route("**/api/dead-letters?*state=*", decided)
+        nav = page.get_by_role("navigation", name="By what was decided")
+        expect(nav.get_by_role("link", name="Open")).to_have_attribute("aria-current", "page")
+        nav.get_by_role("link", name="Discarded").click()
+        row = page.get_by_role("row").filter(has_text="booked by hand")
+        for told in ["discarded", "EUR 1,234.56", "order-people", "Ann Auditor", "HTTP 422: field amount is missing"]:
+            expect(row).to_contain_text(told)
+        expect(row.get_by_role("link", name="record 14")).to_have_attribute("href", "#/record/14")
+        expect(page.get_by_role("checkbox")).to_have_count(0)
+        assert "sink=ledger" in asked[-1] and "state=discarded" in asked[-1], asked
+
+
+ENTRY = {
+    "id": 14, "kind": "discard", "sink": "ledger", "about": "dead letters of sink 'ledger', type payin.*", "state": "done", "done": 2,
+    "failed": 0, "total": None, "who": "Ann Auditor (admin API, 127.0.0.1)", "reason": "booked by hand", "message": "2 dead letters are discarded",
+    "created_at": "2026-01-31T11:00:00.000000Z", "ended_at": "2026-01-31T11:00:01.000000Z",
+}
+ITEM = {"number": 7, "seq": 1, "event_id": "evt-people", "type": "payin.completed", "sink": "ledger", "body_sha256": None}
+
+
+def test_the_record_names_what_was_decided_about_and_is_filtered(browser):
+    with Tab(browser) as tab:
+        page = tab.sign_in().page
+        asked = []
+
+        def some(route):
+            asked.append(route.request.url)
+            route.fulfill(json={"record": [ENTRY], "next": None})
+
+        def one(route):
+            route.fulfill(json=ENTRY | {"filter": {"sink": "ledger"}, "items": [ITEM], "items_total": 2})
+
+        page.route("**/api/record?*", some)
+        page.route("**/api/record/14", one)
+        tab.go("#/record")
+        page.get_by_label("What").select_option("discard")
+        page.get_by_label("Who").fill("ann")
+        tab.button("Filter").click()
+        page.wait_for_url("**/#/record?kind=discard&by=ann")
+        eventually("the filter is asked for", lambda: (page.wait_for_timeout(20), [url for url in asked if "kind=discard&by=ann" in url])[1])
+        row = page.get_by_role("row").filter(has_text="booked by hand")
+        for told in ["discard of dead letters", "type payin.*", "Ann Auditor", "2 dead letters are discarded"]:
+            expect(row).to_contain_text(told)
+        row.get_by_role("link", name="14").click()
+        expect(page.get_by_role("heading", name="Record 14")).to_be_visible()
+        items = page.get_by_role("region", name="What it was about")
+        expect(items).to_contain_text("The first 1 of 2 items.")
+        expect(items.get_by_role("link", name="#1 payin.completed")).to_have_attribute("href", "#/events/1")
+        expect(items.get_by_role("link", name="7", exact=True)).to_have_attribute("href", "#/dead-letters/7")

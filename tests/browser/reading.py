@@ -178,3 +178,63 @@ def test_times_and_order_of_what_belongs_together(browser):
         expect(steps.nth(0)).to_contain_text("payin.processing")
         steps.nth(0).get_by_role("link").click()
         page.wait_for_url(f"**/#/events/{seq_of('evt-order-1')}")
+
+
+AMOUNTS = {
+    "receivedAmount": {"currency": "COP", "value": 12345600}, "creditedAmount": {"currency": "HUF", "amount": 123456},
+    "amountAfterFees": {"currency": "EUR", "amount": 9007199254740993}, "fees": {"currency": "JPY", "total": 500},
+}
+
+
+def test_amounts_have_the_digits_of_their_currency(browser):
+    """ISO 4217's and not the browser's, in each shape; and no digit is lost."""
+    assert send(payin("evt-amounts", "order-amounts", amounts=AMOUNTS)) == 200
+    assert send(payin("evt-coins", "order-coins", amounts={"receivedAmount": {"currency": "USDC", "amount": 2405112}})) == 200
+    with Tab(browser) as tab:
+        page = tab.sign_in(f"#/events/{seq_of('evt-amounts')}").page
+        for told in ["COP 123,456.00 received", "JPY 500 fees", "EUR 90,071,992,547,409.93 after fees", "HUF 1,234.56 credited"]:
+            expect(page.locator(".amounts")).to_contain_text(told)
+        tab.go(f"#/events/{seq_of('evt-coins')}")
+        expect(page.locator(".amounts")).to_have_text("2,405,112 smallest units of USD Coin (USDC) received")
+
+
+def test_what_is_odd_about_an_event_is_marked(browser):
+    """Marks that the relay gives; one that it does not give shows nothing."""
+    seq = seq_of("evt-people")
+    odd = {"admitted": True, "digest_mismatch": True, "repeated_members": ["amount"], "time": None}
+    shown = ["admitted", "altered", "members given twice", "time missing"]
+    more = {"body_matches": False, "peer": "203.0.113.9", "secret": "3f9a0c12b4d56e78", "admission": {"at": "2026-01-31T10:00:00.000000Z", "record": 9, "who": "Ann"}}
+    with Tab(browser) as tab:
+        page = tab.sign_in(f"#/events/{seq}").page
+        for mark in shown:
+            expect(page.locator(".heading")).not_to_contain_text(mark)
+
+        def with_marks(route):
+            answer = route.fetch()
+            route.fulfill(response=answer, json={"events": [event | odd | more for event in answer.json()["events"]]})
+
+        page.route(f"**/api/events/{seq}", with_marks)
+        tab.go("#/sources")
+        tab.go(f"#/events/{seq}")
+        for mark in shown:
+            expect(page.locator(".heading")).to_contain_text(mark)
+        expect(page.get_by_role("alert")).to_contain_text("is not the one that was signed")
+        for told in ["203.0.113.9", "secret 3f9a0c12b4d56e78", "by Ann, record 9", "time missing"]:
+            expect(page.locator(".facts").first).to_contain_text(told)
+
+
+def test_a_body_is_shown_as_the_relay_reads_it(browser):
+    """Where the bytes are compressed, or no UTF-8: the text that filters and searches see."""
+    seq = seq_of("evt-people")
+    read = {"body": "H4sI", "body_encoding": "base64", "body_as_read": '{"data":{"orderId":"unpacked"}}'}
+    with Tab(browser) as tab:
+        page = tab.sign_in().page
+
+        def packed(route):
+            answer = route.fetch()
+            route.fulfill(response=answer, json={"events": [event | read for event in answer.json()["events"]]})
+
+        page.route(f"**/api/events/{seq}", packed)
+        tab.go(f"#/events/{seq}")
+        expect(page.get_by_role("region", name="What it says")).to_contain_text('"orderId": "unpacked"')
+        expect(page.locator(".bar-of-body")).to_contain_text("shown as the relay reads it")

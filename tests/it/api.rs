@@ -85,7 +85,10 @@ async fn the_overview_says_how_the_relay_is_doing() {
     for (name, value) in sink.as_object().unwrap().iter().filter(|(name, _)| *name != "lag_seconds") {
         assert_eq!(shown[name], *value, "{name}");
     }
-    assert_eq!((&shown["words"], &shown["undelivered_by_type"]), (&json!("Up to date."), &json!([])));
+    assert_eq!(
+        (&shown["words"], &shown["undelivered_by_type"]),
+        (&json!("It has got every event that is meant for it."), &json!([]))
+    );
     let source = &overview["sources"][0];
     assert_eq!(
         (&source["name"], &source["path"], &source["events"]),

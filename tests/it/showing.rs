@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::fake_http::{Answer, FakeHttp};
-use crate::harness::{Ack, Builder, Output, TOKEN, TestRelay, run_in, signed, text};
+use crate::harness::{Ack, Builder, Output, TOKEN, TestRelay, eventually, run_in, signed, text};
 use crate::operate::typed_without_daemon;
 
 const MISSING: &str = r#"{"error":"field amount is missing"}"#;
@@ -188,7 +188,10 @@ async fn status_says_the_overviews_sentence_and_its_exit_code_whether_somebody_h
     assert_eq!(relay.post(&signed::payin_completed("evt-1")).await, Ack::FRESH);
     relay.settled().await;
     let well = status(&relay, &[]).await.success().stdout;
-    assert!(well.starts_with("Money is flowing.\nEvery sink has got every event that is meant for it.\n"), "{well}");
+    assert!(
+        well.starts_with("Money is flowing.\nUp to date: every sink has got every event that is meant for it.\n"),
+        "{well}"
+    );
     assert!(well.contains("running") && well.contains("last 24 hours  1"), "{well}");
 
     relay.cli(&["sinks", "pause", "out"]).await.success();
@@ -214,4 +217,61 @@ async fn status_says_the_overviews_sentence_and_its_exit_code_whether_somebody_h
     empty.write_config();
     let absent = told_where(&empty, &address, &[]).await.code(3);
     assert!(absent.stdout.is_empty() && absent.stderr.contains("there is no inbox"), "{absent:?}");
+}
+
+/// Waits until the overview has a finding that holds this, and gives the verdict.
+async fn finds(relay: &TestRelay, part: &str) -> Value {
+    eventually(&format!("a finding with {part:?}"), async || {
+        let verdict = get(relay, "/api/overview").await["verdict"].clone();
+        let is_there =
+            verdict["findings"].as_array().unwrap().iter().any(|finding| text(finding, "text").contains(part));
+        if is_there { Ok(verdict) } else { Err(verdict) }
+    })
+    .await
+}
+
+/// On the page with its reason, on a terminal with the command that names it: `/readyz` needs no token, and says neither.
+#[tokio::test]
+async fn a_reload_that_failed_is_shown_until_one_goes_well() {
+    let relay = TestRelay::with_file_sink("out").expect_errors().start().await;
+    assert_eq!(relay.post(&signed::payin_completed("evt-1")).await, Ack::FRESH);
+    relay.settled().await;
+    assert_eq!(relay.metric("config_last_reload_successful", &[]).await, 1);
+    let good = std::fs::read_to_string(relay.settings().config_file()).unwrap();
+    std::fs::write(relay.settings().config_file(), format!("{good}\ncanary = 1\n")).unwrap();
+    relay.sighup();
+    let verdict = finds(&relay, "canary").await;
+    let sentence = "Money is flowing, but the last reload of the configuration failed.";
+    assert_eq!(text(&verdict, "sentence"), sentence);
+    assert_eq!(relay.metric("config_last_reload_successful", &[]).await, 0);
+    let ready = relay.client().get(relay.admin_url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    let ready = ready.bytes().await.unwrap();
+    assert!(!String::from_utf8_lossy(&ready).contains("canary"), "{ready:?}");
+
+    std::fs::write(relay.settings().config_file(), &good).unwrap();
+    let told = status(&relay, &[]).await.code(1).stdout;
+    assert!(told.starts_with(&format!("{sentence}\n")), "{told}");
+    assert!(told.contains("cannot be used.") && told.contains("ralio-relay check --probe"), "{told}");
+    relay.sighup();
+    relay.reaches(1, "config_last_reload_successful", &[]).await;
+    let well = status(&relay, &[]).await.success().stdout;
+    assert!(well.starts_with("Money is flowing.\nUp to date: "), "{well}");
+    relay.shutdown().await;
+}
+
+/// A backlog that a rename in the configuration has left behind is told alike on the page and on a terminal, with the command.
+#[tokio::test]
+async fn what_waits_for_a_removed_sink_is_a_finding_of_status_and_page() {
+    let settings = with_trouble().await.renamed("app", "erp");
+    let relay = settings.expect_errors().start().await;
+    let verdict = finds(&relay, "The inbox has a sink 'app'").await;
+    let told = status(&relay, &[]).await.code(1).stdout;
+    assert!(
+        told.contains("The inbox has a sink 'app'") && told.contains("`ralio-relay sinks rename app erp"),
+        "{told}"
+    );
+    let of_app = |finding: &&Value| text(finding, "text").contains("'app'");
+    assert_eq!(verdict["findings"].as_array().unwrap().iter().filter(of_app).count(), 1, "{verdict}");
+    relay.kill9();
 }

@@ -12,15 +12,27 @@ use super::{Api, Says, number};
 use crate::inbox::sqlite::{ReadError, Reader};
 use crate::inbox::{DeadLetterRecord, EventDetail, LetterFilter, LetterState, Task};
 use crate::model::SinkName;
+use crate::records::event::view;
 use crate::records::job;
 use crate::records::letter::{Detail, Letter};
+use crate::records::money;
 
 /// Dead letters, page by page.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LetterPage<'a> {
-    dead_letters: Vec<Letter<'a>>,
+    dead_letters: Vec<Listed<'a>>,
     /// The cursor of the next page; null where there is no more.
     next: Option<String>,
+}
+
+/// A dead letter, with what its event is about.
+#[derive(Serialize, ToSchema)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    letter: Letter<'a>,
+    /// The amount, such as `EUR 1,234.56`; null where the event tells of none, its body is not kept, or bodies are so large
+    /// that there was no time for it.
+    amount: Option<String>,
 }
 
 /// Which dead letters. Every parameter narrows.
@@ -117,11 +129,27 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
         return Ok(HttpResponse::Ok().json(LetterPage { dead_letters: Vec::new(), next: None }));
     };
     let filter = api.can_match("invalid_query", filter).await?;
-    let (letters, next) = api.readers.read(move |reader| walk(reader, (&filter, states), below, limit)).await?;
+    let (letters, amounts, next) = api
+        .readers
+        .read(move |reader| {
+            let (letters, next) = walk(reader, (&filter, states), below, limit)?;
+            let budget = Budget::page();
+            let in_time = |letter| if budget.is_spent() { Ok(None) } else { amount(reader, letter) };
+            let amounts = letters.iter().map(in_time).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, ReadError>((letters, amounts, next))
+        })
+        .await?;
+    let listed = |(letter, amount)| Listed { letter: Letter::from(letter), amount };
     Ok(HttpResponse::Ok().json(LetterPage {
-        dead_letters: letters.iter().map(Letter::from).collect(),
+        dead_letters: letters.iter().zip(amounts).map(listed).collect(),
         next: next.map(|below| below.to_string()),
     }))
+}
+
+/// What the event of a dead letter is about.
+fn amount(reader: &mut Reader, letter: &DeadLetterRecord) -> Result<Option<String>, ReadError> {
+    let view = event_of(reader, letter)?.as_ref().and_then(view);
+    Ok(view.as_ref().and_then(money::main))
 }
 
 fn walk(
@@ -167,9 +195,13 @@ pub(super) async fn show(
 
 fn with_event(reader: &mut Reader, id: i64) -> Result<Option<(DeadLetterRecord, EventDetail)>, ReadError> {
     let Some(letter) = reader.dead_letter(id)? else { return Ok(None) };
-    // Asked for by id, for a number could be the id of another event.
+    Ok(event_of(reader, &letter)?.map(|event| (letter, event)))
+}
+
+/// Asked for by id, for a number could be the id of another event.
+fn event_of(reader: &mut Reader, letter: &DeadLetterRecord) -> Result<Option<EventDetail>, ReadError> {
     let events = reader.event(letter.event_id.as_str())?;
-    Ok(events.into_iter().find(|event| event.summary.seq == letter.seq).map(|event| (letter, event)))
+    Ok(events.into_iter().find(|event| event.summary.seq == letter.seq))
 }
 
 /// The name of a sink.

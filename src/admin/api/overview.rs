@@ -12,7 +12,9 @@ use super::sinks::{Sink, sinks};
 use crate::admin::SourceFacts;
 use crate::clock::Uptime;
 use crate::inbox::sqlite::{ReadError, Reader};
-use crate::inbox::{ClockAhead, QuarantineCounts, SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured};
+use crate::inbox::{
+    ClockAhead, QuarantineCounts, RefusedSource, SecretUse, SecretUses, SinkRecord, Unconfigured, unconfigured,
+};
 use crate::records::Time;
 use crate::records::status::{Daemon, Facts, Verdict, verdict};
 
@@ -180,6 +182,7 @@ struct Counts {
     last_24h: u64,
     sinks: Vec<SinkRecord>,
     uses: SecretUses,
+    refused: Vec<RefusedSource>,
     quarantine: QuarantineCounts,
     clock_ahead: Option<ClockAhead>,
     altered_events: u64,
@@ -188,14 +191,16 @@ struct Counts {
 impl Counts {
     fn read(reader: &mut Reader, now: Timestamp, uptime: &Uptime) -> Result<Self, ReadError> {
         let before = |hours: i64| now.saturating_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
+        let uses = reader.secret_uses()?;
         Ok(Self {
+            refused: reader.refused_sources(&uses)?,
             head: reader.head()?.get(),
             last_event_at: reader.last_arrival()?,
             per_minute: reader.arrivals_per_minute(now, MINUTES)?,
             last_hour: reader.count_since(before(1))?,
             last_24h: reader.count_since(before(24))?,
             sinks: reader.sinks()?,
-            uses: reader.secret_uses()?,
+            uses,
             quarantine: reader.quarantine_counts(now)?,
             clock_ahead: reader.believed_clock(now, uptime)?.ahead(now),
             altered_events: reader.altered_events()?,
@@ -229,6 +234,7 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         not_kept: counts.quarantine.not_kept,
         not_kept_since: counts.quarantine.not_kept_since.map(Time),
     };
+    let unconfigured = unconfigured(&counts.sinks, &names);
     let facts = Facts {
         daemon: if reasons.is_empty() { Daemon::Ready } else { Daemon::NotReady(reasons.clone()) },
         last_event_at: counts.last_event_at,
@@ -237,6 +243,9 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         sinks: &lines,
         quarantine: counts.quarantine,
         quarantine_most: quarantine.max_entries.into(),
+        refused: &counts.refused,
+        unconfigured: &unconfigured,
+        reload_failure: deps.status.reload_failure(),
         certificate_ends: deps.status.certificate(),
         clock_ahead: counts.clock_ahead.filter(|_| deps.inbox.retention.is_some()),
         now,
@@ -258,7 +267,7 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         quarantine,
         certificate: deps.status.certificate().map(certificate),
         sinks,
-        removed_with_events: unconfigured(&counts.sinks, &names).iter().map(Removed::of).collect(),
+        removed_with_events: unconfigured.iter().map(Removed::of).collect(),
         dead_letters: counts.sinks.iter().map(|sink| sink.dead_letters).sum(),
         altered_events: counts.altered_events,
         sources: known(&deps.status.sources(), &counts.uses),

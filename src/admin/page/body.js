@@ -14,17 +14,15 @@ export function bodyState() {
 }
 
 /** The body and its switches; `redraw` paints the view again. `extra` are more buttons. */
-export function bodyPart({ body, body_encoding, body_as_read: asRead, size }, shown, redraw, extra = []) {
+export function bodyPart({ body, body_encoding: encoding, body_as_read: read, size }, shown, redraw, extra = []) {
   if (body === null || body === undefined)
     return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
-  // What the relay reads, where the bytes do not say it: unpacked, without a byte order mark, letters that are none replaced.
-  const [text, encoding] = asRead === undefined ? [body, body_encoding] : [asRead, 'utf8'];
-  if (shown.of !== body) Object.assign(shown, { of: body, lines: encoding === 'utf8' ? lines(text) : null });
+  // What the relay itself reads, where the bytes do not say it: a body may be compressed.
+  const text = read ?? (encoding === 'utf8' ? body : null);
+  if (shown.of !== body) Object.assign(shown, { of: body, lines: text === null ? null : lines(text) });
   const all = shown.lines;
   const hidden = all ? hiddenIn(all) : 1;
-  const words = all
-    ? `${many(hidden, 'personal field')} ${shown.bared ? 'shown' : 'hidden'}`
-    : unreadable(encoding, shown);
+  const words = all ? `${many(hidden, 'personal field')} ${shown.bared ? 'shown' : 'hidden'}` : unreadable(text, shown);
   const bar = h(
     'div',
     { class: 'bar-of-body' },
@@ -37,10 +35,10 @@ export function bodyPart({ body, body_encoding, body_as_read: asRead, size }, sh
     h(
       'span',
       { class: 'dim' },
-      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}${asRead === undefined ? ', exactly as received' : ' as received, shown as the relay reads them'}.`,
+      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, ${read === undefined ? 'exactly as received' : 'shown as the relay reads it'}.`,
     ),
   );
-  return [bar, all ? structured(all, shown, redraw) : plain(text, shown)];
+  return [bar, all ? structured(all, shown, redraw) : plain(text ?? body, shown)];
 }
 
 function bare(shown, redraw) {
@@ -49,8 +47,8 @@ function bare(shown, redraw) {
   redraw();
 }
 
-function unreadable(encoding, shown) {
-  const what = encoding === 'utf8' ? 'Not JSON' : 'Not text (base64 of the bytes)';
+function unreadable(text, shown) {
+  const what = text !== null ? 'Not JSON' : 'Not text (base64 of the bytes)';
   return shown.bared ? what : `${what}, so what is personal in it cannot be told: all of it is hidden`;
 }
 

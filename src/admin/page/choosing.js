@@ -10,8 +10,8 @@ const SECONDS = 10;
 const PAGE = 50;
 
 /**
- * A list under `path`, whose answer holds it as `plural`. `view` gives `top(list)`, `table(list)`, `empty(list)` and
- * `actions(list)`, and `id(row)` where rows have no `id`; the list has `rows`, `chosen` (ids), `filter`, `more` (there are more than these).
+ * A list under `path`, whose answer holds it as `plural`. `view` gives `top(list)`, `table(list)`, `empty(list)`,
+ * `actions(list)` where there is something to decide, and `id(row)` where rows have no `id`; the list has `rows`, `chosen` (ids), `filter`, `more` (there are more than these).
  */
 export function choosing(main, { signal, path, plural, filter, view }) {
   const list = { rows: [], chosen: new Set(), filter, next: null, pages: 1, error: null, loaded: false };
@@ -57,7 +57,7 @@ function draw(main, list, view) {
     main,
     view.top(list),
     list.error && problem(list.error, { old: list.loaded }),
-    list.loaded && (list.rows.length ? [bar(list, view), view.table(list)] : none(list, view)),
+    list.loaded && (list.rows.length ? [view.actions && bar(list, view), view.table(list)] : none(list, view)),
     list.next && h('p', { class: 'after' }, button('Show more', list.showMore)),
   );
 }
@@ -108,13 +108,22 @@ export function choice(list, name) {
 
 /**
  * What the buttons are about: those that are chosen; or all that fit, by their numbers where all of them are on view, so
- * that nothing is decided that nobody has seen.
+ * that nothing is decided that nobody has seen. `done` takes the ticks away.
  */
 export function subject(list, plural) {
   const words = (number) => many(number, plural.slice(0, -1), plural);
-  if (list.chosen.size) return { body: { ids: [...list.chosen] }, words: words(list.chosen.size) };
-  if (!list.next) return { body: { ids: list.rows.map((row) => row.id) }, words: `all ${words(list.rows.length)}` };
-  return { body: { all: true, ...list.filter }, words: `all ${plural} that fit, also those that are not on view` };
+  const done = () => {
+    list.chosen.clear();
+    list.redraw();
+  };
+  if (list.chosen.size) return { body: { ids: [...list.chosen] }, words: words(list.chosen.size), done };
+  if (!list.next)
+    return { body: { ids: list.rows.map((row) => row.id) }, words: `all ${words(list.rows.length)}`, done };
+  return {
+    body: { all: true, ...list.filter },
+    words: `all ${plural} that fit, also those that are not on view`,
+    done,
+  };
 }
 
 /** A form of filters that leads to `base` with them. */

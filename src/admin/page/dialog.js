@@ -6,18 +6,18 @@ import { count, taskWords } from './format.js';
 import { say, toast } from './messages.js';
 import { field, input, link } from './parts.js';
 import { changed } from './poll.js';
+import { keepWho, whoField } from './who.js';
 
-const WHO = 'ralio-relay.who';
 const PAUSE = 2000;
 
 /**
  * Asks, and does it: `title`, `text` (paragraphs), `verb` (the button), `reason` ('needed', or 'wanted'), `danger`,
- * `path` and `body` of the request, to which who and reason are added, and
- * `then(job)`: where to go from here.
+ * `path` and `body` of the request, to which who and reason are added,
+ * `done()`: what is over once it is asked for, and `then(job)`: where to go from here.
  */
 export function ask(wish) {
   const complaint = h('p', { class: 'problem', role: 'alert', hidden: true });
-  const who = input('who', sessionStorage.getItem(WHO), { maxlength: '100', autocomplete: 'name' });
+  const [named, who] = whoField();
   const needed = wish.reason === 'needed';
   const reason = input('reason', '', { required: needed, maxlength: '300' });
   const go = h('button', { type: 'submit', class: wish.danger ? 'danger' : 'primary' }, wish.verb);
@@ -33,7 +33,7 @@ export function ask(wish) {
         { id: 'ask-text' },
         [wish.text].flat().map((line) => h('p', null, line)),
       ),
-      field('Your name', who, 'Kept in the record of who did what.'),
+      named,
       field(needed ? 'Reason (needed)' : 'Reason', reason, null),
       complaint,
       h('div', { class: 'actions' }, h('button', { type: 'button', onclick: () => dialog.close() }, 'Leave it'), go),
@@ -46,13 +46,19 @@ export function ask(wish) {
 
 async function submit(event, wish, { dialog, who, reason, go, complaint }) {
   event.preventDefault();
+  const [name, why] = [keepWho(who), reason.value.trim()];
+  if (!name || (reason.required && !why)) {
+    // Blanks pass for something with the browser.
+    const missing = name ? reason : who;
+    missing.value = '';
+    missing.reportValidity();
+    return;
+  }
   go.disabled = true;
-  const [name, why] = [who.value.trim(), reason.value.trim()];
-  sessionStorage.setItem(WHO, name);
-  const body = { ...wish.body, ...(name && { who: name }), ...(why && { reason: why }) };
   try {
-    const job = await post(wish.path, body);
+    const job = await post(wish.path, { ...wish.body, who: name, ...(why && { reason: why }) });
     dialog.close();
+    wish.done?.();
     if (wish.then) wish.then(job);
     else changed();
     follow(job);
@@ -66,12 +72,12 @@ async function submit(event, wish, { dialog, who, reason, go, complaint }) {
 /** Waits for a job's end, and tells of it. */
 export async function follow(job) {
   const name = `${taskWords(job.task)}${job.sink ? ` (${job.sink})` : ''}`;
-  const number = link(`#/record/${job.id}`, `job ${job.id}`);
+  const number = link(`#/record/${job.id}`, `record ${job.id}`);
   const close = toast('note', `Asked for: ${name},`, number);
   say(`Asked for: ${name}`);
   const ended = await end(job.id);
   close();
-  const more = link(`#/record/${job.id}`, `job ${job.id}`);
+  const more = link(`#/record/${job.id}`, `record ${job.id}`);
   if (ended)
     toast(
       ended.state === 'done' && !ended.failed ? 'ok' : 'bad',

@@ -3,10 +3,10 @@
 import { get } from './api.js';
 import { bodyPart, bodyState } from './body.js';
 import { facts, h, table } from './dom.js';
-import { bytes, latency, many, money, span } from './format.js';
+import { bytes, latency, many, span } from './format.js';
 import { withoutForms } from './mask.js';
 import { copy } from './messages.js';
-import { button, chip, code, flags, heading, link, reported, section, state } from './parts.js';
+import { about, button, chip, code, flags, goButton, heading, link, reported, section, state } from './parts.js';
 import { live } from './poll.js';
 import { time } from './time.js';
 
@@ -42,14 +42,16 @@ function page(event, shown, redraw) {
     inShort(event),
     facts(
       ['Received', time(event.received_at, 'whole')],
-      ['Sent by Ralio', event.time ? time(event.time, 'whole') : 'missing: the body gives none that can be read'],
-      ['About', link(`#/events?key=${encodeURIComponent(event.key)}`, code(event.key))],
+      ['Sent by Ralio', event.time ? time(event.time, 'whole') : 'time missing: it came with none that could be read'],
+      ['About', about(event.key)],
       ['Event id', code(event.id)],
-      ['Source', `${event.source}, signed with secret ${event.secret_slot}`],
+      ['Source', [event.source, ', signed with ', secret(event)]],
+      ['Sent from', event.peer && code(event.peer)],
+      ['Admitted', event.admission && admission(event.admission)],
       ['Category', event.category],
       ['Arrivals', event.arrivals > 1 ? `${event.arrivals}, stored once` : '1'],
     ),
-    section('At each sink', sinks(event), h('p', { class: 'actions' }, link(replay, 'Replay…', { class: 'button' }))),
+    section('At each sink', sinks(event), h('p', { class: 'actions' }, goButton(replay, 'Replay…'))),
     section('Everything about the same order, session or account', timeline(event)),
     section(
       'Body',
@@ -61,21 +63,36 @@ function page(event, shown, redraw) {
   ];
 }
 
+/** Which secret signed it: a fingerprint, or for older events only the place that it had in the configuration. */
+function secret({ secret: fingerprint, secret_slot: slot }) {
+  if (fingerprint) return ['secret ', code(fingerprint)];
+  return fingerprint === null ? `a secret that is not known (slot ${slot} at that time)` : `secret ${slot}`;
+}
+
+function admission({ at, who, record }) {
+  return [
+    time(at, 'whole'),
+    who ? ` by ${who}` : null,
+    record ? [', ', link(`#/record/${record}`, `record ${record}`)] : null,
+  ];
+}
+
 /** A command that fetches the body; the token stays a variable of the shell. */
 function curl(seq) {
   const quoted = `'${`${window.location.origin}/api/events/${seq}/body`.replaceAll("'", "'\\''")}'`;
   return `curl --fail --silent --show-error --globoff -H "Authorization: Bearer $TOKEN" ${quoted}`;
 }
 
-function inShort({ view, conflict, repeated_members: repeated }) {
-  const amounts = view?.amounts ?? {};
-  const names = [
-    ['received', 'receivedAmount'],
-    ['debited', 'debitedAmount'],
-    ['credited', 'creditedAmount'],
-    ['after fees', 'amountAfterFees'],
-  ];
-  const told = names.map(([words, name]) => [words, money(amounts[name])]).filter(([, text]) => text);
+const AMOUNTS = {
+  receivedAmount: 'received',
+  debitedAmount: 'debited',
+  fees: 'fees',
+  amountAfterFees: 'after fees',
+  creditedAmount: 'credited',
+};
+
+function inShort(event) {
+  const { view, amounts, conflict, repeated_members: repeated, body_matches: matches, mismatch_found_at: found } = event;
   const failure =
     view?.failure &&
     [view.failure.code, view.failure.reason]
@@ -83,11 +100,24 @@ function inShort({ view, conflict, repeated_members: repeated }) {
       .map((text) => withoutForms(String(text)))
       .join(': ');
   return [
-    told.length
+    matches === false || found
+      ? h(
+          'div',
+          { class: 'problem', role: 'alert' },
+          h('strong', null, 'The body that is kept is not the one that was signed.'),
+          h(
+            'p',
+            null,
+            'Its SHA-256 is another than that of the delivery, so somebody or something has changed the inbox. Nothing is delivered of it. Look for the true body in a backup.',
+          ),
+          found ? h('p', { class: 'dim' }, 'Found ', time(found, 'whole')) : null,
+        )
+      : null,
+    amounts.length
       ? h(
           'p',
           { class: 'amounts' },
-          told.map(([words, text]) => h('span', null, h('b', null, text), ` ${words}`)),
+          amounts.map(({ name, text }) => h('span', null, h('b', null, text), ` ${AMOUNTS[name] ?? name}`)),
         )
       : null,
     failure ? h('p', null, chip('bad', 'failed'), ` ${failure}`) : null,
@@ -163,6 +193,7 @@ export function attemptTable(attempts) {
       ['At', (attempt) => time(attempt.at)],
       ['Outcome', (attempt) => state(attempt.outcome)],
       ['Took', (attempt) => latency(attempt.latency_ms), 'right'],
+      attempts.some((attempt) => attempt.target) && ['Where to', (attempt) => attempt.target ?? '\u2013', 'wide'],
       ['What the far side said', said, 'wide'],
     ],
     attempts,

@@ -6,8 +6,8 @@ import { bytes, count, many } from './format.js';
 import { NAMES, mainFields, moreFields, moreSet } from './filters.js';
 import { say } from './messages.js';
 import {
+  about,
   button,
-  code,
   empty,
   eventLink,
   field,
@@ -248,16 +248,11 @@ export function eventTable(rows, fresh = new Set()) {
       ['Received', (event) => time(event.received_at), 'when'],
       ['Type', (event) => link(`#/events/${event.seq}`, event.type, { class: 'type' }), 'first'],
       ['State', (event) => [reported(event.state), ' ', flags(event)], 'states'],
-      [
-        'About',
-        (event) =>
-          link(`#/events?key=${encodeURIComponent(event.key)}`, code(event.key), { title: 'Every event about it' }),
-        'wide',
-      ],
+      ['About', (event) => about(event.key), 'key'],
       ['Source', (event) => event.source, 'less'],
       ['Size', (event) => bytes(event.size), 'right less'],
     ],
     rows,
-    { cls: 'events', key: (event) => `seq-${event.seq}`, rowClass: (event) => (fresh.has(event.seq) ? 'fresh' : null) },
+    { cls: 'brief', key: (event) => `seq-${event.seq}`, rowClass: (event) => (fresh.has(event.seq) ? 'fresh' : null) },
   );
 }

@@ -38,22 +38,6 @@ export function latency(milliseconds) {
   return milliseconds < 1000 ? `${count(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 }
 
-/** An amount in minor units as `{amount, currency}`: `1,234.50 EUR`; as it stands where the currency is not known. */
-export function money(value) {
-  if (!value || !Number.isSafeInteger(value.amount) || typeof value.currency !== 'string') return null;
-  const digits = minorDigits(value.currency);
-  if (digits === null) return `${INTEGER.format(value.amount)} minor units of ${value.currency}`;
-  const text = String(Math.abs(value.amount)).padStart(digits + 1, '0');
-  const whole = INTEGER.format(BigInt(text.slice(0, text.length - digits)));
-  const sign = value.amount < 0 ? '\u2212' : '';
-  return `${sign}${whole}${digits ? `.${text.slice(-digits)}` : ''} ${value.currency}`;
-}
-
-function minorDigits(currency) {
-  if (!Intl.supportedValuesOf('currency').includes(currency)) return null;
-  return new Intl.NumberFormat('en', { style: 'currency', currency }).resolvedOptions().maximumFractionDigits;
-}
-
 // Each word that the relay uses for a state: how it is shown, and how it is to be taken.
 const STATES = {
   running: ['running', 'ok'],
@@ -95,8 +79,8 @@ export function reportedLevel(state) {
   return /^(FAILED|REJECTED|EXPIRED|CANCELLED)$/i.test(state) ? 'bad' : 'note';
 }
 
-// What a person may ask for.
-const TASKS = {
+/** What a person may ask for, as nouns. */
+export const TASKS = {
   pause: 'pause',
   resume: 'resume',
   rename: 'rename',

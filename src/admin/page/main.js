@@ -18,6 +18,7 @@ import * as signin from './signin.js';
 import * as sinks from './sinks.js';
 import * as sources from './sources.js';
 import { isUtc, localZone, setNow, setUtc, tick } from './time.js';
+import { askWho, who } from './who.js';
 
 const TICK = 5000;
 const SECONDS = 10;
@@ -42,6 +43,11 @@ const main = document.getElementById('main');
 let latest = null;
 let alive = null;
 let answers = true;
+// What gets the focus when the next view is there.
+let landing = 'h1';
+
+// Where one types what to look for.
+const SEARCH = 'input[type=search], .filters input, .filters select';
 
 function address() {
   const [path, sought = ''] = window.location.hash.replace(/^#\/?/, '').split('?');
@@ -103,10 +109,12 @@ async function open(name, id, query, signal) {
   shown.show(main, { id, query, signal, go, onOverview, sinks: names(latest?.sinks), sources: names(latest?.sources) });
 }
 
-/** The heading of the new view gets the focus, as soon as it is there. */
+/** The heading of the new view, or what was asked for, gets the focus as soon as it is there. */
 function focus() {
+  const wanted = landing;
+  landing = 'h1';
   const wait = new MutationObserver(() => {
-    const target = main.querySelector('h1');
+    const target = main.querySelector(wanted);
     if (!target) return;
     wait.disconnect();
     target.focus({ preventScroll: true });
@@ -152,6 +160,12 @@ function frame() {
     document.getElementById('tools'),
     signedIn && [
       standing(),
+      button(who() || 'Your name\u2026', askWho, {
+        class: 'quiet who',
+        title: who()
+          ? `${who()}: kept in the record with what you do. Change it.`
+          : 'Kept in the record with what you do.',
+      }),
       button(zone, toggleZone, {
         class: 'quiet',
         title: 'Change between local time and UTC',
@@ -194,6 +208,23 @@ window.addEventListener('hashchange', () => {
   // The link past the menu is no address of a view.
   if (window.location.hash !== '#main') route();
 });
+/** `/` leads to the search of this view, or of the events where it has none. */
+function search(event) {
+  const isTyping = event.target.closest?.('input, select, textarea');
+  const isOther = event.key !== '/' || event.ctrlKey || event.altKey || event.metaKey;
+  if (isOther || isTyping || document.querySelector('dialog[open]') || !hasToken()) return;
+  event.preventDefault();
+  const field = main.querySelector(SEARCH);
+  if (field) {
+    field.focus();
+    return;
+  }
+  landing = SEARCH;
+  go('#/events');
+}
+
+document.addEventListener('keydown', search);
+window.addEventListener('who', frame);
 window.addEventListener('answer', () => heard(true));
 window.addEventListener('no-answer', () => heard(false));
 window.addEventListener('signed-out', () => {

@@ -61,6 +61,7 @@ const FILES: &[File] = files! {
     "/page/sources.js" SCRIPT "sources.js"
     "/page/style.css" CSS "style.css"
     "/page/time.js" SCRIPT "time.js"
+    "/page/who.js" SCRIPT "who.js"
 };
 
 /// The file at this path of the listener, if it is one of the page's.

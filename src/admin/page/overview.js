@@ -5,9 +5,9 @@ import { h, svg, table } from './dom.js';
 import { bytes, count, many, span } from './format.js';
 import { withoutForms } from './mask.js';
 import { say } from './messages.js';
-import { chip, empty, link, section, state } from './parts.js';
+import { chip, counted, empty, link, section, state } from './parts.js';
 import { live } from './poll.js';
-import { inTrouble } from './sinks.js';
+import { inTrouble, listOf } from './sinks.js';
 import { absolute, age, setNow, time } from './time.js';
 
 const SECONDS = 4;
@@ -35,7 +35,7 @@ export function show(main, { signal, onOverview }) {
 }
 
 function page(overview, told) {
-  const findings = [...told.findings, ...overview.removed_with_events.map(removed)];
+  const { findings } = told;
   return [
     h(
       'div',
@@ -51,20 +51,16 @@ function page(overview, told) {
   ];
 }
 
-function finding({ level, text, todo, page: href }) {
+function finding({ level, text, todo, page: href, command }) {
   const words = { bad: 'act', warn: 'look' };
+  // Who looks at the page goes on here where that can be done, and else on a terminal.
+  const further = href ? link(href, 'Look.') : command && !todo.includes(command) ? h('code', null, command) : null;
   return h(
     'li',
     null,
     chip(level, words[level]),
-    h('div', null, h('strong', null, withoutForms(text)), ' ', todo, href ? [' ', link(href, 'Look.')] : null),
+    h('div', null, h('strong', null, withoutForms(text)), ' ', commands(todo), further ? [' ', further] : null),
   );
-}
-
-/** A sink that is not configured and still has events to get, as a finding. */
-function removed(sink) {
-  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
-  return { level: 'warn', text: sentence(sink.finding), todo: commands(sentence(sink.advice)) };
 }
 
 /** A text in which what stands between backticks is a command. */
@@ -83,6 +79,7 @@ function figures(overview) {
       'Last event',
       overview.last_event_at ? time(overview.last_event_at, 'ago') : 'never',
       overview.last_event_at && absolute(overview.last_event_at),
+      '#/events',
     ),
     figure(
       'Events in the last hour',
@@ -119,8 +116,13 @@ function figure(name, value, more, href) {
   return h(
     'div',
     null,
-    h('dt', null, href ? link(href, name) : name),
-    h('dd', null, h('span', { class: 'value' }, value), h('span', { class: 'dim' }, more)),
+    h('dt', null, name),
+    h(
+      'dd',
+      null,
+      h('span', { class: 'value' }, href ? link(href, [h('span', { class: 'unseen' }, `${name}: `), value]) : value),
+      h('span', { class: 'dim' }, more),
+    ),
   );
 }
 
@@ -177,21 +179,10 @@ function sinks(all) {
       ['Type', (sink) => sink.type ?? '\u2013'],
       ['State', (sink) => state(sink.state)],
       ['Since', (sink) => time(sink.since, 'ago')],
-      ['Undelivered', (sink) => count(sink.undelivered), 'right'],
+      ['Undelivered', (sink) => counted(sink.undelivered, `#/sinks?name=${encodeURIComponent(sink.name)}`), 'right'],
       ['Oldest waiting', (sink) => (sink.lag_seconds ? span(sink.lag_seconds) : '\u2013'), 'right'],
-      [
-        'Parked',
-        (sink) => (sink.parked ? link(`#/parked?sink=${encodeURIComponent(sink.name)}`, count(sink.parked)) : '0'),
-        'right',
-      ],
-      [
-        'Dead letters',
-        (sink) =>
-          sink.dead_letters
-            ? link(`#/dead-letters?sink=${encodeURIComponent(sink.name)}`, count(sink.dead_letters))
-            : '0',
-        'right',
-      ],
+      ['Parked', (sink) => counted(sink.parked, listOf('parked', sink)), 'right'],
+      ['Dead letters', (sink) => counted(sink.dead_letters, listOf('dead-letters', sink)), 'right'],
       ['Delivered', (sink) => count(sink.delivered), 'right'],
       ['Next try', (sink) => time(sink.next_try, 'ago')],
       ['Last error', (sink) => (inTrouble(sink) ? withoutForms(sink.last_error) : '\u2013'), 'wide'],
@@ -209,7 +200,7 @@ function sources(all) {
       ['Source', (source) => link('#/sources', source.name)],
       ['Path', (source) => h('code', null, source.path)],
       ['Last event', (source) => (source.last_event_at ? time(source.last_event_at) : 'never')],
-      ['Events', (source) => count(source.events), 'right'],
+      ['Events', (source) => counted(source.events, `#/events?source=${encodeURIComponent(source.name)}`), 'right'],
       ['Silent for', (source) => (source.last_event_at ? span(age(source.last_event_at)) : '\u2013'), 'right'],
     ],
     all,

@@ -4,7 +4,7 @@ import { choice, choosing, filterForm, subject } from './choosing.js';
 import { ask } from './dialog.js';
 import { h, table } from './dom.js';
 import { withoutForms } from './mask.js';
-import { button, empty, eventLink, field, heading, input, link, select } from './parts.js';
+import { about, button, empty, eventLink, field, heading, input, link, select } from './parts.js';
 import { time } from './time.js';
 
 const NAMES = ['sink', 'type', 'key', 'event_id', 'last_error'];
@@ -49,9 +49,9 @@ export function show(main, { query, signal, sinks, go }) {
 
 /** What the API takes: places in the log at one sink, and types as a list. */
 function chosenOf(list, sink) {
-  const { body, words } = subject(list, 'parked events');
+  const { body, words, done } = subject(list, 'parked events');
   const { ids, type, ...rest } = body;
-  return { words, sink, body: { ...rest, ...(ids && { seqs: ids, sink }), ...(type && { type: [type] }) } };
+  return { words, sink, done, body: { ...rest, ...(ids && { seqs: ids, sink }), ...(type && { type: [type] }) } };
 }
 
 function events(list, sink) {
@@ -59,15 +59,15 @@ function events(list, sink) {
     'Parked events',
     [
       sink && choice(list, (event) => `Choose parked event ${event.seq}`),
-      ['Event', (event) => eventLink(event.seq, `#${event.seq} ${event.type}`)],
+      ['Event', (event) => eventLink(event.seq, `#${event.seq} ${event.type}`), 'first'],
       !sink && ['Sink', (event) => link(`#/parked?sink=${encodeURIComponent(event.sink)}`, event.sink)],
-      ['Key', (event) => event.key],
-      ['Attempts', (event) => String(event.attempts), 'right'],
-      ['Next attempt', (event) => time(event.next_attempt)],
+      ['About', (event) => about(event.key), 'key'],
+      ['Attempts', (event) => String(event.attempts), 'right less'],
+      ['Next attempt', (event) => time(event.next_attempt), 'states'],
       ['Why', why, 'wide'],
     ],
     list.rows,
-    { key: (event) => `parked-${event.sink}-${event.seq}` },
+    { cls: 'brief', key: (event) => `parked-${event.sink}-${event.seq}` },
   );
 }
 
@@ -76,8 +76,9 @@ function why(event) {
   return event.last_error === null ? '' : withoutForms(event.last_error);
 }
 
-function retry({ body, words, sink }) {
+function retry({ body, words, sink, done }) {
   ask({
+    done,
     title: `Retry ${words} of ${sink} now?`,
     verb: 'Retry',
     reason: 'wanted',
@@ -87,8 +88,9 @@ function retry({ body, words, sink }) {
   });
 }
 
-function discard({ body, words, sink }) {
+function discard({ body, words, sink, done }) {
   ask({
+    done,
     title: `Discard ${words} of ${sink}?`,
     verb: 'Discard',
     reason: 'needed',

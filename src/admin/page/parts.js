@@ -1,7 +1,7 @@
 // Pieces that every view is made of.
 
 import { h } from './dom.js';
-import { reportedLevel, stateWords } from './format.js';
+import { count, reportedLevel, stateWords } from './format.js';
 
 const SIGNS = { ok: '\u25cf', warn: '\u25b2', bad: '\u25a0', note: '\u25cb' };
 
@@ -35,7 +35,26 @@ export function flags(event) {
       'conflict',
       'Another event with other bytes came under the same id. It is not forwarded: a person has to look.',
     ],
-    event.time === null && ['note', 'no time', 'Its body gives no time that can be read; sinks are told none.'],
+    event.digest_mismatch && [
+      'bad',
+      'altered',
+      'The body that is kept is not the one that was signed: its SHA-256 is another. Nothing is delivered of it.',
+    ],
+    event.admitted && [
+      'note',
+      'admitted',
+      'It was refused for its signature when it came, kept in quarantine, and taken in later.',
+    ],
+    event.repeated_members?.length > 0 && [
+      'warn',
+      'members given twice',
+      'Its JSON names a member more than once, and other programs may read another value.',
+    ],
+    event.time === null && [
+      'note',
+      'time missing',
+      'It came without a time that could be read. Only the time of receipt is known.',
+    ],
     event.arrivals > 1 && [
       'note',
       `\u00d7${event.arrivals}`,
@@ -92,6 +111,28 @@ export function button(words, onclick, properties) {
   return h('button', { type: 'button', onclick, ...properties }, words);
 }
 
+/** A button that leads to a view of this page. */
+export function goButton(href, words, properties) {
+  const go = () => {
+    window.location.hash = href;
+  };
+  return button(words, go, properties);
+}
+
+/** A number that leads to the list of what it counts; 0 leads nowhere. */
+export function counted(number, href) {
+  return number ? link(href, count(number)) : '0';
+}
+
+/** Links to forms of one view, of which one is shown: `[href, words]`. */
+export function tabs(label, current, all) {
+  return h(
+    'nav',
+    { class: 'tabs', 'aria-label': label },
+    all.map(([href, words]) => link(href, words, { 'aria-current': words === current ? 'page' : null })),
+  );
+}
+
 /** A link to a view of this page. */
 export function link(href, words, properties) {
   return h('a', { href, ...properties }, words);
@@ -100,6 +141,11 @@ export function link(href, words, properties) {
 /** Where an event is shown. */
 export function eventLink(seq, words = `#${seq}`) {
   return link(`#/events/${seq}`, words, { class: 'num' });
+}
+
+/** The order, session or account that an event is about, with every event about it behind it. */
+export function about(key) {
+  return link(`#/events?key=${encodeURIComponent(key)}`, code(key), { title: 'Every event about it' });
 }
 
 /** A long id, which may be broken anywhere. */

@@ -55,15 +55,19 @@ function requests(list) {
     [
       choice(list, (request) => `Choose request ${request.id}`),
       ['No.', (request) => link(`#/quarantine/${request.id}`, String(request.id)), 'right'],
-      ['Received', (request) => time(request.received_at)],
+      ['Received', (request) => time(request.received_at), 'states'],
       ['Source', (request) => request.source],
-      ['Why', (request) => why(request)[0]],
+      ['Why', (request) => why(request)[0], 'first'],
       ['Answered', (request) => String(request.answer)],
       ['Size', (request) => bytes(request.size), 'right'],
-      ['SHA-256', (request) => code(`${request.body_sha256.slice(0, 16)}..`, { title: request.body_sha256 }), 'wide'],
+      [
+        'SHA-256',
+        (request) => code(`${request.body_sha256.slice(0, 16)}..`, { title: request.body_sha256 }),
+        'wide less',
+      ],
     ],
     list.rows,
-    { key: (request) => `request-${request.id}` },
+    { cls: 'brief', key: (request) => `request-${request.id}` },
   );
 }
 
@@ -71,9 +75,10 @@ function why({ reason }) {
   return REASONS[reason] ?? [reason, reason];
 }
 
-function admit({ body, words, then }) {
+function admit({ body, words, then, done }) {
   ask({
     then,
+    done,
     title: `Admit ${words}?`,
     verb: 'Check and admit',
     reason: 'wanted',
@@ -86,12 +91,13 @@ function admit({ body, words, then }) {
   });
 }
 
-function purge({ body, words, then }) {
+function purge({ body, words, then, done }) {
   ask({
     then,
+    done,
     title: `Purge ${words}?`,
     verb: 'Purge',
-    reason: 'wanted',
+    reason: 'needed',
     danger: true,
     path: '/quarantine/purge',
     body,

@@ -41,14 +41,14 @@ function all(replays) {
       [
         ['No.', (replay) => link(`#/replays/${replay.id}`, String(replay.id)), 'right'],
         ['Begun', (replay) => time(replay.created_at)],
-        ['Sink', (replay) => replay.sink],
-        ['State', (replay) => state(replay.state)],
+        ['Sink', (replay) => replay.sink, 'first'],
+        ['State', (replay) => state(replay.state), 'states'],
         ['Progress', far],
         ['Who', (replay) => replay.who],
         ['Reason', (replay) => replay.reason || '\u2013', 'wide'],
       ],
       replays,
-      { key: (replay) => `replay-${replay.id}` },
+      { cls: 'brief', key: (replay) => `replay-${replay.id}` },
     ),
   ];
 }

@@ -2,10 +2,10 @@
 
 import { get } from './api.js';
 import { ask } from './dialog.js';
-import { facts, h } from './dom.js';
+import { facts, h, table } from './dom.js';
 import { count, many, span } from './format.js';
 import { withoutForms } from './mask.js';
-import { button, empty, heading, link, state } from './parts.js';
+import { button, counted, empty, eventLink, goButton, heading, state } from './parts.js';
 import { live } from './poll.js';
 import { time } from './time.js';
 
@@ -18,11 +18,16 @@ export function show(main, { query, signal }) {
     main,
     signal,
     SECONDS,
-    () => get('/sinks', null, signal),
-    ({ sinks }) => [
+    async () => {
+      const { sinks } = await get('/sinks', null, signal);
+      const isThere = sinks.some((sink) => sink.name === chosen);
+      const detail = isThere ? await get(`/sinks/${encodeURIComponent(chosen)}`, null, signal) : null;
+      return { sinks, detail };
+    },
+    ({ sinks, detail }) => [
       heading('Sinks'),
       sinks.length
-        ? sinks.map((sink) => card(sink, sink.name === chosen))
+        ? sinks.map((sink) => card(sink, sink.name === chosen ? detail : null))
         : empty(
             'No sink is configured.',
             'A [[sinks]] table in the configuration makes one. Each would be here: state, what waits, and how to pause it.',
@@ -31,10 +36,11 @@ export function show(main, { query, signal }) {
   );
 }
 
-function card(sink, chosen) {
+/** `detail` where this is the sink that somebody has chosen. */
+function card(sink, detail) {
   return h(
     'section',
-    { class: chosen ? 'card chosen' : 'card', 'data-key': sink.name, 'aria-label': `Sink ${sink.name}` },
+    { class: detail ? 'card chosen' : 'card', 'data-key': sink.name, 'aria-label': `Sink ${sink.name}` },
     h(
       'div',
       { class: 'line-of' },
@@ -48,15 +54,10 @@ function card(sink, chosen) {
     h('p', null, withoutForms(sink.words)),
     trouble(sink),
     facts(
-      ['Undelivered', count(sink.undelivered)],
+      ['Undelivered', counted(sink.undelivered, `#/sinks?name=${encodeURIComponent(sink.name)}`)],
       ['Oldest waiting', sink.lag_seconds ? span(sink.lag_seconds) : 'none'],
-      ['Parked', sink.parked ? link(`#/parked?sink=${encodeURIComponent(sink.name)}`, count(sink.parked)) : '0'],
-      [
-        'Dead letters',
-        sink.dead_letters
-          ? link(`#/dead-letters?sink=${encodeURIComponent(sink.name)}`, count(sink.dead_letters))
-          : '0',
-      ],
+      ['Parked', counted(sink.parked, listOf('parked', sink))],
+      ['Dead letters', counted(sink.dead_letters, listOf('dead-letters', sink))],
       ['Delivered', count(sink.delivered)],
       ['Last success', lastSuccess(sink)],
       ['Last error', sink.last_error_at && time(sink.last_error_at)],
@@ -64,7 +65,65 @@ function card(sink, chosen) {
       ['Cursor', sink.cursor === null ? 'none yet' : `#${sink.cursor}`],
     ),
     wants(sink),
+    detail && revisions(detail),
+    detail && waiting(detail),
   );
+}
+
+/** What it has still to get, by type, with the event that has waited longest. */
+function waiting(detail) {
+  const { oldest, undelivered_by_type: types, undelivered_is_whole: isWhole } = detail;
+  if (!oldest) return null;
+  const error = oldest.last_error && `; the last attempt: ${withoutForms(oldest.last_error)}`;
+  const parked = (type) => `${listOf('parked', detail)}&type=${encodeURIComponent(type)}`;
+  return [
+    h(
+      'p',
+      null,
+      'Waiting longest: ',
+      eventLink(oldest.seq, `#${oldest.seq} ${oldest.type}`),
+      ', received ',
+      time(oldest.received_at),
+      error,
+    ),
+    isWhole ? null : h('p', { class: 'dim' }, 'There are more than these: only the oldest were looked at.'),
+    table(
+      `What ${detail.name} has still to get`,
+      [
+        ['Type', ({ type }) => type, 'first'],
+        ['Parked', ({ type, parked: number }) => counted(number, parked(type)), 'right'],
+        ['After the cursor', ({ waiting: number }) => count(number), 'right'],
+      ],
+      types,
+    ),
+  ];
+}
+
+/** Where it has delivered to, and what it wanted, from when on. */
+function revisions({ revisions: all }) {
+  if (!all?.length) return null;
+  return h(
+    'details',
+    null,
+    h('summary', null, many(all.length, 'destination')),
+    table(
+      'Destinations',
+      [
+        ['No.', ({ revision }) => String(revision), 'right'],
+        ['Since', ({ since }) => time(since)],
+        ['From event', ({ from_seq: seq }) => `#${seq}`, 'right'],
+        ['Type', ({ type }) => type],
+        ['Where to', ({ target }) => target, 'wide'],
+        ['Route', ({ route }) => route, 'wide'],
+      ],
+      all,
+    ),
+  );
+}
+
+/** Where what a number of a sink counts is listed. */
+export function listOf(view, sink) {
+  return `#/${view}?sink=${encodeURIComponent(sink.name)}`;
 }
 
 /** Whether its last error is about something that still waits. */
@@ -98,7 +157,7 @@ function wants(sink) {
 
 function actions(sink) {
   if (sink.state === 'removed' || sink.state === 'new') return null;
-  const replay = link(`#/replays/new?sink=${encodeURIComponent(sink.name)}`, 'Replay…', { class: 'button' });
+  const replay = goButton(`#/replays/new?sink=${encodeURIComponent(sink.name)}`, 'Replay…');
   if (sink.state === 'paused')
     return h(
       'span',

@@ -3,6 +3,7 @@
 //! once.
 
 mod changes;
+mod last;
 mod parts;
 mod switch;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::ingest::{self, ServerTls, TlsError};
 use crate::lifecycle::notify;
 use crate::model::SinkName;
 use changes::Changes;
+pub(super) use last::LastReload;
 pub(super) use parts::chain;
 use parts::{Considered, Input, Look, Part, look, tls_inputs};
 pub(super) use switch::SinkSwitch;
@@ -64,6 +66,7 @@ impl Reload {
         sinks: SinkSwitch,
         clock: &Arc<dyn Clock>,
         gate: watch::Receiver<Gate>,
+        last: LastReload,
     ) -> Result<(Option<ServerTls>, Reloader), TlsError> {
         let tls = match &settings.ingest.tls {
             Some(files) => {
@@ -75,7 +78,7 @@ impl Reload {
         };
         let (tls, seen) = tls.unzip();
         let (clock, parts) = (Arc::clone(clock), Vec::new());
-        let mut reloader = Reloader { reload: self, settings: settings.clone(), tls, sinks, parts, clock, gate };
+        let mut reloader = Reloader { reload: self, settings: settings.clone(), tls, sinks, parts, clock, gate, last };
         reloader.watch_parts(seen, looked_at(&settings.sinks));
         Ok((reloader.tls.clone(), reloader))
     }
@@ -91,6 +94,7 @@ pub(super) struct Reloader {
     parts: Vec<Part>,
     clock: Arc<dyn Clock>,
     gate: watch::Receiver<Gate>,
+    last: LastReload,
 }
 
 /// A configuration that could be started with.
@@ -191,11 +195,15 @@ impl Reloader {
             other => other,
         };
         match fresh {
-            Some(Ok(fresh)) => self.take(fresh).await,
+            Some(Ok(fresh)) => {
+                self.take(fresh).await;
+                self.last.succeeded();
+            }
             Some(Err(problems)) => {
                 for problem in &problems {
                     tracing::error!(problem, "the configuration does not hold: nothing has been changed");
                 }
+                self.last.failed(self.clock.now(), problems);
             }
             None => {}
         }

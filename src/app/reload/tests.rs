@@ -4,6 +4,7 @@ use super::changes::Changes;
 use super::*;
 use crate::app::consumers::Wanted;
 use crate::clock::SystemClock;
+use crate::metrics::Metrics;
 use crate::verify::{Keys, sign};
 
 const CONFIG: &str = "
@@ -28,6 +29,7 @@ struct Case {
     directory: tempfile::TempDir,
     keys: Keys,
     reloader: Reloader,
+    metrics: Metrics,
 }
 
 impl Case {
@@ -45,8 +47,10 @@ impl Case {
         let wanted = watch::channel(Wanted::at_start(&settings.sinks)).0;
         let sinks = SinkSwitch { wanted, reached: watch::channel(0).1 };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (_, reloader) = reload.prepare(&settings, sinks, &clock, watch::channel(Gate::Open).1).unwrap();
-        Self { directory, keys: settings.ingest.sources[0].keys.clone(), reloader }
+        let metrics = Metrics::new();
+        let (gate, last) = (watch::channel(Gate::Open).1, LastReload::new(&metrics));
+        let (_, reloader) = reload.prepare(&settings, sinks, &clock, gate, last).unwrap();
+        Self { directory, keys: settings.ingest.sources[0].keys.clone(), reloader, metrics }
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -132,4 +136,22 @@ async fn a_sink_is_exchanged_for_what_has_changed_only() {
     fs::write(&config, changed.replace("concurrency = 3", "concurrency = 4")).unwrap();
     case.reloader.read_configuration().await;
     assert_eq!(case.versions(), (3, 3), "not as long as anything is broken");
+}
+
+/// What is broken is said until a reload has gone well.
+#[tokio::test]
+async fn a_reload_that_failed_is_remembered_until_one_goes_well() {
+    let mut case = Case::new();
+    let told = |case: &Case| (case.reloader.last.failure(), case.metrics.config_last_reload_successful.get());
+    assert_eq!(told(&case), (None, 1), "the start has read it");
+    let config = fs::read_to_string(case.directory.path().join("relay.toml")).unwrap();
+    case.write("relay.toml", &config.replace("path = '/test'", "path = '/test'\npth = '/test'"));
+    case.reloader.read_configuration().await;
+    let (failure, gauge) = told(&case);
+    let failure = failure.expect("it failed");
+    assert!(failure.problems.len() == 1 && failure.problems[0].contains("pth"), "{failure:?}");
+    assert_eq!(gauge, 0);
+    case.write("relay.toml", &config);
+    case.reloader.read_configuration().await;
+    assert_eq!(told(&case), (None, 1));
 }

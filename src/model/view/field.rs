@@ -122,7 +122,7 @@ impl Value for Json {
 /// nest), `Serialize` under the first name, and a `Debug` that shows no content.
 macro_rules! view {
     ($(#[$meta:meta])* $view:ident {
-        $($(#[$doc:meta])* $field:ident: $type:ty = $name:literal $(| $alias:literal)?,)+
+        $($(#[$doc:meta])* $field:ident: $type:ty = $name:literal $(| $alias:literal)*,)+
     }) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq, serde::Serialize)]
@@ -138,10 +138,10 @@ macro_rules! view {
 
         impl super::field::Value for $view {
             fn read(raw: &str) -> Option<Self> {
-                let names = [$($name, $($alias,)?)+];
+                let names = [$($name, $($alias,)*)+];
                 let found = crate::model::json::members(raw, &names)?;
                 let get = |name: &str| names.iter().position(|n| *n == name).and_then(|at| found[at]);
-                Some(Self { $($field: super::field::Field::find(&[get($name), $(get($alias),)?])?,)+ })
+                Some(Self { $($field: super::field::Field::find(&[get($name), $(get($alias),)*])?,)+ })
             }
         }
     };

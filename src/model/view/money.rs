@@ -7,7 +7,7 @@ use crate::model::json::text;
 
 view! {
     /// An amount of money. An amount that is no integer, or is a string, makes it no money at all: guessing at a
-    /// decimal point loses some.
+    /// decimal point loses some. The number has been seen under several names: serialized, it has one.
     ///
     /// ```
     /// # use ralio_relay::model::{EventType, view::View};
@@ -20,7 +20,7 @@ view! {
     /// ```
     Money {
         /// In minor units of the currency, such as cents.
-        amount: i128 = "amount",
+        amount: i128 = "amount" | "value" | "total",
         /// ISO 4217 code, or the name of a crypto currency.
         currency: String = "currency",
     }
@@ -63,7 +63,7 @@ view! {
         /// ISO 4217 code, or the name of a crypto currency.
         currency: Option<String> = "currency",
         /// All fees together.
-        total: Option<i128> = "total",
+        total: Option<i128> = "total" | "amount" | "value",
         /// Who gets them.
         breakdown: Option<FeeBreakdown> = "breakdown",
     }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::sink::{Line, NEW, REMOVED};
 use super::words::{grouped, list, many, span};
-use crate::inbox::{ClockAhead, QuarantineCounts};
+use crate::inbox::{ClockAhead, QuarantineCounts, RefusedSource, Unconfigured};
 use crate::model::SinkState;
 
 /// From when on a sink that runs is behind.
@@ -24,6 +24,12 @@ const BEHIND_SECONDS: i64 = 300;
 const CERTIFICATE_SECONDS: i64 = 14 * 86_400;
 /// With fewer events a day, an hour without any says nothing.
 const USUAL_A_DAY: u64 = 48;
+/// A source counts as refused when so many deliveries in a row had a wrong signature, the first of them so long ago. What
+/// fits no secret once or twice may be a stranger's.
+const REFUSED_IN_A_ROW: u64 = 3;
+const REFUSED_SECONDS: i64 = 300;
+/// After so long without one more, refused deliveries are the quarantine's business only.
+const REFUSED_OF_LATE_SECONDS: i64 = 86_400;
 
 /// What is known of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +42,15 @@ pub enum Daemon {
     Away,
     /// It has no admin listener that could be asked.
     Unknown,
+}
+
+/// The configuration was to be read again, and could not be used: what was in use before stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Why; empty where only the daemon knows.
+    pub problems: Vec<String>,
 }
 
 /// What is known, for the sentence.
@@ -55,6 +70,12 @@ pub struct Facts<'a> {
     pub quarantine: QuarantineCounts,
     /// How many there may be.
     pub quarantine_most: u64,
+    /// Sources at which no delivery of late had a right signature.
+    pub refused: &'a [RefusedSource],
+    /// Sinks of the inbox that the configuration does not have, and that something waits for.
+    pub unconfigured: &'a [Unconfigured<'a>],
+    /// The last reload, where it failed.
+    pub reload_failure: Option<ReloadFailure>,
     /// When the certificate in use ends; `None` where a proxy terminates TLS, or where it is not known.
     pub certificate_ends: Option<Timestamp>,
     /// The clock is further ahead than retention believes; `None` also where nothing is dropped for its age.
@@ -96,17 +117,21 @@ pub struct Finding {
     pub level: Level,
     /// What it is.
     pub text: String,
-    /// What to do.
+    /// What to do; commands stand between backticks.
     pub todo: String,
     /// Where the page shows it, such as `#/sinks?name=bus`.
     pub page: Option<String>,
-    /// The command that shows it.
+    /// The command that shows more of it, or that mends it.
     pub command: Option<String>,
 }
 
 impl Finding {
     fn new(level: Level, text: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { level, text: text.into(), todo: todo.into(), page: None, command: None }
+    }
+
+    fn with(self, command: impl Into<String>) -> Self {
+        Self { command: Some(command.into()), ..self }
     }
 
     fn seen(self, page: impl Into<String>, command: impl Into<String>) -> Self {
@@ -116,20 +141,27 @@ impl Finding {
 
 /// Puts it into words.
 pub fn verdict(facts: &Facts<'_>) -> Verdict {
-    let first = [daemon(facts), silence(facts)];
-    let last = [no_sink(facts), dead_letters(facts), quarantine(facts), clock(facts), certificate(facts)];
-    let sinks = facts.sinks.iter().map(|line| sink::finding(line, facts));
-    let mut findings: Vec<Finding> = first.into_iter().chain(sinks).chain(last).flatten().collect();
+    let mut findings: Vec<Finding> = daemon(facts).into_iter().collect();
+    findings.extend(refused(facts).map(|source| refused_source(source, facts.now)));
+    findings.extend(silence(facts));
+    findings.extend(facts.sinks.iter().filter_map(|line| sink::finding(line, facts)));
+    findings.extend(facts.unconfigured.iter().map(unconfigured));
+    let last: [fn(&Facts<'_>) -> Option<Finding>; 6] = [no_sink, dead_letters, quarantine, reload, clock, certificate];
+    findings.extend(last.iter().filter_map(|finding| finding(facts)));
     findings.sort_by_key(|finding| finding.level);
-    let (level, sentence) = sentence(facts, !findings.is_empty());
-    Verdict { level, sentence, more: more(facts), findings }
+    let (level, sentence) = sentence(facts, findings.is_empty());
+    Verdict { level, sentence, more: more(facts, level), findings }
 }
 
 /// The first that holds.
-fn sentence(facts: &Facts<'_>, is_something_found: bool) -> (Level, String) {
+fn sentence(facts: &Facts<'_>, is_well: bool) -> (Level, String) {
     let (bad, warn) = (|text: String| (Level::Bad, text), |text: String| (Level::Warn, text));
     if let Some(sentence) = not_taking(facts) {
         return bad(sentence);
+    }
+    let refused: Vec<&str> = refused(facts).map(|source| source.source.as_str()).collect();
+    if !refused.is_empty() {
+        return bad(format!("Every delivery to {} is refused for its signature.", list(&refused)));
     }
     let configured: Vec<&Line<'_>> = facts.sinks.iter().filter(|line| line.state != REMOVED).collect();
     let names = |lines: &[&Line<'_>]| list(&lines.iter().map(|line| line.name).collect::<Vec<_>>());
@@ -170,9 +202,12 @@ fn sentence(facts: &Facts<'_>, is_something_found: bool) -> (Level, String) {
     if !behind.is_empty() {
         return warn(format!("Money is flowing, but {} {} behind.", names(&behind), are(&behind)));
     }
-    match is_something_found {
-        true => warn("Money is flowing, and something waits for a person.".to_owned()),
-        false => (Level::Ok, "Money is flowing.".to_owned()),
+    if facts.reload_failure.is_some() {
+        return warn("Money is flowing, but the last reload of the configuration failed.".to_owned());
+    }
+    match is_well {
+        true => (Level::Ok, "Money is flowing.".to_owned()),
+        false => warn("Money is flowing, and something waits for a person.".to_owned()),
     }
 }
 
@@ -195,7 +230,7 @@ fn not_taking(facts: &Facts<'_>) -> Option<String> {
 }
 
 /// What stands below the sentence: how much is still to be delivered.
-fn more(facts: &Facts<'_>) -> String {
+fn more(facts: &Facts<'_>, level: Level) -> String {
     let sinks = || facts.sinks.iter().filter(|line| line.state != REMOVED);
     if facts.last_event_at.is_none() {
         return match facts.daemon {
@@ -211,9 +246,10 @@ fn more(facts: &Facts<'_>) -> String {
     let noun = if undelivered == 1 { "delivery" } else { "deliveries" };
     match (undelivered, parked) {
         (0, _) if sinks().any(|line| line.dead_letters > 0) => {
-            "Every sink has got every event that is meant for it, but for the dead letters.".to_owned()
+            "Every sink has got every stored event that is meant for it, but for the dead letters.".to_owned()
         }
-        (0, _) => "Every sink has got every event that is meant for it.".to_owned(),
+        (0, _) if level == Level::Ok => "Up to date: every sink has got every event that is meant for it.".to_owned(),
+        (0, _) => "Every sink has got every stored event that is meant for it.".to_owned(),
         (_, 0) => format!("{} {noun} to go.", grouped(undelivered)),
         (_, 1) => format!("{} {noun} to go; 1 of them waits for another attempt.", grouped(undelivered)),
         (_, _) => {
@@ -227,20 +263,44 @@ fn daemon(facts: &Facts<'_>) -> Option<Finding> {
         Daemon::Ready => return None,
         Daemon::NotReady(reasons) => {
             let reasons = if reasons.is_empty() { "no reason given".to_owned() } else { reasons.join("; ") };
-            let todo = "Ralio gets 503 and sends again, so nothing is lost yet. Look into the log (journalctl -u \
-                        ralio-relay) for level ERROR.";
+            let todo = "Ralio gets 503 and sends again, so nothing is lost yet. The log (`journalctl -u ralio-relay`) says \
+                        more at level ERROR.";
             (Level::Bad, format!("Not ready: {reasons}."), todo)
         }
         Daemon::Away => {
-            let todo = "Ralio gets no answer and sends again, for a time. Start it: systemctl start ralio-relay.";
+            let todo = "Ralio gets no answer and sends again, for a time. Start it: `systemctl start ralio-relay`.";
             (Level::Bad, "The daemon does not answer on its admin listener.".to_owned(), todo)
         }
         Daemon::Unknown => {
-            let todo = "Give admin.listen an address, such as \"127.0.0.1:8081\".";
+            let todo = "Give admin.listen an address, such as \"127.0.0.1:8081\", and restart the daemon.";
             (Level::Warn, "The daemon could not be asked: it has no admin listener.".to_owned(), todo)
         }
     };
-    Some(Finding::new(level, text, todo))
+    Some(Finding::new(level, text, todo).with("ralio-relay check --probe"))
+}
+
+/// The sources at which every delivery of late had a wrong signature.
+fn refused<'a>(facts: &Facts<'a>) -> impl Iterator<Item = &'a RefusedSource> {
+    let now = facts.now;
+    let seconds = move |since: Timestamp| now.duration_since(since).as_secs();
+    facts.refused.iter().filter(move |source| {
+        source.refused >= REFUSED_IN_A_ROW
+            && seconds(source.first) >= REFUSED_SECONDS
+            && seconds(source.last) < REFUSED_OF_LATE_SECONDS
+    })
+}
+
+fn refused_source(source: &RefusedSource, now: Timestamp) -> Finding {
+    let RefusedSource { source, refused, first, .. } = source;
+    let (count, ago) = (grouped(*refused), span(now.duration_since(*first).as_secs()));
+    let text = format!(
+        "{source}: {count} deliveries in a row, the first of them {ago} ago, had a signature that fits no secret here."
+    );
+    let todo = "Was the secret changed in the Ralio portal, or is the file here stale? Put the right secret in place: what is \
+                genuine is then admitted. If these are no genuine deliveries, a stranger sends them.";
+    let (page, command) =
+        (format!("#/quarantine?source={source}"), format!("ralio-relay quarantine list --source {source}"));
+    Finding::new(Level::Bad, text, todo).seen(page, command)
 }
 
 /// For how long nothing has arrived, where that is odd.
@@ -256,9 +316,9 @@ fn silence(facts: &Facts<'_>) -> Option<Finding> {
     }
     let events = |finding: Finding| finding.seen("#/events", "ralio-relay events list");
     if facts.last_event_at.is_none() {
-        let todo = "Register the endpoint in the Ralio portal, under the path of a source; or try it with ralio-relay \
-                    simulate.";
-        return Some(Finding::new(Level::Warn, "No event has ever arrived.", todo));
+        let todo = "Register the endpoint in the Ralio portal, under the path of a source; or try it with `ralio-relay \
+                    simulate`.";
+        return Some(Finding::new(Level::Warn, "No event has ever arrived.", todo).with("ralio-relay check --probe"));
     }
     silent(facts)?;
     let text = match facts.last_24h {
@@ -274,8 +334,36 @@ fn no_sink(facts: &Facts<'_>) -> Option<Finding> {
     if facts.sinks.iter().any(|line| line.state != REMOVED) {
         return None;
     }
-    let todo = "Add a [[sinks]] table to the configuration, and have it read again: systemctl reload ralio-relay.";
-    Some(Finding::new(Level::Warn, "No sink is configured: events are stored, and go nowhere.", todo))
+    let todo = "Add a [[sinks]] table to the configuration, and have it read again: `systemctl reload ralio-relay`.";
+    let finding = Finding::new(Level::Warn, "No sink is configured: events are stored, and go nowhere.", todo);
+    Some(finding.with("ralio-relay config show"))
+}
+
+/// Perhaps it was renamed in the configuration only: then one command brings its place in the log to the new name.
+fn unconfigured(sink: &Unconfigured<'_>) -> Finding {
+    let name = sink.record.name.as_str();
+    let (text, todo) = (sentence_of(&sink.finding()), sentence_of(&sink.advice()));
+    Finding::new(Level::Warn, text, todo).seen(format!("#/sinks?name={name}"), format!("ralio-relay sinks show {name}"))
+}
+
+/// With a capital and a full stop.
+fn sentence_of(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
+}
+
+fn reload(facts: &Facts<'_>) -> Option<Finding> {
+    let ReloadFailure { at, problems } = facts.reload_failure.as_ref()?;
+    let why = match &problems[..] {
+        [] => ".".to_owned(),
+        [problem] => format!(": {problem}"),
+        [problem, more @ ..] => format!(": {problem} (and {})", many(more.len() as u64, "more problem")),
+    };
+    let ago = span(facts.now.duration_since(*at).as_secs());
+    let todo = "What was in use before stays in use, but the next start would fail. Mend the configuration, then \
+                `systemctl reload ralio-relay`.";
+    let text = format!("The configuration was to be read again {ago} ago, and cannot be used{why}");
+    Some(Finding::new(Level::Warn, text, todo).with("ralio-relay check --probe"))
 }
 
 fn dead_letters(facts: &Facts<'_>) -> Option<Finding> {
@@ -294,12 +382,13 @@ fn quarantine(facts: &Facts<'_>) -> Option<Finding> {
     if entries == 0 && not_kept == 0 {
         return None;
     }
-    let is_nearly_full = most > 0 && entries > most - most / 5;
+    let (is_nearly_full, is_full) = (most > 0 && entries > most - most / 5, most > 0 && entries >= most);
     let of = if is_nearly_full { format!(", of at most {}", grouped(most)) } else { String::new() };
+    let full = if is_full { "The quarantine is full: " } else { "" };
     let level = if is_nearly_full || not_kept > 0 { Level::Bad } else { Level::Warn };
     let whose = if entries == 1 { "its" } else { "their" };
     let mut text = format!(
-        "{} refused for {whose} signature{of}: {} answered 401, and Ralio never sends these again.",
+        "{full}{} refused for {whose} signature{of}; {} answered 401, and Ralio never sends these again.",
         many(entries, "request"),
         grouped(answered_401),
     );
@@ -321,7 +410,7 @@ fn clock(facts: &Facts<'_>) -> Option<Finding> {
     let todo = "Look at the clock. If it is right (the machine was off for days, say), confirm it. If it is wrong, set it \
                 right: nothing has been dropped for its sake.";
     let finding = Finding::new(Level::Warn, format!("Retention is held back: {}.", ahead.text()), todo);
-    Some(Finding { command: Some("ralio-relay prune --confirm-clock".to_owned()), ..finding })
+    Some(finding.with("ralio-relay prune --confirm-clock"))
 }
 
 fn certificate_left(facts: &Facts<'_>) -> Option<i64> {
@@ -335,5 +424,5 @@ fn certificate(facts: &Facts<'_>) -> Option<Finding> {
         1.. => (Level::Warn, format!("The TLS certificate expires in {}.", span(left))),
     };
     let todo = "Replace the files that server.tls names: they are read again without a restart.";
-    Some(Finding::new(level, text, todo))
+    Some(Finding::new(level, text, todo).with("ralio-relay check --probe"))
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{BEHIND_SECONDS, Facts, Finding, Level};
 use crate::model::SinkState;
 use crate::records::Time;
-use crate::records::sink::{Line, NEW, REMOVED};
+use crate::records::sink::{Line, NEW};
 use crate::records::words::{grouped, many, span};
 
 /// The state as the inbox tells it; `None` for one that is new or removed.
@@ -108,7 +108,7 @@ fn running(line: &Line<'_>, now: Timestamp) -> String {
         (0, 1.., 0) => format!("Nothing has been delivered to it.{}", letters(line)),
         (0, 1.., 1..) => format!("Everything else is delivered.{}", letters(line)),
         (0, 0, 0) => "Nothing has been delivered to it yet, and nothing waits for it.".to_owned(),
-        (0, 0, 1..) => "Up to date.".to_owned(),
+        (0, 0, 1..) => "It has got every event that is meant for it.".to_owned(),
     }
 }
 
@@ -120,33 +120,38 @@ fn letters(line: &Line<'_>) -> String {
     }
 }
 
-/// What of a sink needs a person. Its dead letters are told with those of all.
+/// What of a configured sink needs a person. Its dead letters are told with those of all.
 pub(super) fn finding(line: &Line<'_>, facts: &Facts<'_>) -> Option<Finding> {
     let (level, todo) = match state(line) {
-        Some(SinkState::Unavailable) => {
-            (Level::Bad, "Mend what the error names. Receiving goes on, and the sink is built again by itself.")
-        }
+        Some(SinkState::Unavailable) => (
+            Level::Bad,
+            "Mend what the error names. Receiving goes on, and the sink is built again by itself.".to_owned(),
+        ),
         Some(SinkState::Down | SinkState::Failing) => {
-            (Level::Bad, "Mend the far side. It is tried until it answers, then it goes on by itself; nothing is lost.")
+            let todo =
+                "Mend the far side. It is tried until it takes them, then it goes on by itself; nothing is lost.";
+            (Level::Bad, format!("{todo} To have it tried at once: `ralio-relay sinks try {}`.", line.name))
         }
         Some(SinkState::Running) if line.reading_stopped => (
             Level::Bad,
-            "Mend the cause of what is parked, or discard it: retry.max_parked events are as many as there may be.",
+            format!(
+                "Mend the cause of what is parked, or discard it (`ralio-relay parked discard --sink {}`): retry.max_parked \
+                 events are as many as there may be.",
+                line.name
+            ),
         ),
         Some(SinkState::Paused) => {
-            (Level::Warn, "Somebody paused it: the record says who and why. Resume it when that is over.")
+            let todo = "Somebody paused it: the record says who and why. When that is over:";
+            (Level::Warn, format!("{todo} `ralio-relay sinks resume {}`.", line.name))
         }
         Some(SinkState::Running) if waits(line, facts.now) > BEHIND_SECONDS => (
             Level::Warn,
-            "Is its far side slow, or failing for some orders? The attempts of the oldest waiting event tell.",
+            "Is its far side slow, or failing for some orders? The attempts of the oldest waiting event tell."
+                .to_owned(),
         ),
         Some(SinkState::Running) if line.delivered == 0 && line.parked > 0 => {
-            (Level::Warn, "No event has ever reached it: mend what the error names.")
+            (Level::Warn, "No event has ever reached it: mend what the error names.".to_owned())
         }
-        None if line.state == REMOVED && line.undelivered > 0 => (
-            Level::Warn,
-            "Configure it again under this name, or end it with `ralio-relay sinks forget`, for a reason.",
-        ),
         Some(SinkState::Running) | None => return None,
     };
     let text = format!("{}: {}", line.name, words(line, facts.now));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::inbox::{BuildFailure, QuarantineCounts, SinkHealth, SinkRecord, Standing};
+use crate::inbox::{BuildFailure, QuarantineCounts, SinkHealth, SinkRecord, Standing, unconfigured};
 use crate::records::sink::tests::record;
 use crate::records::sink::{Configured, lines};
 
@@ -75,9 +75,11 @@ fn said(sinks: [&Option<SinkRecord>; 2], b_is_removed: bool, facts: &Facts<'_>) 
         sinks.iter().zip(&names).filter_map(|(sink, name)| named(sink, name.as_str())).collect();
     let configured: Vec<Configured<'_>> =
         names.iter().take(if b_is_removed { 1 } else { 2 }).map(|name| Configured { name, kind: "amqp" }).collect();
+    let wanted: Vec<_> = configured.iter().map(|sink| sink.name.clone()).collect();
+    let left = unconfigured(&records, &wanted);
     let lines = lines(&records, Some(&configured));
     let words = lines.iter().map(|line| sink::words(line, facts.now)).collect();
-    (verdict(&Facts { sinks: &lines, ..facts.clone() }), words)
+    (verdict(&Facts { sinks: &lines, unconfigured: &left, ..facts.clone() }), words)
 }
 
 fn ready() -> Facts<'static> {
@@ -89,6 +91,9 @@ fn ready() -> Facts<'static> {
         sinks: &[],
         quarantine: QuarantineCounts::default(),
         quarantine_most: 100,
+        refused: &[],
+        unconfigured: &[],
+        reload_failure: None,
         certificate_ends: Some(at(NOW + 100 * 86_400)),
         clock_ahead: None,
         now: at(NOW),
@@ -164,10 +169,14 @@ fn money_is_said_to_flow_only_when_it_does() {
                     assert!(verdict.findings.is_sorted_by_key(|finding| finding.level), "{case}");
                     for (sink, words) in all.iter().zip(&words) {
                         let has_all = sink.undelivered() + sink.dead_letters == 0 && sink.delivered > 0;
-                        assert!(!words.contains("Up to date") || has_all && reaches(sink), "{words}: {case}");
+                        assert!(
+                            !words.contains("It has got every event") || has_all && reaches(sink),
+                            "{words}: {case}"
+                        );
                     }
                     let got_all = configured.iter().all(|sink| sink.undelivered() == 0);
-                    assert!(!verdict.more.starts_with("Every sink has got") || got_all, "{}: {case}", verdict.more);
+                    assert!(!verdict.more.contains("very sink has got") || got_all, "{}: {case}", verdict.more);
+                    assert_eq!(verdict.more.starts_with("Up to date"), is_fine && got_all, "{}: {case}", verdict.more);
                     sentences.insert(verdict.sentence);
                 }
             }
@@ -249,7 +258,7 @@ fn a_sink_in_trouble_says_why_and_what_comes_next() {
     );
     assert_eq!(told("never, dead"), "Nothing has been delivered to it. 2 dead letters wait for a person.");
     assert_eq!(told("nothing wanted"), "Nothing has been delivered to it yet, and nothing waits for it.");
-    assert_eq!(told("good"), "Up to date.");
+    assert_eq!(told("good"), "It has got every event that is meant for it.");
 }
 
 #[test]
@@ -260,4 +269,95 @@ fn retention_that_is_held_back_is_said() {
     assert_eq!(finding.level, Level::Warn);
     assert_eq!(finding.command.as_deref(), Some("ralio-relay prune --confirm-clock"));
     assert!(verdict(&ready()).findings.iter().all(|finding| !finding.text.contains("clock")));
+}
+
+fn refused(refused: u64, first: i64, last: i64) -> RefusedSource {
+    RefusedSource { source: "production".to_owned(), refused, first: at(NOW - first), last: at(NOW - last) }
+}
+
+/// A source whose secret is stale: said as soon as it is no chance, also where no event has ever come in, and no longer
+/// when it was long ago.
+#[test]
+fn a_source_whose_every_delivery_is_refused_is_said_first() {
+    let sinks = [Some(failing()), Some(good())];
+    let sentence = |refused: &[RefusedSource], facts: Facts<'static>| {
+        let facts = Facts { refused, ..facts };
+        let (verdict, _) = said([&sinks[0], &sinks[1]], false, &facts);
+        (verdict.level, verdict.sentence, verdict.findings)
+    };
+    let stale = [refused(12, 600, 5)];
+    let said = "Every delivery to production is refused for its signature.";
+    for last_event_at in [Some(at(NOW - 9000)), None] {
+        let (level, sentence, findings) = sentence(&stale, Facts { last_event_at, ..ready() });
+        assert_eq!((level, &*sentence), (Level::Bad, said));
+        let why = "production: 12 deliveries in a row, the first of them 10 min ago, had a signature that fits no secret here.";
+        let finding = findings.iter().find(|finding| finding.text == why).unwrap();
+        assert_eq!(finding.page.as_deref(), Some("#/quarantine?source=production"));
+        assert_eq!(finding.command.as_deref(), Some("ralio-relay quarantine list --source production"));
+    }
+    for (not_yet, why) in
+        [(refused(2, 600, 5), "few"), (refused(12, 200, 5), "short"), (refused(12, 200_000, 100_000), "old")]
+    {
+        assert_ne!(sentence(&[not_yet], ready()).1, said, "{why}");
+    }
+}
+
+#[test]
+fn a_reload_that_failed_is_said() {
+    let problems = vec!["relay.toml:12: sinks[0].typ: unknown key".to_owned(), "another".to_owned()];
+    let failed = |problems| Facts { reload_failure: Some(ReloadFailure { at: at(NOW - 90), problems }), ..ready() };
+    let (told, _) = said([&Some(good()), &Some(good())], false, &failed(problems));
+    assert_eq!(told.sentence, "Money is flowing, but the last reload of the configuration failed.");
+    assert_eq!(told.more, "Every sink has got every stored event that is meant for it.");
+    assert_eq!(
+        told.findings[0].text,
+        "The configuration was to be read again 1 min 30 s ago, and cannot be used: relay.toml:12: sinks[0].typ: unknown \
+         key (and 1 more problem)"
+    );
+    let unknown = verdict(&failed(Vec::new()));
+    assert!(unknown.findings.iter().any(|finding| finding.text.ends_with("and cannot be used.")), "{unknown:?}");
+}
+
+/// With the command that brings its place to the new name, on the page as on a terminal.
+#[test]
+fn a_sink_that_is_not_configured_says_what_to_do_with_what_waits_for_it() {
+    let (told, _) = said([&None, &Some(waits(3, 0, 25, good()))], true, &ready());
+    let finding = told.findings.iter().find(|finding| finding.page.as_deref() == Some("#/sinks?name=b")).unwrap();
+    assert_eq!(finding.text, "The inbox has a sink 'b' (3 to go) that is not configured, and 'a' is new.");
+    assert!(finding.todo.starts_with("If it was renamed, run `ralio-relay sinks rename b a`"), "{}", finding.todo);
+    assert_eq!(told.findings.iter().filter(|finding| finding.text.contains("'b'")).count(), 1, "{told:?}");
+}
+
+#[test]
+fn a_full_quarantine_is_said_with_what_it_could_not_keep() {
+    let quarantine =
+        |entries, not_kept| QuarantineCounts { entries, answered_401: entries, not_kept, not_kept_since: None };
+    let text = |entries, not_kept| {
+        let told = verdict(&Facts { quarantine: quarantine(entries, not_kept), ..ready() });
+        told.findings.into_iter().find(|finding| finding.page.as_deref() == Some("#/quarantine")).unwrap().text
+    };
+    assert!(text(100, 7).starts_with("The quarantine is full: 100 requests refused"), "{}", text(100, 7));
+    assert!(text(100, 7).ends_with("7 more were answered 503 and not kept, and Ralio sends these again."));
+    assert!(text(99, 0).starts_with("99 requests refused for their signature, of at most 100"), "{}", text(99, 0));
+}
+
+/// Whatever needs a person comes with a command to type.
+#[test]
+fn every_finding_has_a_command() {
+    let nothing = Facts { last_event_at: None, last_hour: 0, last_24h: 0, ..ready() };
+    let silent = Facts { last_event_at: Some(at(NOW - 9000)), last_hour: 0, ..ready() };
+    let failure = ReloadFailure { at: at(NOW), problems: Vec::new() };
+    let others = [nothing, silent, Facts { reload_failure: Some(failure), refused: &[], ..ready() }];
+    for (state, sink) in states() {
+        for facts in surroundings().iter().chain(&others) {
+            let (told, _) = said([&sink, &Some(failing())], true, facts);
+            for finding in told.findings {
+                assert!(
+                    finding.command.is_some_and(|command| command.starts_with("ralio-relay ")),
+                    "{}: {state}",
+                    finding.text
+                );
+            }
+        }
+    }
 }

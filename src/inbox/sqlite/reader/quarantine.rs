@@ -10,7 +10,9 @@ use super::super::quarantine::page;
 use super::super::query::PAGE;
 use super::super::rows::{Stored, json};
 use super::{READ_BYTES, ReadError, Reader};
-use crate::inbox::{QuarantineCounts, QuarantineFilter, Quarantined, RefusalAnswer, from_micros};
+use crate::inbox::{
+    QuarantineCounts, QuarantineFilter, Quarantined, RefusalAnswer, RefusedSource, SecretUses, from_micros,
+};
 use crate::verify::Rejection;
 
 impl Reader {
@@ -21,6 +23,28 @@ impl Reader {
         let (entries, answered_401) = count.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (not_kept, since) = not_kept::read(&self.connection, now)?;
         Ok(QuarantineCounts { entries, answered_401, not_kept, not_kept_since: since.map(from_micros) })
+    }
+
+    /// The sources at which deliveries with a wrong signature have come since the last event, by name.
+    pub fn refused_sources(&self, uses: &SecretUses) -> Result<Vec<RefusedSource>, ReadError> {
+        let mut rows = self.connection.prepare_cached(
+            "SELECT source, received_at FROM quarantine WHERE reason = ?1 ORDER BY source, received_at",
+        )?;
+        let mut rows = rows.query([Rejection::Mismatch.label()])?;
+        let mut found: Vec<RefusedSource> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (source, at): (String, _) = (row.get(0)?, from_micros(row.get(1)?));
+            let signed = uses.by_source.iter().find(|(name, _)| name.as_str() == source.as_str()).map(|(_, uses)| uses);
+            let last_event = signed.into_iter().flatten().map(|used| used.last_used_at).max();
+            if last_event.is_some_and(|last| at <= last) {
+                continue;
+            }
+            match found.last_mut().filter(|known| known.source == source) {
+                Some(known) => (known.refused, known.last) = (known.refused + 1, at),
+                None => found.push(RefusedSource { source, refused: 1, first: at, last: at }),
+            }
+        }
+        Ok(found)
     }
 
     /// Walks over the quarantine, newest first, all of it or what has smaller numbers than `below`; bodies not loaded.

@@ -8,6 +8,7 @@ use super::*;
 use crate::inbox::{
     NoRoom, QuarantineFilter, QuarantineLimits, QuarantineOutcome, RefusalAnswer, Refused, Released, Task,
 };
+use crate::verify::Rejection;
 
 const KEPT: Result<QuarantineOutcome, Unavailable> = Ok(QuarantineOutcome::Kept);
 
@@ -218,5 +219,31 @@ async fn requests_that_left_no_longer_count_against_the_bounds() {
         }
         assert!(quarantined(&config).is_empty());
     }
+    inbox.close().await;
+}
+
+/// Only what came after the source's last event counts, and only what was signed.
+#[tokio::test]
+async fn sources_whose_every_delivery_is_refused_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    let found = |config: &Config| {
+        let mut reader = Reader::open(config).unwrap();
+        let uses = reader.secret_uses().unwrap();
+        let told = reader.refused_sources(&uses).unwrap().into_iter();
+        told.map(|found| (found.source, found.refused, found.first <= found.last)).collect::<Vec<_>>()
+    };
+    assert_eq!(inbox.quarantine(refused("192.0.2.1", "before")).await, KEPT);
+    assert_eq!(found(&config), [("one".to_owned(), 1, true)], "no event has ever come in there");
+    inbox.append(new_event("one", "{}")).await.unwrap();
+    assert_eq!(found(&config), []);
+    for body in ["a", "b"] {
+        assert_eq!(inbox.quarantine(refused("192.0.2.1", body)).await, KEPT);
+    }
+    let mut unsigned = refused("192.0.2.1", "c");
+    unsigned.rejected.reason = Rejection::Missing;
+    assert_eq!(inbox.quarantine(unsigned).await, KEPT);
+    assert_eq!(found(&config), [("one".to_owned(), 2, true)]);
     inbox.close().await;
 }
