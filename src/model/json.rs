@@ -10,9 +10,8 @@ use serde_json::value::RawValue;
 /// What some editors and libraries put before a text.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A body as text: a byte order mark is left out, and bytes that are not UTF-8 are read as U+FFFD.
+/// Bytes as text: what is not UTF-8 is read as U+FFFD.
 pub(super) fn decode(body: &[u8]) -> Cow<'_, str> {
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // Much faster than the lossy reading, for the bodies that need none.
     std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }

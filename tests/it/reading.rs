@@ -27,8 +27,12 @@ fn by_seq(lines: impl IntoIterator<Item = String>) -> BTreeMap<i64, Line> {
     lines.into_iter().map(line).map(|line| (attribute(&line, "ralioseq").unwrap().as_i64().unwrap(), line)).collect()
 }
 
+/// The place is a header, or in the structured event.
 fn requests_by_seq(requests: Vec<Recorded>) -> BTreeMap<i64, Recorded> {
-    let seq = |request: &Recorded| request.headers["ce-ralioseq"].to_str().unwrap().parse().unwrap();
+    let seq = |request: &Recorded| match request.headers.get("ce-ralioseq") {
+        Some(seq) => seq.to_str().unwrap().parse().unwrap(),
+        None => *by_seq([String::from_utf8(request.body.to_vec()).unwrap()]).keys().next().unwrap(),
+    };
     requests.into_iter().map(|request| (seq(&request), request)).collect()
 }
 
@@ -275,6 +279,7 @@ async fn packed_bodies_are_read_unpacked_and_handed_on_packed() {
             format!("{encoding}\n")
         );
         let object: Value = serde_json::from_slice(&structured[&seq].body).unwrap();
+        assert!(request.headers.contains_key("ce-ralioencoding"));
         assert!(!structured[&seq].headers.contains_key("content-encoding"));
         match seq {
             1..=3 => {

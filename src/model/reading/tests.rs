@@ -52,6 +52,16 @@ fn packed_bodies_are_read() {
     }
 }
 
+#[test]
+fn one_byte_order_mark_is_left_out() {
+    let mark = "\u{feff}";
+    assert_eq!(Reading::of(format!("{mark}1").as_bytes(), None).text(), "1");
+    let two = format!("{mark}{mark}1");
+    let reading = Reading::of(two.as_bytes(), None);
+    assert_eq!((reading.text().as_ref(), reading.is_json(), reading.json().is_some()), ("\u{feff}1", false, false));
+    assert_eq!(type_of(two.as_bytes(), None), "malformed");
+}
+
 /// What says that it is packed and is not, is read as it is: some proxies unpack and leave the header.
 #[test]
 fn what_cannot_be_unpacked_is_read_as_it_is() {
