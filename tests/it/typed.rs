@@ -197,7 +197,7 @@ async fn ids_and_keys_may_begin_with_a_dash() {
         relay.events_where(args).await.iter().map(|event| text(event, "id").to_owned()).collect()
     };
     assert_eq!(found(&["--key", "-Kd8"]).await, ["-x9"]);
-    assert_eq!(found(&["--id", "-x9", "--limit", "1"]).await, ["-x9"]);
+    assert_eq!(found(&["--id", "-x9", "--oldest-first"]).await, ["-x9"]);
     assert_eq!(found(&["--id", "--id"]).await, ["--id"]);
     assert_eq!(found(&["--search", "-Kd8"]).await, ["-x9"]);
     let shown = relay.cli(&["events", "show", "-x9", "--format", "json"]).await.success();

@@ -170,14 +170,7 @@ pub(super) fn farewell(plan: &Plan, made: &Made) -> String {
     } else {
         format!("ralio-relay serve --config {config}")
     };
-    let every_command = if plan.is_for_the_system() {
-        String::new()
-    } else {
-        format!(
-            "\n   Other commands (status, events list, ..) need --config, too, or this once in each\n   terminal:\n\n   \
-             export RALIO_RELAY_CONFIG={config}\n"
-        )
-    };
+    let every_command = every_command(plan, &config);
     _ = write!(
         text,
         "
@@ -223,6 +216,17 @@ pub(super) fn farewell(plan: &Plan, made: &Made) -> String {
     }
     text.pop();
     text
+}
+
+/// How the other commands learn of the configuration; that of the system they find by themselves.
+fn every_command(plan: &Plan, config: &str) -> String {
+    if plan.is_for_the_system() {
+        return String::new();
+    }
+    format!(
+        "\n   Other commands (status, events list, ..) need --config, too, or this once in each\n   terminal:\n\n   \
+         export RALIO_RELAY_CONFIG={config}\n"
+    )
 }
 
 /// A line that sends some events as Ralio would.
