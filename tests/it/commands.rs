@@ -367,7 +367,7 @@ async fn config_show_names_origins_and_no_secrets() {
     }
 }
 
-const COMMANDS: [&str; 37] = [
+const COMMANDS: [&str; 39] = [
     "serve",
     "check",
     "simulate",
