@@ -134,6 +134,7 @@ def test_parked_events_are_retried_and_discarded_and_a_sink_is_tried(browser):
         page.get_by_role("checkbox", name=f"Choose parked event {second}", exact=True).check()
         tab.button("Discard…").click()
         dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Your name").fill("Ann Auditor")
         tab.button("Discard", dialog).click()
         expect(dialog.get_by_label("Reason")).to_be_focused()
         tab.confirm("Discard", reason="booked by hand")
@@ -278,7 +279,7 @@ def test_what_was_chosen_is_chosen_no_more_once_it_is_asked_for(browser):
         box.check()
         expect(page.get_by_text("1 chosen")).to_be_visible()
         held = []
-        page.route("**/api/dead-letters?*", held.append)
+        page.route("**/api/dead-letters?*", lambda route: held.append(route))
         page.route("**/api/dead-letters/retry", lambda route: route.fulfill(status=202, json=job))
         tab.button("Retry…").click()
         tab.confirm("Retry")

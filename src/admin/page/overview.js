@@ -117,12 +117,7 @@ function figure(name, value, more, href) {
     'div',
     null,
     h('dt', null, name),
-    h(
-      'dd',
-      null,
-      h('span', { class: 'value' }, href ? link(href, [h('span', { class: 'unseen' }, `${name}: `), value]) : value),
-      h('span', { class: 'dim' }, more),
-    ),
+    h('dd', null, h('span', { class: 'value' }, href ? link(href, value) : value), h('span', { class: 'dim' }, more)),
   );
 }
 
