@@ -90,7 +90,7 @@ function bar(list, view) {
 /** The column that chooses a row. */
 export function choice(list, name) {
   return [
-    '',
+    h('span', { class: 'unseen' }, 'Choose'),
     (row) =>
       h(
         'label',

@@ -7,7 +7,7 @@ import { withoutForms } from './mask.js';
 import { say } from './messages.js';
 import { chip, counted, empty, link, section, state } from './parts.js';
 import { live } from './poll.js';
-import { inTrouble, listOf } from './sinks.js';
+import { inTrouble, listOf, ofSink } from './sinks.js';
 import { absolute, age, setNow, time } from './time.js';
 
 const SECONDS = 4;
@@ -167,23 +167,28 @@ function chart(minutes, now) {
 
 function sinks(all) {
   if (!all.length) return empty('No sink is configured.', 'Each sink would be here, with how far behind it is.');
+  const has = (name) => all.some((sink) => sink[name]);
   return table(
     'Sinks',
     [
-      ['Sink', (sink) => link(`#/sinks?name=${encodeURIComponent(sink.name)}`, sink.name)],
-      ['Type', (sink) => sink.type ?? '\u2013'],
-      ['State', (sink) => state(sink.state)],
-      ['Since', (sink) => time(sink.since, 'ago')],
-      ['Undelivered', (sink) => counted(sink.undelivered, `#/sinks?name=${encodeURIComponent(sink.name)}`), 'right'],
-      ['Oldest waiting', (sink) => (sink.lag_seconds ? span(sink.lag_seconds) : '\u2013'), 'right'],
-      ['Parked', (sink) => counted(sink.parked, listOf('parked', sink)), 'right'],
-      ['Dead letters', (sink) => counted(sink.dead_letters, listOf('dead-letters', sink)), 'right'],
-      ['Delivered', (sink) => count(sink.delivered), 'right'],
-      ['Next try', (sink) => time(sink.next_try, 'ago')],
-      ['Last error', (sink) => (inTrouble(sink) ? withoutForms(sink.last_error) : '\u2013'), 'wide'],
+      ['Sink', (sink) => link(ofSink(sink), sink.name), 'first'],
+      ['Type', (sink) => sink.type ?? '\u2013', 'less'],
+      ['State', (sink) => state(sink.state), 'states'],
+      has('since') && ['Since', (sink) => time(sink.since, 'ago')],
+      ['Undelivered', (sink) => counted(sink.undelivered, ofSink(sink)), 'right count'],
+      ['Oldest waiting', (sink) => (sink.lag_seconds ? span(sink.lag_seconds) : '\u2013'), 'right count'],
+      ['Parked', (sink) => counted(sink.parked, listOf('parked', sink)), 'right count'],
+      ['Dead letters', (sink) => counted(sink.dead_letters, listOf('dead-letters', sink)), 'right count'],
+      ['Delivered', (sink) => count(sink.delivered), 'right count'],
+      has('next_try') && ['Next try', (sink) => time(sink.next_try, 'ago'), 'count'],
+      all.some(inTrouble) && [
+        'Last error',
+        (sink) => (inTrouble(sink) ? withoutForms(sink.last_error) : '\u2013'),
+        'wide',
+      ],
     ],
     all,
-    { key: (sink) => sink.name },
+    { cls: 'brief', key: (sink) => sink.name },
   );
 }
 
@@ -192,13 +197,13 @@ function sources(all) {
   return table(
     'Sources',
     [
-      ['Source', (source) => link('#/sources', source.name)],
-      ['Path', (source) => h('code', null, source.path)],
-      ['Last event', (source) => (source.last_event_at ? time(source.last_event_at) : 'never')],
+      ['Source', (source) => link('#/sources', source.name), 'first'],
+      ['Path', (source) => h('code', null, source.path), 'key'],
+      ['Last event', (source) => (source.last_event_at ? time(source.last_event_at) : 'never'), 'states'],
       ['Events', (source) => counted(source.events, `#/events?source=${encodeURIComponent(source.name)}`), 'right'],
-      ['Silent for', (source) => (source.last_event_at ? span(age(source.last_event_at)) : '\u2013'), 'right'],
+      ['Silent for', (source) => (source.last_event_at ? span(age(source.last_event_at)) : '\u2013'), 'right less'],
     ],
     all,
-    { key: (source) => source.name },
+    { cls: 'brief', key: (source) => source.name },
   );
 }

@@ -54,7 +54,7 @@ function card(sink, detail) {
     h('p', null, withoutForms(sink.words)),
     trouble(sink),
     facts(
-      ['Undelivered', counted(sink.undelivered, `#/sinks?name=${encodeURIComponent(sink.name)}`)],
+      ['Undelivered', counted(sink.undelivered, ofSink(sink))],
       ['Oldest waiting', sink.lag_seconds ? span(sink.lag_seconds) : 'none'],
       ['Parked', counted(sink.parked, listOf('parked', sink))],
       ['Dead letters', counted(sink.dead_letters, listOf('dead-letters', sink))],
@@ -119,6 +119,11 @@ function revisions({ revisions: all }) {
       all,
     ),
   );
+}
+
+/** Where a sink is shown, with what it has still to get. */
+export function ofSink(sink) {
+  return `#/sinks?name=${encodeURIComponent(sink.name)}`;
 }
 
 /** Where what a number of a sink counts is listed. */
