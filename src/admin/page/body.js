@@ -18,7 +18,7 @@ export function bodyPart({ body, body_encoding, body_as_read: asRead, size }, sh
   if (body === null || body === undefined)
     return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
   // What the relay reads, where the bytes do not say it: unpacked, without a byte order mark, letters that are none replaced.
-  const [text, encoding] = asRead === undefined ? [body, body_encoding] : [asRead, 'utf8'];
+  const [text, encoding] = asRead === null ? [body, body_encoding] : [asRead, 'utf8'];
   if (shown.of !== body) Object.assign(shown, { of: body, lines: encoding === 'utf8' ? lines(text) : null });
   const all = shown.lines;
   const hidden = all ? hiddenIn(all) : 1;
@@ -37,7 +37,7 @@ export function bodyPart({ body, body_encoding, body_as_read: asRead, size }, sh
     h(
       'span',
       { class: 'dim' },
-      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}${asRead === undefined ? ', exactly as received' : ' as received, shown as the relay reads them'}.`,
+      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}${asRead === null ? ', exactly as received' : ' as received, shown as the relay reads them'}.`,
     ),
   );
   return [bar, all ? structured(all, shown, redraw) : plain(text, shown)];
