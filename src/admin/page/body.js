@@ -35,7 +35,7 @@ export function bodyPart({ body, body_encoding: encoding, body_as_read: read, si
     h(
       'span',
       { class: 'dim' },
-      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, ${read === undefined ? 'exactly as received' : 'shown as the relay reads it'}.`,
+      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, ${read === null ? 'exactly as received' : 'shown as the relay reads it'}.`,
     ),
   );
   return [bar, all ? structured(all, shown, redraw) : plain(text ?? body, shown)];
