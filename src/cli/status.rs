@@ -56,6 +56,7 @@ struct Counts {
     sinks: Vec<SinkRecord>,
     quarantine: QuarantineCounts,
     refused: Vec<RefusedSource>,
+    altered_events: u64,
     clock_ahead: Option<ClockAhead>,
 }
 
@@ -76,6 +77,8 @@ struct Report<'a> {
     /// Requests of the last day that were refused for their signature, answered 503 and are not kept.
     quarantine_not_kept: u64,
     certificate_ends: Option<Time>,
+    /// Events whose stored body is not what came in.
+    altered_events: u64,
     /// When the configuration was last to be read again, where it could not be used.
     last_reload_failed_at: Option<Time>,
     sinks: &'a [Line<'a>],
@@ -87,6 +90,7 @@ impl Counts {
         let uses = reader.secret_uses()?;
         Ok(Self {
             refused: reader.refused_sources(&uses)?,
+            altered_events: reader.altered_events()?,
             last_event_at: reader.last_arrival()?,
             last_hour: reader.count_since(before(1))?,
             last_24h: reader.count_since(before(24))?,
@@ -131,6 +135,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         quarantine_most: inbox.quarantine.max_entries.into(),
         refused: &counts.refused,
         unconfigured: &unconfigured,
+        altered_events: counts.altered_events,
         reload_failure,
         certificate_ends,
         clock_ahead: counts.clock_ahead.filter(|_| inbox.retention.is_some()),
@@ -193,6 +198,7 @@ fn report<'a>(facts: &'a Facts<'_>, told: &'a Verdict) -> Report<'a> {
         quarantine_answered_401: facts.quarantine.answered_401,
         quarantine_not_kept: facts.quarantine.not_kept,
         certificate_ends: facts.certificate_ends.map(Time),
+        altered_events: facts.altered_events,
         last_reload_failed_at: facts.reload_failure.as_ref().map(|failure| Time(failure.at)),
         sinks: facts.sinks,
     }

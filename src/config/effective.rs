@@ -192,7 +192,13 @@ mod tests {
     use super::*;
 
     fn value(value: Json) -> Item {
-        Item::Value(Shown { value: Some(value), origin: "relay.toml:1".to_owned(), secret: None, fingerprints: Vec::new(), digest: None })
+        Item::Value(Shown {
+            value: Some(value),
+            origin: "relay.toml:1".to_owned(),
+            secret: None,
+            fingerprints: Vec::new(),
+            digest: None,
+        })
     }
 
     #[test]

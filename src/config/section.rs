@@ -152,7 +152,10 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn show(&mut self, key: impl Into<String>, value: Option<Json>, origin: &str, secret: Option<String>) {
-        self.show_value(key, Shown { value, origin: origin.to_owned(), secret, fingerprints: Vec::new(), digest: None });
+        self.show_value(
+            key,
+            Shown { value, origin: origin.to_owned(), secret, fingerprints: Vec::new(), digest: None },
+        );
     }
 
     pub(super) fn show_value(&mut self, key: impl Into<String>, shown: Shown) {

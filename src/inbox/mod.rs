@@ -26,8 +26,8 @@ use tokio::sync::watch;
 pub use believed::{BelievedClock, ClockAhead};
 pub use definition::{Because, SinkDefinition, SinkRevision};
 pub use event::{
-    Admission, AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewAdmission, NewEvent, SecretUse, SecretUses, Slice,
-    StoredEvent, Stretch, Tally,
+    Admission, AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewAdmission, NewEvent,
+    SecretUse, SecretUses, Slice, StoredEvent, Stretch, Tally,
 };
 pub use job::{
     Advance, Change, ConfiguredSink, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, ParkedFilter,
@@ -35,8 +35,8 @@ pub use job::{
 };
 pub use letter::{DeadLetterRecord, Decision, LetterState};
 pub use progress::{
-    Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, Discarded, Pair, PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord,
-    Standing,
+    Attempt, AttemptRecord, AttemptState, BuildFailure, ConsumerId, ConsumerState, DeadLetter, Discarded, Pair,
+    PairState, Parked, ParkedRecord, Progress, Registered, Registration, SinkHealth, SinkRecord, Standing,
 };
 pub use quarantine::{
     NoRoom, QuarantineCounts, QuarantineLimits, QuarantineOutcome, Quarantined, RefusalAnswer, Refused, RefusedSource,

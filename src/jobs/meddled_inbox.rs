@@ -10,8 +10,8 @@ use crate::clock::Uptime;
 use crate::inbox::sqlite::SqliteInbox;
 use crate::inbox::{
     Advance, Appended, Because, BelievedClock, ConsumerId, ConsumerState, EventOutline, NewEvent, NewJob, Progress,
-    QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, Slice,
-    StoredEvent,
+    QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection,
+    SinkDefinition, Slice, StoredEvent,
 };
 use crate::model::{Digest, Seq, Start};
 

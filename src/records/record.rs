@@ -40,7 +40,8 @@ pub struct Entry<'a> {
 
 impl<'a> From<&'a Job> for Entry<'a> {
     fn from(job: &'a Job) -> Self {
-        let Line { id, task, sink, state, done, failed, total, who, reason, created_at, ended_at, message } = job.into();
+        let Line { id, task, sink, state, done, failed, total, who, reason, created_at, ended_at, message } =
+            job.into();
         let about = about(&job.task);
         Self { id, kind: task, sink, about, state, done, failed, total, who, reason, created_at, ended_at, message }
     }
@@ -292,10 +293,8 @@ mod tests {
     #[test]
     fn an_entry_says_what_was_chosen() {
         let twenty: Vec<String> = (1..=20).map(|n: i32| n.to_string()).collect();
-        let expected = format!(
-            "dead letters: {} and 2 more, sink 'ledger', type payin.* or payout.*",
-            twenty.join(", ")
-        );
+        let expected =
+            format!("dead letters: {} and 2 more, sink 'ledger', type payin.* or payout.*", twenty.join(", "));
         assert_eq!(about(&discard().task), expected);
         assert_eq!(about(&Task::Purge { requests: QuarantineFilter::default() }), "all quarantined requests");
         assert_eq!(about(&replay(JobState::Done).task), "events 3 to 900: type payin.*");

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use sha2::Sha256;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::{Fingerprint, Rejection};
 use super::signature::{Tag, claim};
+use super::{Fingerprint, Rejection};
 
 /// The secrets of one source, ready for use; the place in the list is the slot. Clones are one: what
 /// [`replace`](Self::replace) does to one of them, it does to all.

@@ -226,7 +226,10 @@ async fn a_paused_sink_stands_still_until_it_is_resumed_and_it_is_known_who_did_
     relay.settled().await;
     assert_eq!(app.accepted().len(), 1);
     let jobs = get(&relay, "/api/jobs?limit=1").await;
-    assert_eq!((&jobs["jobs"][0]["task"], &jobs["jobs"][0]["who"]), (&json!("resume"), &json!("ann (admin API, 127.0.0.1)")));
+    assert_eq!(
+        (&jobs["jobs"][0]["task"], &jobs["jobs"][0]["who"]),
+        (&json!("resume"), &json!("ann (admin API, 127.0.0.1)"))
+    );
     let rest = get(&relay, &format!("/api/jobs?cursor={}", text(&jobs, "next"))).await;
     assert_eq!((list(&rest, "jobs", "task"), &rest["next"]), (vec![&json!("pause")], &json!(null)));
     assert_eq!(post(&relay, "/api/sinks/other/pause", &json!({})).await.0, 404);

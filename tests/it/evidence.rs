@@ -14,7 +14,9 @@ fn alter(relay: &TestRelay, seq: i64) {
     let raw = Connection::open(relay.settings().inbox()).unwrap();
     raw.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
     raw.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
-    let altered = raw.execute("UPDATE bodies SET body = CAST(replace(CAST(body AS TEXT), '1', '9') AS BLOB) WHERE seq = ?1", [seq]).unwrap();
+    let altered = raw
+        .execute("UPDATE bodies SET body = CAST(replace(CAST(body AS TEXT), '1', '9') AS BLOB) WHERE seq = ?1", [seq])
+        .unwrap();
     assert_eq!(altered, 1);
 }
 
@@ -82,7 +84,8 @@ async fn whoever_reads_an_altered_body_marks_it() {
     let settings = relay.shutdown().await;
     // And by the command line, with no daemon.
     let raw = Connection::open(settings.inbox()).unwrap();
-    raw.execute("UPDATE bodies SET body = CAST(replace(CAST(body AS TEXT), '2', '9') AS BLOB) WHERE seq = 2", []).unwrap();
+    raw.execute("UPDATE bodies SET body = CAST(replace(CAST(body AS TEXT), '2', '9') AS BLOB) WHERE seq = 2", [])
+        .unwrap();
     drop(raw);
     typed_without_daemon(&settings, &["events", "show", "2"]).await.code(1);
     let marked = typed_without_daemon(&settings, &["events", "list", "--format", "json"]).await.success().json();
@@ -128,9 +131,15 @@ async fn what_was_decided_about_dead_letters_is_found_by_number_state_and_record
     assert_eq!(of(&listed("retried").await), ["evt-2"]);
     assert_eq!(listed("all").await.len(), 3);
     let retried = listed("retried").await.remove(0);
-    assert_eq!((text(&retried, "decided_by"), &retried["decided_reason"]), ("bob (admin API, 127.0.0.1)", &json!(null)));
+    assert_eq!(
+        (text(&retried, "decided_by"), &retried["decided_reason"]),
+        ("bob (admin API, 127.0.0.1)", &json!(null))
+    );
     let shown = relay.cli(&["deadletters", "show", &first]).await.success().stdout;
-    assert!(shown.contains("discarded at ") && shown.contains(": booked by hand (see `ralio-relay record show"), "{shown}");
+    assert!(
+        shown.contains("discarded at ") && shown.contains(": booked by hand (see `ralio-relay record show"),
+        "{shown}"
+    );
     let shown = relay.cli(&["deadletters", "show", &second, "--format", "json"]).await.success().json().remove(0);
     assert_eq!((&shown["state"], &shown["now"]["state"]), (&json!("retried"), &json!("delivered")));
 

@@ -194,7 +194,8 @@ pub(super) async fn body(
     let event = event.ok_or_else(|| Refusal::absent("there is no such event"))?;
     api.look_for_altered(std::slice::from_ref(&event)).await;
     if event.body_matches == Some(false) {
-        let message = "the stored body is not what came in: its SHA-256 differs. /api/events/{seq} shows it, with that mark";
+        let message =
+            "the stored body is not what came in: its SHA-256 differs. /api/events/{seq} shows it, with that mark";
         return Err(Refusal::conflict("digest_mismatch", message));
     }
     let body = event.body;

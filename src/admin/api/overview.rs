@@ -245,6 +245,7 @@ pub(super) async fn overview(api: web::Data<Api>, request: HttpRequest) -> Resul
         quarantine_most: quarantine.max_entries.into(),
         refused: &counts.refused,
         unconfigured: &unconfigured,
+        altered_events: counts.altered_events,
         reload_failure: deps.status.reload_failure(),
         certificate_ends: deps.status.certificate(),
         clock_ahead: counts.clock_ahead.filter(|_| deps.inbox.retention.is_some()),

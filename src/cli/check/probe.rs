@@ -79,7 +79,8 @@ fn altered_finding(config: &inbox::Config) -> Option<Finding> {
             "the stored body of {} is not what came in: its SHA-256 differs, so the file was altered or is damaged",
             if altered == 1 { "one event".to_owned() } else { format!("{altered} events") }
         );
-        let hint = "`ralio-relay events list` marks them: compare them with a backup, and find out who writes to the inbox";
+        let hint =
+            "`ralio-relay events list` marks them: compare them with a backup, and find out who writes to the inbox";
         Finding::of("fail", "inbox.url", message, hint)
     })
 }

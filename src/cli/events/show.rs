@@ -93,7 +93,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 /// What is said of a body that is not what came in.
-pub(crate) const ALTERED: &str = "the stored body is not what came in: its SHA-256 differs, so the file was altered or is damaged";
+pub(crate) const ALTERED: &str =
+    "the stored body is not what came in: its SHA-256 differs, so the file was altered or is damaged";
 
 fn is_altered(event: &EventDetail) -> bool {
     event.body_matches == Some(false)

@@ -17,8 +17,8 @@ use crate::clock::{SystemClock, Uptime};
 use crate::inbox::{
     Advance, Appended, Because, BelievedClock, Change, ConfiguredSink, ConsumerId, ConsumerState, Effect, EventFilter,
     EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter, QuarantineOutcome,
-    Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, SinkHealth, Slice, Standing, StoredEvent,
-    Unavailable,
+    Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, SinkHealth, Slice, Standing,
+    StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{

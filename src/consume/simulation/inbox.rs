@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::stage::{Stage, Who};
 use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, Appended, Because, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job, JobUpdate,
-    NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration,
-    Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
+    Advance, Appended, Because, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
+    JobUpdate, NewEvent, NewJob, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered,
+    Registration, Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
 };
 use crate::model::{Digest, JobId, Seq, SinkName, Start};
 

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 use self::jobs::Stored;
 use super::{
-    Advance, AppendKind, Appended, Attempt, Because, BelievedClock, BuildFailure, ConfiguredSink, ConsumerId, ConsumerState,
-    DeadLetter, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress, QuarantineFilter,
-    QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, SinkHealth, Slice,
-    Standing, StoredEvent, Task, Unavailable, from_micros, micros,
+    Advance, AppendKind, Appended, Attempt, Because, BelievedClock, BuildFailure, ConfiguredSink, ConsumerId,
+    ConsumerState, DeadLetter, EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, Parked, Progress,
+    QuarantineFilter, QuarantineOutcome, Quarantined, Refused, Registered, Registration, Released, Selection,
+    SinkDefinition, SinkHealth, Slice, Standing, StoredEvent, Task, Unavailable, from_micros, micros,
 };
 use crate::clock::{Clock, Uptime};
 use crate::model::{Digest, EntityKey, JobId, Outcome, Phase, Seq, SinkName, Start, content_encoding};

@@ -58,6 +58,8 @@ pub(super) fn note(connection: &Connection, found: &[Found], now: Timestamp) -> 
 /// How many of those that were found still have their bodies.
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
     connection
-        .prepare_cached("SELECT count(*) FROM altered_bodies a WHERE EXISTS (SELECT 1 FROM bodies b WHERE b.seq = a.seq)")?
+        .prepare_cached(
+            "SELECT count(*) FROM altered_bodies a WHERE EXISTS (SELECT 1 FROM bodies b WHERE b.seq = a.seq)",
+        )?
         .query_row([], |row| row.get(0))
 }

@@ -382,7 +382,8 @@ fn check(draft: &Draft, expected: &Census, watch: &Watch) -> Result<(Vec<Seq>, u
 /// Holds every body against the SHA-256 of what came in: the first ones that differ, and how many do.
 fn altered_bodies(copy: &Connection) -> rusqlite::Result<(Vec<Seq>, u64)> {
     let (mut altered, mut total) = (Vec::new(), 0);
-    let mut rows = copy.prepare("SELECT b.seq, b.body, e.body_sha256 FROM bodies b CROSS JOIN events e ON e.seq = b.seq")?;
+    let mut rows =
+        copy.prepare("SELECT b.seq, b.body, e.body_sha256 FROM bodies b CROSS JOIN events e ON e.seq = b.seq")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let Stored(received): Stored<Digest> = row.get(2)?;

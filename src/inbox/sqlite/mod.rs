@@ -62,8 +62,8 @@ use self::refusals::Refusal;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Because, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox, Job,
-    JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
+    Advance, Appended, Because, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox,
+    Job, JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
     Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
 };
 use crate::clock::{Clock, Uptime};

@@ -20,9 +20,10 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::clock::Uptime;
 use crate::inbox::{
-    Advance, AppendKind, Appended, Because, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Job,
-    JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, RefusalAnswer,
-    Refused, Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
+    Advance, AppendKind, Appended, Because, BelievedClock, ConfiguredSink, ConsumerId, ConsumerState, EventOutline,
+    Job, JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined,
+    RefusalAnswer, Refused, Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent,
+    Unavailable,
 };
 use crate::model::{Digest, JobId, Seq, SinkName, Start};
 use crate::verify::sign;

@@ -74,6 +74,8 @@ pub struct Facts<'a> {
     pub refused: &'a [RefusedSource],
     /// Sinks of the inbox that the configuration does not have, and that something waits for.
     pub unconfigured: &'a [Unconfigured<'a>],
+    /// Events whose stored body is not the one that was signed.
+    pub altered_events: u64,
     /// The last reload, where it failed.
     pub reload_failure: Option<ReloadFailure>,
     /// When the certificate in use ends; `None` where a proxy terminates TLS, or where it is not known.
@@ -146,7 +148,8 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
     findings.extend(silence(facts));
     findings.extend(facts.sinks.iter().filter_map(|line| sink::finding(line, facts)));
     findings.extend(facts.unconfigured.iter().map(unconfigured));
-    let last: [fn(&Facts<'_>) -> Option<Finding>; 6] = [no_sink, dead_letters, quarantine, reload, clock, certificate];
+    let last: [fn(&Facts<'_>) -> Option<Finding>; 7] =
+        [no_sink, dead_letters, altered, quarantine, reload, clock, certificate];
     findings.extend(last.iter().filter_map(|finding| finding(facts)));
     findings.sort_by_key(|finding| finding.level);
     let (level, sentence) = sentence(facts, findings.is_empty());
@@ -201,6 +204,9 @@ fn sentence(facts: &Facts<'_>, is_well: bool) -> (Level, String) {
         configured.iter().copied().filter(|line| sink::waits(line, facts.now) > BEHIND_SECONDS).collect();
     if !behind.is_empty() {
         return warn(format!("Money is flowing, but {} {} behind.", names(&behind), are(&behind)));
+    }
+    if facts.altered_events > 0 {
+        return bad("Money is flowing, but stored events were altered.".to_owned());
     }
     if facts.reload_failure.is_some() {
         return warn("Money is flowing, but the last reload of the configuration failed.".to_owned());
@@ -374,6 +380,16 @@ fn dead_letters(facts: &Facts<'_>) -> Option<Finding> {
     let text = format!("{} {} for a person.", many(dead, "dead letter"), if dead == 1 { "waits" } else { "wait" });
     let todo = "Each was refused for good, or failed for too long. Mend the cause and retry, or discard with a reason.";
     Some(Finding::new(Level::Bad, text, todo).seen("#/dead-letters", "ralio-relay deadletters list"))
+}
+
+fn altered(facts: &Facts<'_>) -> Option<Finding> {
+    let text = match facts.altered_events {
+        0 => return None,
+        1 => "The stored body of 1 event is not the one that was signed.".to_owned(),
+        count => format!("The stored bodies of {} are not those that were signed.", many(count, "event")),
+    };
+    let todo = "Somebody or something has changed the inbox. Nothing is delivered of them: look for the true bodies in a backup.";
+    Some(Finding::new(Level::Bad, text, todo).seen("#/events", "ralio-relay check --probe"))
 }
 
 /// Genuine ones may be among them, and then money is not flowing: only a person can tell.

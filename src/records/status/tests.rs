@@ -93,6 +93,7 @@ fn ready() -> Facts<'static> {
         quarantine_most: 100,
         refused: &[],
         unconfigured: &[],
+        altered_events: 0,
         reload_failure: None,
         certificate_ends: Some(at(NOW + 100 * 86_400)),
         clock_ahead: None,

@@ -122,9 +122,11 @@ impl Rows for Retry<'_> {
             next_attempt: self.due,
             own_failures: 0,
         };
-        self.connection
-            .prepare_cached(KEEP_RETRIED)?
-            .execute([record.id, micros(self.due), self.stored.job.id.get()])?;
+        self.connection.prepare_cached(KEEP_RETRIED)?.execute([
+            record.id,
+            micros(self.due),
+            self.stored.job.id.get(),
+        ])?;
         self.connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([record.id])?;
         items::note(self.connection, self.stored.job.id, &Item::letter(sink.id, record.id, record.seq))?;
         progress::set_aside(self.connection, sink.id, &event)?;

@@ -12,7 +12,8 @@ use super::super::query::PAGE;
 use super::super::rows::{Stored, seq};
 use super::{ReadError, Reader};
 use crate::inbox::{
-    BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, LetterState, ParkedFilter, ParkedRecord, SinkRecord, from_micros,
+    BuildFailure, ConsumerId, DeadLetterRecord, LetterFilter, LetterState, ParkedFilter, ParkedRecord, SinkRecord,
+    from_micros,
 };
 use crate::model::{JobId, Seq, SinkName};
 
@@ -170,9 +171,11 @@ impl Reader {
     /// What a replay has given up, in the order of the log; the first thousand of it.
     pub fn given_up_by(&self, replay: JobId) -> Result<Vec<DeadLetterRecord>, ReadError> {
         match consumer::of_replay(&self.connection, replay)? {
-            Some(consumer) => {
-                Ok(self.letters(Table::Letters, &format!("d.sink_id = ?1 ORDER BY d.seq LIMIT {GIVEN_UP}"), consumer.id)?)
-            }
+            Some(consumer) => Ok(self.letters(
+                Table::Letters,
+                &format!("d.sink_id = ?1 ORDER BY d.seq LIMIT {GIVEN_UP}"),
+                consumer.id,
+            )?),
             None => Ok(Vec::new()),
         }
     }

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use super::super::job::{self, JOB, Prunable, items, prune};
-use super::super::{altered, believed, consumer, revisions};
 use super::super::query::PAGE;
 use super::super::rows::seq;
+use super::super::{altered, believed, consumer, revisions};
 use super::{Direction, READ_BYTES, ReadError, Reader};
 use crate::clock::Uptime;
 use crate::inbox::{BelievedClock, ConsumerId, Job, RecordItem, SinkRevision, Task, micros};

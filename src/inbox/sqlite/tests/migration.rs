@@ -87,7 +87,10 @@ async fn letters_of_replays_are_told_apart_when_the_schema_is_brought_up_to_date
     .unwrap();
     drop(raw);
     let inbox = open(&config);
-    let (letters, _) = Reader::open(&config).unwrap().dead_letters_below(&LetterFilter::default(), &[LetterState::Open], None).unwrap();
+    let (letters, _) = Reader::open(&config)
+        .unwrap()
+        .dead_letters_below(&LetterFilter::default(), &[LetterState::Open], None)
+        .unwrap();
     assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [5]);
     inbox.close().await;
 }
