@@ -438,7 +438,10 @@ pub(crate) mod tests {
         assert_eq!(shown["attempts"][0]["replay"], 4);
         assert_eq!(shown["lifecycle"][0]["seq"], 6);
         assert_eq!(shown["lifecycle"][0]["state"], "COMPLETED");
-        assert_eq!((&shown["view"], &shown["repeated_members"], &shown["amounts"]), (&json!(null), &json!([]), &json!([])));
+        assert_eq!(
+            (&shown["view"], &shown["repeated_members"], &shown["amounts"]),
+            (&json!(null), &json!([]), &json!([]))
+        );
         let twice = serde_json::to_value(Detail::from(&detail(Some(br#"{"a":1,"\u0061":2}"#)))).unwrap();
         assert_eq!(twice["repeated_members"], json!(["a"]));
         let pruned = serde_json::to_value(Detail::from(&detail(None))).unwrap();

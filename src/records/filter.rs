@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
+use super::record::RecordFilter;
 use super::utc;
 use crate::inbox::sqlite::{Direction, ReadError, Reader};
 use crate::inbox::{EventFilter, LetterFilter, ParkedFilter, QuarantineFilter};
@@ -30,6 +31,12 @@ impl<'a> From<&'a EventFilter> for Asked<'a> {
     fn from(filter: &'a EventFilter) -> Self {
         let EventFilter { types, source, since, until, .. } = filter;
         Self { types, source: source.as_deref(), sink: None, since: *since, until: *until }
+    }
+}
+
+impl<'a> From<&'a RecordFilter> for Asked<'a> {
+    fn from(filter: &'a RecordFilter) -> Self {
+        Self { since: filter.since, until: filter.until, ..Self::default() }
     }
 }
 

@@ -125,9 +125,6 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let filter = filter.map_err(|message| Refusal::bad("invalid_query", message))?;
     let (limit, below) = (page.limit()?, page.below()?);
     api.inbox()?;
-    let Some(filter) = filter else {
-        return Ok(HttpResponse::Ok().json(LetterPage { dead_letters: Vec::new(), next: None }));
-    };
     let filter = api.can_match("invalid_query", filter).await?;
     let (letters, amounts, next) = api
         .readers

@@ -65,6 +65,7 @@ pub(super) async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let filter = query.take::<RecordQuery>()?.into_filter()?;
     let asked: PageQuery = query.take()?;
     query.finish()?;
+    let filter = api.can_match("invalid_query", filter).await?;
     let (jobs, next) = page(&api, &asked, move |job| filter.matches(job)).await?;
     Ok(HttpResponse::Ok().json(RecordPage { record: jobs.iter().map(Entry::from).collect(), next }))
 }

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use comfy_table::{Row, Table};
-use jiff::Timestamp;
 
-use crate::cli::filter::moment_from_now;
+use crate::cli::filter::{can_match, moment};
 use crate::cli::output::{Output, hide, keep_whole, print_table};
 use crate::cli::view::{View, ViewArgs};
 use crate::cli::{ConfigArgs, Exit, Format};
+use crate::clock::Moment;
 use crate::inbox::Job;
 use crate::records::job::Line;
 use crate::records::record::{Entry, RecordFilter, about, kind};
@@ -23,7 +23,7 @@ Everything that changes something is an entry: retry, discard, retry_parked, dis
 resume, rename, try, forget, admit, purge, prune and confirm_clock. The relay's own entries, such as those of retention, \
 say so under WHO.
 
-Exit code: 0, also when there is none.";
+Exit code: 0, also when there is none, 2 when the filter cannot match.";
 
 /// List what was done, newest first: what was chosen, by whom, why, and what came of it
 #[derive(clap::Args)]
@@ -43,13 +43,14 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
-    /// Asked for at or after: RFC 3339, a date (its first moment in UTC), or how long ago, such as 24h
-    #[arg(long, value_name = "TIME", value_parser = moment_from_now, help_heading = "Filters")]
-    since: Option<Timestamp>,
+    /// Asked for at or after: a date, a time, today, yesterday, or how long ago, such as 24h; in the zone in which tables
+    /// tell times
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    since: Option<Moment>,
 
     /// Asked for before
-    #[arg(long, value_name = "TIME", value_parser = moment_from_now, help_heading = "Filters")]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    until: Option<Moment>,
 
     /// Text that the name of who asked holds, ignoring case
     #[arg(long, value_name = "NAME", help_heading = "Filters")]
@@ -61,10 +62,12 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let reader = crate::cli::events::open(&args.config)?;
+    let mut reader = crate::cli::events::open(&args.config)?;
     let limit = args.format.limit(args.limit);
-    let filter = RecordFilter { since: args.since, until: args.until, by: args.by, kinds: args.kinds };
     let (mut out, view) = (Output::stdout(), args.view.view());
+    let (since, until) = (moment(args.since, &view)?, moment(args.until, &view)?);
+    let filter = RecordFilter { since, until, by: args.by, kinds: args.kinds };
+    can_match(&mut reader, &args.config, &view, (&filter).into())?;
     let mut shown = entry_table(&view);
     let (mut count, mut more) = (0, false);
     reader.each_job(None, &mut |job| {
