@@ -129,6 +129,7 @@ fn null(directory: &Path) {
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(SystemClock),
         gate,
+        is_wanted: Arc::new(|_| true),
     };
     let listener = std::net::TcpListener::bind(config.listen).unwrap();
     let listener = ingest::start(listener, &config, Some(server_tls), deps).unwrap();
@@ -182,6 +183,19 @@ impl Inbox for Null {
     }
 
     async fn note_built(&self, _: ConsumerId, _: Option<String>) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_definition(
+        &self,
+        _: SinkName,
+        _: ralio_relay::inbox::SinkDefinition,
+        _: ralio_relay::inbox::Because,
+    ) -> Result<(), Unavailable> {
+        Err(Unavailable::Closed)
+    }
+
+    async fn note_altered(&self, _: Vec<(Seq, ralio_relay::model::Digest)>) -> Result<(), Unavailable> {
         Err(Unavailable::Closed)
     }
 
