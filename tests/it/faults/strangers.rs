@@ -161,7 +161,8 @@ async fn scenario(mut campaign: Campaign, kinds: &[Kind], size: &Size) {
         })
         .await;
         campaign.count("genuine answered 200", outcome.accepted);
-        campaign.highest("slowest, ms", outcome.latencies.at(1.0).ceil() as u64);
+        campaign.highest("slowest on a kept connection, ms", outcome.on_kept.at(1.0).ceil() as u64);
+        campaign.highest("slowest on a new one, ms", outcome.on_new.at(1.0).ceil() as u64);
         campaign.highest("MiB at most", most.ceil() as u64);
         campaign.highest("MiB afterwards", memory(pid, "VmRSS").unwrap().ceil() as u64);
         campaign.highest("after seconds", after.elapsed().as_secs());

@@ -45,6 +45,23 @@ pub struct Outcome {
     pub seconds: f64,
     /// From when a request was due to its answer, be it a 200 or not.
     pub latencies: Latencies,
+    /// From when a request was begun to its answer, on kept connections.
+    pub on_kept: Latencies,
+    /// The same on new connections, with the connection and its handshake.
+    pub on_new: Latencies,
+}
+
+/// What came on one connection.
+#[derive(Default)]
+struct Done {
+    /// Whether there is a new one for each request.
+    is_brief: bool,
+    /// Microseconds from when each request was due.
+    from_due: Vec<u32>,
+    /// Microseconds from when each request was begun.
+    from_begun: Vec<u32>,
+    /// What came instead of a 200.
+    refused: Vec<String>,
 }
 
 impl Outcome {
@@ -117,13 +134,16 @@ impl Load {
             tasks.spawn(async move { load.one(stream, place, began).await });
         }
         let (mut micros, mut outcome) = (Vec::new(), Outcome::default());
+        let mut begun = [Vec::new(), Vec::new()];
         while let Some(done) = tasks.join_next().await {
-            let (own, refused) = done.unwrap();
-            micros.extend(own);
-            for what in refused {
+            let done = done.unwrap();
+            micros.extend(done.from_due);
+            begun[usize::from(done.is_brief)].extend(done.from_begun);
+            for what in done.refused {
                 *outcome.refused.entry(what).or_default() += 1;
             }
         }
+        [outcome.on_kept, outcome.on_new] = begun.map(Latencies::new);
         outcome.accepted = micros.len() as u64 - outcome.refused.values().sum::<u64>();
         outcome.seconds = began.elapsed().as_secs_f64();
         outcome.latencies = Latencies::new(micros);
@@ -136,20 +156,15 @@ impl Load {
         self.connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await
     }
 
-    /// The latencies on one connection, and what came instead of a 200.
-    async fn one(
-        &self,
-        mut stream: Option<TlsStream<TcpStream>>,
-        place: usize,
-        began: Instant,
-    ) -> (Vec<u32>, Vec<String>) {
-        let (mut micros, mut refused) = (Vec::new(), Vec::new());
+    /// What comes on one connection, or on new ones one after the other.
+    async fn one(&self, mut stream: Option<TlsStream<TcpStream>>, place: usize, began: Instant) -> Done {
+        let mut done = Done { is_brief: place < self.brief, ..Done::default() };
         let mut request = Vec::with_capacity(2048);
         let interval = self.rate.map(|rate| Duration::from_secs_f64(self.connections as f64 / rate));
         // Spread over the first interval.
         let mut due = began + interval.unwrap_or_default().mul_f64(place as f64 / self.connections as f64);
         let end = began + self.duration;
-        let mut is_begun = place < self.brief;
+        let mut is_begun = done.is_brief;
         loop {
             tokio::time::sleep_until(due.into()).await;
             // What is late by then is not sent at all: the rate tells.
@@ -157,6 +172,7 @@ impl Load {
                 break;
             }
             compose(&mut request);
+            let began = Instant::now();
             let answer = tokio::time::timeout(DEADLINE, self.exchange(&mut stream, &request)).await;
             match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(200) => {
@@ -164,19 +180,20 @@ impl Load {
                         self.begun.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                Ok(status) => refused.push(status.to_string()),
+                Ok(status) => done.refused.push(status.to_string()),
                 Err(error) => {
                     stream = None;
-                    refused.push(error.to_string());
+                    done.refused.push(error.to_string());
                 }
             }
-            micros.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
-            if place < self.brief {
+            done.from_due.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
+            done.from_begun.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
+            if done.is_brief {
                 stream = None;
             }
             due = interval.map_or_else(Instant::now, |interval| due + interval);
         }
-        (micros, refused)
+        done
     }
 
     /// One request, on a new connection where there is none; the status of its answer.
