@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::progress;
 use super::view::View;
+use crate::model::unseen::{escape_json, hides, steers};
 
 /// Where results go. After the first failed write everything else is skipped, so that a walk over millions of rows
 /// ends as soon as nobody reads it.
@@ -101,15 +102,6 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     by_number(text, hides)
 }
 
-/// Characters that are not seen, or turn the direction of writing, or break lines: those that Unicode calls default
-/// ignorable, its separators of lines and paragraphs, and its marks of annotations.
-fn hides(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e0fff}')
-}
-
 fn by_number(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&which) {
         return Cow::Borrowed(text);
@@ -123,11 +115,6 @@ fn by_number(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
         done
     });
     shown.into()
-}
-
-/// What is neither seen nor a line break.
-fn steers(c: char) -> bool {
-    c != '\n' && (c.is_control() || hides(c))
 }
 
 /// The text with what [`steers`] by number, colours left as they are.
@@ -157,30 +144,6 @@ fn colour(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     parameters[end..].starts_with('m').then_some("\u{1b}[".len() + end + "m".len())
-}
-
-/// Makes of a line of JSON another one that means the same, without anything that could steer a terminal: such characters
-/// can only stand in strings.
-fn escape_json(line: &mut Vec<u8>) {
-    let is_plain = |byte: &u8| byte.is_ascii() && *byte != 0x7f;
-    if line.iter().all(is_plain) {
-        return;
-    }
-    let Ok(text) = std::str::from_utf8(line) else { return };
-    if !text.contains(steers) {
-        return;
-    }
-    let mut done = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if steers(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                done.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            done.push(c);
-        }
-    }
-    *line = done.into_bytes();
 }
 
 /// [`clean`], line by line.

@@ -11,6 +11,7 @@ mod reading;
 mod sink_state;
 mod start;
 mod time;
+pub mod unseen;
 pub mod view;
 
 pub use attempt::{MAX_ANSWER_BYTES, Outcome, Reason, Receipt, told};

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use async_trait::async_trait;
 
+use crate::model::unseen::escape_json;
 use crate::model::{Outcome, Outgoing};
 
 use super::lines::{LineWriter, Target};
@@ -56,6 +57,9 @@ struct Output {
 
 impl Target for Output {
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        // It may be a terminal.
+        let mut lines = lines.to_vec();
+        escape_json(&mut lines);
         if self.torn {
             self.out.write_all(b"\n")?;
             self.torn = false;
@@ -99,5 +103,16 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "\n{}\n{}\n");
+    }
+
+    #[test]
+    fn nothing_steers_a_terminal() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut output = Output { out: File::from(OwnedFd::from(writer)), torn: false };
+        output.append("{\"a\":\"\u{9b}2J é\"}\n{\"b\":\"\u{202e}\u{e0041}\"}\n".as_bytes()).unwrap();
+        drop(output);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "{\"a\":\"\\u009b2J é\"}\n{\"b\":\"\\u202e\\udb40\\udc41\"}\n");
     }
 }
