@@ -10,9 +10,7 @@ use super::super::paths::{Identity, Moved, Which, with_suffix};
 use super::Writer;
 
 /// How long a reader may hold up the end.
-const READER_AT_THE_END: Duration = Duration::from_millis(500);
-/// The same, where what was acknowledged would not be found without it.
-const READER_IN_NEED: Duration = Duration::from_secs(2);
+const READER_AT_THE_END: Duration = Duration::from_secs(2);
 
 impl Writer {
     /// From here on everybody is told to come again.
@@ -78,10 +76,10 @@ impl Writer {
             // The next start reads the log as after a crash.
             Which::Memory | Which::Lock => {}
             Which::Database => {
-                self.write_back(READER_IN_NEED, "move it beside the file that was moved, before the next start");
+                self.write_back(READER_AT_THE_END, "move it beside the file that was moved, before the next start");
             }
             Which::Log => {
-                if self.write_back(READER_IN_NEED, "what it held of the last events is lost") {
+                if self.write_back(READER_AT_THE_END, "what it held of the last events is lost") {
                     self.set_aside(moved);
                 }
             }
