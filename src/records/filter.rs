@@ -272,7 +272,9 @@ mod tests {
     #[test]
     fn documented_types_are_legal_before_they_come() {
         let is_legal = |glob: &str| is_documented(&Glob::new(glob).unwrap());
-        for legal in ["*", "payin.*", "viban.failed", "malformed", "unknown", "*.completed", "related_party.*", "PAYIN.*"] {
+        for legal in
+            ["*", "payin.*", "viban.failed", "malformed", "unknown", "*.completed", "related_party.*", "PAYIN.*"]
+        {
             assert!(is_legal(legal), "{legal}");
         }
         for typo in ["payin", "payn.*", "payin.[completed", "card.issued"] {

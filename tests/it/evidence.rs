@@ -122,7 +122,10 @@ async fn what_was_decided_about_dead_letters_is_found_by_number_state_and_record
         let args = ["deadletters", "list", "--state", state, "--format", "json"];
         let letters = relay.cli(&args).await.success().json();
         let page = get(&relay, &format!("/api/dead-letters?state={state}")).await;
-        assert_eq!(page["dead_letters"].as_array().unwrap(), &letters, "both say the same");
+        let mut on_page = page["dead_letters"].as_array().unwrap().clone();
+        // Amounts are read for people who look at the page.
+        on_page.iter_mut().for_each(|letter| _ = letter.as_object_mut().unwrap().remove("amount"));
+        assert_eq!(on_page, letters, "both say the same");
         letters
     };
     let of = |letters: &[Value]| letters.iter().map(|letter| text(letter, "event_id").to_owned()).collect::<Vec<_>>();

@@ -17,7 +17,8 @@ use crate::inbox::{self, Admission, AttemptRecord, EventDetail, Pair, PairState}
 use crate::model::Digest;
 
 use super::list::{event_row, event_table, notes};
-use crate::records::event::{Detail, repeated_members};
+use crate::records::event::{Detail, repeated_members, view as typed};
+use crate::records::money;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -172,6 +173,7 @@ fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDet
                 .map_or_else(|| "missing: the body gives none that can be read".to_owned(), |at| view.exactly(at)),
         ),
         ("received", view.exactly(summary.received_at)),
+        ("amounts", amounts(event)),
         ("size", format!("{} bytes", summary.size)),
         ("sha256", summary.body_sha256.to_string()),
         ("signature", format!("{} ({})", event.signature, signed_by(event))),
@@ -181,6 +183,17 @@ fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDet
         ("notes", if notes.is_empty() { "-".to_owned() } else { notes }),
     ];
     attributes.iter().try_for_each(|(name, value)| out.line(format!("{name:<10} {}", clean(value))))
+}
+
+/// The money that it tells of, such as `EUR 1,234.56 (creditedAmount)`.
+fn amounts(event: &EventDetail) -> String {
+    let amounts = typed(event).as_ref().map(money::amounts).unwrap_or_default();
+    match &amounts[..] {
+        [] => "-".to_owned(),
+        amounts => {
+            amounts.iter().map(|amount| format!("{} ({})", amount.text, amount.name)).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 /// Which secret signed it.

@@ -33,7 +33,7 @@ impl Held {
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
         let args = ["--config", config.to_str().unwrap()];
         let checked = run_in(directory.path(), &[&["check"], &args[..]].concat(), b"").await.success();
-        assert!(checked.stdout.starts_with("OK ") && checked.stdout.lines().count() == 1, "{}", checked.stdout);
+        assert!(checked.stdout.lines().all(|line| line.starts_with("OK ")), "{}", checked.stdout);
         let shown = run_in(directory.path(), &[&["config", "show", "--format", "json"], &args[..]].concat(), b"").await;
         let shown = shown.success().stdout.replace(root, "");
         Self(shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

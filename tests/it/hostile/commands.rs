@@ -92,7 +92,9 @@ fn relay() -> Builder {
     let work = builder.directory().join("work");
     fs::create_dir(&work).unwrap();
     let exec = format!("command = {}\nenv_allow = [\"PATH\"]\ndirectory = {work:?}", json!(["/bin/sh", "-c", script]));
-    builder.sink("script", "exec", &format!("ordering = \"none\"\n[sinks.exec]\n{exec}")).env("SECRET", "canary")
+    builder
+        .sink("script", "exec", &format!("ordering = \"none\"\n[sinks.exec]\n{exec}"))
+        .env("SECRET", "not for commands")
 }
 
 async fn payloads(mut campaign: Campaign) {
@@ -134,7 +136,7 @@ fn of_this_event(environment: &str, event: &Value) {
         assert_eq!(names[name], text(event, member));
     }
     assert_eq!(names["CE_SOURCE"], "/ralio/test");
-    assert!(!environment.contains("canary"));
+    assert!(!environment.contains("not for commands"));
 }
 
 /// Of every program that is started, the tracer writes a line: so many commands, and nothing besides.
