@@ -67,7 +67,8 @@ pub struct Metrics {
     pub unproven_closed: IntCounterVec,
     /// `tls_cert_expiry_seconds`: from now to the end of the certificate; negative after it.
     pub tls_cert_expiry_seconds: IntGauge,
-    /// `body_digest_mismatch_total`: bodies that were read and have another SHA-256 than what came in.
+    /// `body_digest_mismatch_total`: events whose bodies were found to have another SHA-256 than what came in, each once,
+    /// whoever has found it.
     pub body_digest_mismatch: IntCounter,
     /// `config_last_reload_successful`: 1, or 0 when the configuration was last to be read again and could not be used.
     pub config_last_reload_successful: IntGauge,
@@ -92,12 +93,7 @@ impl Metrics {
             inbox_bytes: gauge(&registry, "inbox_bytes", "Size of the inbox"),
             wal_bytes: gauge(&registry, "wal_bytes", "Size of the write-ahead log"),
             quarantine_entries: gauge(&registry, "quarantine_entries", "Requests in quarantine"),
-            quarantine_dropped: counters(
-                &registry,
-                "quarantine_dropped_total",
-                "Refused requests that were answered 503 and are not kept",
-                &["source"],
-            ),
+            quarantine_dropped: counters(&registry, "quarantine_dropped_total", "Refused, and not kept", &["source"]),
             sink_attempts: counters(&registry, "sink_attempts_total", "Delivery attempts", &["sink", "outcome"]),
             sink_delivery_seconds: seconds(&registry, "sink_delivery_seconds", "Time of one attempt", &["sink"]),
             sink_lag_events: gauges(&registry, "sink_lag_events", "Events after the cursor"),
@@ -115,12 +111,7 @@ impl Metrics {
                 "sink_reading_stopped",
                 "1 while nothing more is read, because too many events are parked",
             ),
-            filter_errors: counters(
-                &registry,
-                "filter_errors_total",
-                "Events that the sink's filter could not decide on",
-                &["sink"],
-            ),
+            filter_errors: counters(&registry, "filter_errors_total", "Events that no filter decided on", &["sink"]),
             tls_handshake_failures: counters(
                 &registry,
                 "tls_handshake_failures_total",
@@ -137,7 +128,7 @@ impl Metrics {
             body_digest_mismatch: counter(
                 &registry,
                 "body_digest_mismatch_total",
-                "Bodies that were read and have another SHA-256 than what came in",
+                "Events whose bodies were found to have another SHA-256 than what came in",
             ),
             config_last_reload_successful: gauge(
                 &registry,

@@ -25,7 +25,8 @@ stop the daemon, put the file in the place of inbox.db (of the daemon's user, mo
 and inbox.times beside it, and start. The sinks then get again what they got since the backup; what Ralio delivered since \
 is not in it.
 
-Exit code: 0 when the copy was made and checked; otherwise 1, and nothing is left of it.";
+Exit code: 0 when the copy was made and checked. 1 when bodies in it are not what came in: the events are named, and the copy \
+is there. 1 also when it could not be made: then nothing is left of it.";
 
 /// Copy the inbox to a file, while the daemon runs, and check the copy
 #[derive(clap::Args)]

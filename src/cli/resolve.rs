@@ -9,7 +9,7 @@ use crate::inbox::EventFilter;
 use crate::inbox::sqlite::{Direction, Named, ReadError, Reader};
 
 /// Fewer characters are no beginning: they would be that of many, or a number.
-const SHORTEST: usize = 4;
+pub(super) const SHORTEST: usize = 4;
 /// Names that are told where several begin so.
 const TOLD: usize = 10;
 

@@ -166,7 +166,10 @@ fn ask(files: &[PathBuf]) -> anyhow::Result<(Daemon, Option<ReloadFailure>)> {
     let Ok(Ok((status, body))) = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await }) else {
         return Ok((Daemon::Away, None));
     };
-    let reload_failure = health::last_reload_failed_at(&body).map(|at| ReloadFailure { at, problems: Vec::new() });
+    // Without a token the daemon tells when alone; the files tell why, unless they were mended meanwhile.
+    let problems = || crate::config::load(files).err().map(|problems| problems.0).unwrap_or_default();
+    let reload_failure = health::last_reload_failed_at(&body)
+        .map(|at| ReloadFailure { at, problems: problems().iter().map(ToString::to_string).collect() });
     let daemon = match status {
         200 if health::is_ready(&body) => Daemon::Ready,
         _ => Daemon::NotReady(vec![health::reasons(status, &body)]),

@@ -113,8 +113,18 @@ pub struct StoredEvent {
     pub content_encoding: Option<String>,
     /// The body; `None` once retention has dropped it.
     pub body: Option<Bytes>,
-    /// SHA-256 of the body that is stored, where that is not what came in: then `body` is `None`, so that nobody delivers it.
-    pub altered: Option<Digest>,
+    /// Where the body that came in is not there, and retention has not dropped it: then `body` is `None`, so that nobody
+    /// delivers it.
+    pub altered: Option<Altered>,
+}
+
+/// What was done to a stored body by whoever has altered the file, or whatever has damaged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Altered {
+    /// Another one stands in its place; its SHA-256.
+    Other(Digest),
+    /// None does, and no retention has come that far.
+    Missing,
 }
 
 impl fmt::Debug for StoredEvent {
@@ -279,7 +289,7 @@ pub struct EventSummary {
     pub body_sha256: Digest,
     /// Its signature did not hold when it came in: it waited in the quarantine.
     pub admitted: bool,
-    /// Its body was found to have another SHA-256 than what came in.
+    /// Its body was found to have another SHA-256 than what came in, and was not restored since.
     pub digest_mismatch: bool,
 }
 

@@ -26,8 +26,8 @@ use tokio::sync::watch;
 pub use believed::{BelievedClock, ClockAhead};
 pub use definition::{Because, SinkDefinition, SinkRevision};
 pub use event::{
-    Admission, AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewAdmission, NewEvent,
-    SecretUse, SecretUses, Slice, StoredEvent, Stretch, Tally,
+    Admission, Altered, AppendKind, Appended, EventDetail, EventFilter, EventOutline, EventSummary, NewAdmission,
+    NewEvent, SecretUse, SecretUses, Slice, StoredEvent, Stretch, Tally,
 };
 pub use job::{
     Advance, Change, ConfiguredSink, Effect, Job, JobState, JobUpdate, LetterFilter, NewJob, ParkedFilter,

@@ -107,8 +107,7 @@ fn is_state(text: &str) -> bool {
 fn implied_state(event_type: &EventType) -> Option<String> {
     match event_type.category() {
         Category::Payin | Category::Payout | Category::Transfer => {
-            let (_, last) = event_type.as_str().rsplit_once('.')?;
-            is_state(last).then(|| last.to_ascii_uppercase())
+            event_type.step().filter(|step| is_state(step)).map(str::to_ascii_uppercase)
         }
         Category::Kyc | Category::Account | Category::Other => None,
     }

@@ -108,6 +108,21 @@ impl EventType {
         &self.0
     }
 
+    /// What happened: the last part behind the first one that is no version, which is `v` and digits. `None` where there is
+    /// none.
+    ///
+    /// ```
+    /// use ralio_relay::model::EventType;
+    /// let step = |raw| EventType::canonical(raw).unwrap().step().map(str::to_owned);
+    /// assert_eq!(step("payin.completed").as_deref(), Some("completed"));
+    /// assert_eq!(step("payin_completed.v2").as_deref(), Some("completed"));
+    /// assert_eq!(step("payin.v2"), None);
+    /// ```
+    pub fn step(&self) -> Option<&str> {
+        let (_, behind) = self.0.split_once('.')?;
+        behind.rsplit('.').find(|part| !is_version(part))
+    }
+
     /// The category by prefix.
     pub fn category(&self) -> Category {
         match self.0.split('.').next().unwrap_or_default() {
@@ -125,6 +140,10 @@ const RELATED_PARTY: &str = "related_party";
 
 /// First parts that belong to a category.
 const KNOWN_HEADS: [&str; 8] = ["payin", "payout", "transfer", "kyc", "kyb", RELATED_PARTY, "account", "viban"];
+
+fn is_version(part: &str) -> bool {
+    part.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 fn is_usable(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
@@ -193,6 +212,21 @@ mod tests {
         }
         assert_eq!(EventType::malformed().category(), Category::Other);
         assert_eq!(EventType::unknown().category(), Category::Other);
+    }
+
+    #[test]
+    fn a_version_is_no_step() {
+        for (raw, step) in [
+            ("payin.completed.v2", Some("completed")),
+            ("payin.v2.completed", Some("completed")),
+            ("payin.completed.v2.v10", Some("completed")),
+            ("payin.completed.v", Some("v")),
+            ("payin.completed.void", Some("void")),
+            ("payin.v2", None),
+            ("payin", None),
+        ] {
+            assert_eq!(canonical(raw).step(), step, "{raw}");
+        }
     }
 
     #[test]

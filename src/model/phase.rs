@@ -31,8 +31,7 @@ impl Phase {
             Category::Payin | Category::Payout | Category::Transfer => {}
             Category::Kyc | Category::Account | Category::Other => return Self::None,
         }
-        let last = event_type.as_str().rsplit_once('.').map(|(_, last)| last);
-        last.and_then(step).or_else(|| state.and_then(step)).unwrap_or(Self::None)
+        event_type.step().and_then(step).or_else(|| state.and_then(step)).unwrap_or(Self::None)
     }
 }
 
@@ -60,6 +59,8 @@ mod tests {
             assert_eq!(phase(&format!("{category}_processing"), None), Phase::Open);
             assert_eq!(phase(&format!("{category}_completed"), None), Phase::Final);
             assert_eq!(phase(&format!("{category}.failed"), None), Phase::Final);
+            assert_eq!(phase(&format!("{category}.processing.v2"), None), Phase::Open);
+            assert_eq!(phase(&format!("{category}_completed.v2"), None), Phase::Final);
         }
     }
 

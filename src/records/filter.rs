@@ -17,6 +17,8 @@ use crate::route::Glob;
 pub struct Asked<'a> {
     /// Globs over canonical types.
     pub types: &'a [String],
+    /// A state that events report.
+    pub state: Option<&'a str>,
     /// A source.
     pub source: Option<&'a str>,
     /// A sink.
@@ -29,8 +31,9 @@ pub struct Asked<'a> {
 
 impl<'a> From<&'a EventFilter> for Asked<'a> {
     fn from(filter: &'a EventFilter) -> Self {
-        let EventFilter { types, source, since, until, .. } = filter;
-        Self { types, source: source.as_deref(), sink: None, since: *since, until: *until }
+        let EventFilter { types, state, source, since, until, .. } = filter;
+        let (state, source) = (state.as_deref(), source.as_deref());
+        Self { types, state, source, sink: None, since: *since, until: *until }
     }
 }
 
@@ -43,7 +46,8 @@ impl<'a> From<&'a RecordFilter> for Asked<'a> {
 impl<'a> From<&'a LetterFilter> for Asked<'a> {
     fn from(filter: &'a LetterFilter) -> Self {
         let LetterFilter { types, sink, since, until, .. } = filter;
-        Self { types, source: None, sink: sink.as_ref().map(SinkName::as_str), since: *since, until: *until }
+        let sink = sink.as_ref().map(SinkName::as_str);
+        Self { types, sink, since: *since, until: *until, ..Self::default() }
     }
 }
 
@@ -91,6 +95,8 @@ pub enum CannotMatch {
     },
     /// No event type that is documented or stored matches.
     Type(String),
+    /// No event, documented or stored, reports this state.
+    State(String),
 }
 
 impl CannotMatch {
@@ -120,6 +126,10 @@ impl CannotMatch {
                 });
                 format!("no event type, documented or stored, matches '{glob}'{instead}")
             }
+            Self::State(state) => {
+                let known = states();
+                format!("no event reports the state '{state}'{}", instead(state, known.iter().map(String::as_str)))
+            }
         }
     }
 
@@ -136,6 +146,16 @@ fn groups() -> Vec<String> {
     groups.sort_unstable();
     groups.dedup();
     groups
+}
+
+/// States that documented events report. Others are ordinary, too.
+fn states() -> Vec<String> {
+    let of_types =
+        simulation::types().filter_map(|name| name.split_once('.')).map(|(_, last)| last.to_ascii_uppercase());
+    let mut states: Vec<String> = of_types.chain(["REGULAR", "LIGHT"].map(str::to_owned)).collect();
+    states.sort_unstable();
+    states.dedup();
+    states
 }
 
 fn nearest<'a>(word: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -171,7 +191,7 @@ pub fn check(
     configured: Option<&Configured>,
     go_on: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Option<CannotMatch>, ReadError> {
-    let Asked { types, source, sink, since, until } = asked;
+    let Asked { types, state, source, sink, since, until } = asked;
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
@@ -192,8 +212,15 @@ pub fn check(
     }
     for glob in types {
         let is_known = Glob::new(glob).is_ok_and(|glob| is_documented(&glob));
-        if !is_known && !is_stored(reader, glob, go_on)? {
+        let filter = EventFilter { types: vec![glob.clone()], ..EventFilter::default() };
+        if !is_known && !is_stored(reader, &filter, go_on)? {
             return Ok(Some(CannotMatch::Type(glob.clone())));
+        }
+    }
+    if let Some(state) = state.filter(|state| !states().iter().any(|known| known.eq_ignore_ascii_case(state))) {
+        let filter = EventFilter { state: Some(state.to_owned()), ..EventFilter::default() };
+        if !is_stored(reader, &filter, go_on)? {
+            return Ok(Some(CannotMatch::State(state.to_owned())));
         }
     }
     Ok(None)
@@ -220,12 +247,11 @@ fn named(
 
 fn is_stored(
     reader: &mut Reader,
-    glob: &str,
+    filter: &EventFilter,
     go_on: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<bool, ReadError> {
-    let filter = EventFilter { types: vec![glob.to_owned()], ..EventFilter::default() };
     let mut is_stored = false;
-    reader.each_stretch(&filter, Direction::Backward, None, &mut |stretch| {
+    reader.each_stretch(filter, Direction::Backward, None, &mut |stretch| {
         is_stored = !stretch.events.is_empty();
         if !is_stored && go_on(stretch.done, stretch.total).is_break() {
             // Nobody knows, so it is not doubted.

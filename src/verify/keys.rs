@@ -52,15 +52,16 @@ impl Keys {
     }
 
     /// Takes other secrets instead, for every check that begins from now on; one that has begun ends with those that it
-    /// began with. After an error, nothing has changed. Slots that hold another secret than before do so since `now`.
+    /// began with. After an error, nothing has changed. A secret that was in no slot before is in use since `now`; one that
+    /// has moved to another slot, since when it was before.
     pub fn replace<S: AsRef<[u8]>>(&self, secrets: &[S], now: Timestamp) -> Result<(), NoSecret> {
         let new = slots(secrets)?;
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let since = |(place, (state, _)): (usize, &(Hmac<Sha256>, Fingerprint))| match slots.list.get(place) {
-            Some(slot) if is_same(&slot.state, state) => slot.since,
-            Some(_) | None => Some(now),
+        let since = |(state, _): &(Hmac<Sha256>, Fingerprint)| {
+            let before = slots.list.iter().find(|slot| is_same(&slot.state, state));
+            before.map_or(Some(now), |slot| slot.since)
         };
-        let since: Vec<Option<Timestamp>> = new.iter().enumerate().map(since).collect();
+        let since: Vec<Option<Timestamp>> = new.iter().map(since).collect();
         let has_changed = new.len() != slots.list.len()
             || slots.list.iter().zip(&new).any(|(slot, (state, _))| !is_same(&slot.state, state));
         let slot = |((state, secret), since)| Slot { state, secret, since };
@@ -69,7 +70,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Since when each slot has held its secret; `None` = since [`Self::new`].
+    /// Since when the secret in each slot is in use; `None` = since [`Self::new`].
     pub fn since(&self) -> Vec<Option<Timestamp>> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).list.iter().map(|slot| slot.since).collect()
     }

@@ -1,6 +1,7 @@
 """What changes something, clicked through to its end."""
 
 import json
+import re
 
 from playwright.sync_api import expect
 
@@ -232,7 +233,7 @@ def test_a_refused_wish_says_why(browser):
         tab.expected = ("400",)
         page = tab.sign_in("#/replays/new?sink=archive&from_seq=99999999").page
         expect(page.locator("#plan")).to_contain_text("Nothing to deliver")
-        tab.go("#/events?since=yesterday")
+        tab.go("#/events?since=whenever")
         expect(page.get_by_role("alert")).to_contain_text("not a time")
 
 
@@ -319,6 +320,36 @@ def test_what_was_decided_about_dead_letters_stays_to_be_found(browser):
         expect(row.get_by_role("link", name="record 14")).to_have_attribute("href", "#/record/14")
         expect(page.get_by_role("checkbox")).to_have_count(0)
         assert "sink=ledger" in asked[-1] and "state=discarded" in asked[-1], asked
+        page.set_viewport_size({"width": 1440, "height": 800})
+        assert page.evaluate("(() => { const table = document.querySelector('.table'); return table.scrollWidth - table.clientWidth; })()") == 0
+
+
+def test_what_is_decided_leaves_the_list_at_once(browser):
+    """As soon as the job has ended, and not only at the next look, ten seconds later."""
+    letter = refused("evt-gone-at-once")
+    with Tab(browser) as tab:
+        page = tab.sign_in("#/dead-letters").page
+        box = page.get_by_role("checkbox", name=f"Choose dead letter {letter}", exact=True)
+        box.check()
+        tab.button("Discard…").click()
+        with page.expect_response(lambda answer: "/api/jobs/" in answer.url and answer.json()["ended_at"]):
+            tab.confirm("Discard")
+        expect(box).to_have_count(0, timeout=5000)
+
+
+def test_a_dead_letter_without_an_attempt_says_why(browser):
+    altered = "the stored body is not what came in: its SHA-256 differs, so it is not delivered"
+    conflict = "conflict: another event with this id and other bytes came first"
+    reasons = {altered: "has been altered since it came in", conflict: "came with other bytes", "HTTP 422": None}
+    with Tab(browser) as tab:
+        page = tab.sign_in().page
+        letter = LETTER | {"attempts": [], "now": None}
+        page.route("**/api/dead-letters/7", lambda route: route.fulfill(json=letter))
+        for error, told in reasons.items():
+            letter["last_error"] = error
+            tab.go("#/sinks")
+            tab.go("#/dead-letters/7")
+            expect(page.locator("#main .empty")).to_have_text(re.compile(f"^No attempt was made.{f'.*{told}.*' if told else ''}$"))
 
 
 ENTRY = {

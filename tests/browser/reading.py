@@ -219,8 +219,35 @@ def test_what_is_odd_about_an_event_is_marked(browser):
         for mark in shown:
             expect(page.locator(".heading")).to_contain_text(mark)
         expect(page.get_by_role("alert")).to_contain_text("is not the one that was signed")
+        expect(page.locator(".bar-of-body")).to_contain_text("NOT as received")
+        # What an altered body says of money is not to be believed.
+        expect(page.locator(".amounts")).to_have_count(0)
         for told in ["203.0.113.9", "secret 3f9a0c12b4d56e78", "by Ann, record 9", "time missing"]:
             expect(page.locator(".facts").first).to_contain_text(told)
+
+
+def test_a_body_that_is_whole_again_is_no_alarm(browser):
+    seq = seq_of("evt-people")
+    mended = {"body_matches": True, "mismatch_found_at": "2026-01-31T10:00:00.000000Z", "digest_mismatch": False}
+    with Tab(browser) as tab:
+        page = tab.sign_in(f"#/events/{seq}").page
+        note = page.locator(".notice").filter(has_text="found altered")
+        expect(page.locator(".amounts")).to_have_count(1)
+        expect(note).to_have_count(0)
+
+        def again(route):
+            answer = route.fetch()
+            route.fulfill(response=answer, json={"events": [event | mended for event in answer.json()["events"]]})
+
+        page.route(f"**/api/events/{seq}", again)
+        tab.go("#/sources")
+        tab.go(f"#/events/{seq}")
+        expect(note).to_contain_text("Its body was found altered at 2026-01-31 10:00:00")
+        expect(note).to_contain_text("and is as it came in again.")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(page.locator(".heading")).not_to_contain_text("altered")
+        expect(page.locator(".amounts")).to_have_count(1)
+        expect(page.locator(".bar-of-body")).to_contain_text("exactly as received")
 
 
 def test_a_body_is_shown_as_the_relay_reads_it(browser):

@@ -3,6 +3,7 @@
 import datetime
 import json
 import pathlib
+import urllib.parse
 
 import axe_playwright_python
 from playwright.sync_api import expect
@@ -273,3 +274,60 @@ def test_times_in_utc_or_here(browser):
     there = stamp.locator(".abs").inner_text()
     assert there.endswith(exact[11:19]) and here != there, (here, there, exact)
     context.close()
+
+
+TYPED = """async ({ now, texts }) => {
+    const { setNow, moment } = await import('/page/time.js');
+    setNow(now);
+    return texts.map(moment);
+}"""
+
+
+def test_a_typed_time_is_of_the_zone_that_is_shown(browser):
+    """Where clocks go back, the first of the two; what has a zone, is a span or no time stays as it is typed."""
+    bogota = {
+        "2026-11-30": "2026-11-30T05:00:00Z", "2026-11-30 16:00": "2026-11-30T21:00:00Z", "2026-11-30T16:00:00": "2026-11-30T21:00:00Z",
+        " 2026-11-30t23:59:59.25 ": "2026-12-01T04:59:59.25Z", "today": "2026-11-21T05:00:00Z", "yesterday": "2026-11-20T05:00:00Z",
+    } | {same: same for same in ["2026-11-30T16:00:00Z", "2026-11-30T16:00:00+02:00", "2026-11-30T16:00[Asia/Tokyo]", "24h", "7d ago",
+                                 "2026-02-31", "2026-11-30 25:00", "2026-11-30 24:00", "2026-11-30 16:00.5", "16:00", "whenever", "constructor"]}
+    madrid = {"2026-10-25 02:30": "2026-10-25T00:30:00Z", "2026-10-25 03:30": "2026-10-25T02:30:00Z", "2026-07-31": "2026-07-30T22:00:00Z"}
+    utc = {"2026-11-30 16:00": "2026-11-30T16:00:00Z", "today": "2026-11-22T00:00:00Z", "yesterday": "2026-11-21T00:00:00Z"}
+    for zone, expected in [("America/Bogota", bogota), ("Europe/Madrid", madrid), ("UTC", utc)]:
+        with Tab(browser, zone=zone) as tab:
+            page = tab.sign_in().page
+            told = page.evaluate(TYPED, {"now": "2026-11-22T02:00:00Z", "texts": list(expected)})
+            assert dict(zip(expected, told)) == expected, zone
+
+
+def test_lists_are_asked_for_times_of_the_zone_that_is_shown(browser):
+    """The address and the field keep what was typed, also after a reload; with the other zone it is another time."""
+    def sought(path, time):
+        def fits(request):
+            url = urllib.parse.urlsplit(request.url)
+            return url.path == path and urllib.parse.parse_qs(url.query).get("since") == [time]
+        return fits
+
+    with Tab(browser, zone="America/Bogota") as tab:
+        page = tab.sign_in().page
+        for view in ["events", "dead-letters", "record"]:
+            tab.go(f"#/{view}")
+            page.get_by_label("Since").fill("2026-01-30 16:00")
+            with page.expect_request(sought(f"/api/{view}", "2026-01-30T21:00:00Z")):
+                page.get_by_label("Since").press("Enter")
+            with page.expect_request(sought(f"/api/{view}", "2026-01-30T21:00:00Z")):
+                page.reload()
+            expect(page.get_by_label("Since")).to_have_value("2026-01-30 16:00")
+            with page.expect_request(sought(f"/api/{view}", "2026-01-30T16:00:00Z")):
+                page.get_by_role("button", name="Times: UTC\u221205:00").click()
+            with page.expect_request(sought(f"/api/{view}", "2026-01-30T21:00:00Z")):
+                page.get_by_role("button", name="Times: UTC", exact=True).click()
+        with page.expect_request("**/api/replays/plan") as planned:
+            tab.go("#/replays/new?sink=archive&since=2026-01-30+16:00")
+        assert planned.value.post_data_json["filter"] == {"since": "2026-01-30T21:00:00Z"}
+        expect(page.locator("#plan")).to_contain_text("It would deliver")
+        tab.button("Begin…").click()
+        with page.expect_request("**/api/replays") as begun:
+            page.route("**/api/replays", lambda route: route.fulfill(status=202, json={"id": "1", "task": "replay"}))
+            tab.confirm("Begin the replay")
+        assert begun.value.post_data_json["filter"] == {"since": "2026-01-30T21:00:00Z"}
+        page.unroute_all(behavior="ignoreErrors")

@@ -472,18 +472,6 @@ async fn while_the_inbox_is_not_open_everybody_is_asked_to_come_again() {
     first.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_body_that_retention_has_dropped_is_gone() {
-    let settings = crate::operate::with_old_events("[inbox.retention]\nbodies = \"1d\"").await;
-    let relay = settings.start().await;
-    relay.cli(&["prune"]).await.success();
-    assert_eq!(refused(&relay, "/api/events/1/body").await, (410, "pruned".to_owned()));
-    let kept = relay.client().get(relay.admin_url("/api/events/3/body")).bearer_auth(TOKEN).send().await.unwrap();
-    assert_eq!(kept.bytes().await.unwrap(), signed::payin_completed("evt-3").body);
-    assert_eq!(get(&relay, "/api/events/1").await["events"][0]["body"], json!(null));
-    relay.shutdown().await;
-}
-
 /// Of two secrets one is replaced in its file: that one is in use since then, the other as long as before.
 #[tokio::test]
 async fn a_secret_that_was_replaced_is_in_use_since_then() {

@@ -1,6 +1,6 @@
 //! Large bodies over the admin API: one after the other, so that memory stays bounded.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -46,5 +46,20 @@ async fn a_large_body_waits_for_the_one_before_and_a_small_one_does_not() {
         .await;
     }
     eventually("health", async || if relay.readyz().await == 200 { Ok(()) } else { Err(()) }).await;
+    relay.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_body_that_retention_has_dropped_is_gone() {
+    let settings = crate::operate::with_old_events("[inbox.retention]\nbodies = \"1d\"").await;
+    let relay = settings.start().await;
+    relay.cli(&["prune"]).await.success();
+    assert_eq!(status(&relay, "/api/events/1/body").await, 410);
+    let get = async |path: &str| {
+        relay.client().get(relay.admin_url(path)).bearer_auth(TOKEN).send().await.unwrap().bytes().await.unwrap()
+    };
+    assert_eq!(get("/api/events/3/body").await, signed::payin_completed("evt-3").body);
+    let shown: Value = serde_json::from_slice(&get("/api/events/1").await).unwrap();
+    assert_eq!(shown["events"][0]["body"], json!(null));
     relay.shutdown().await;
 }

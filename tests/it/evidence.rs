@@ -118,6 +118,9 @@ async fn what_was_decided_about_dead_letters_is_found_by_number_state_and_record
     done(&relay, "/api/dead-letters/retry", &json!({"all": true, "event_id": "evt-2", "who": "bob"})).await;
     relay.settled().await;
 
+    let again = relay.cli(&["deadletters", "retry", &first]).await.code(1);
+    assert!(again.stderr.contains(&format!("dead letter {first} was discarded at ")), "{again:?}");
+
     let listed = async |state: &str| {
         let args = ["deadletters", "list", "--state", state, "--format", "json"];
         let letters = relay.cli(&args).await.success().json();

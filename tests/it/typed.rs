@@ -49,10 +49,11 @@ async fn a_filter_that_cannot_match_is_an_error_that_says_what_there_is() {
     assert_eq!(relay.post(&event("evt-2", "order-1", "card_issued")).await, Ack::FRESH);
     relay.settled().await;
     let replay = ["replay", "--sink", "ledger", "--reason", "a test", "--dry-run"];
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 17] = [
         (&["events", "list", "--type", "payin"], "did you mean 'payin.*'?"),
         (&["events", "list", "--type", "payn.*"], "did you mean 'payin.*'?"),
-        (&["events", "list", "--type", "payin.*", "--type", "PAYIN.*"], "matches 'PAYIN.*'; did you mean 'payin.*'?"),
+        (&["events", "list", "--type", "payin.*", "--type", "PAYN.*"], "matches 'PAYN.*'; did you mean 'payin.*'?"),
+        (&["events", "list", "--state", "COMPLTED"], "reports the state 'COMPLTED'; did you mean 'COMPLETED'?"),
         (&["events", "list", "--type", "payin.[completed"], "did you mean 'payin.completed'?"),
         (&["events", "list", "--source", "tst"], "there is no source 'tst'; did you mean 'test'?"),
         (&["events", "list", "--source", "prod"], "there is no source 'prod': there is test"),

@@ -14,7 +14,8 @@ export function bodyState() {
 }
 
 /** The body and its switches; `redraw` paints the view again. `extra` are more buttons. */
-export function bodyPart({ body, body_encoding: encoding, body_as_read: read, size }, shown, redraw, extra = []) {
+export function bodyPart(event, shown, redraw, extra = []) {
+  const { body, body_encoding: encoding, body_as_read: read, size } = event;
   if (body === null || body === undefined)
     return [empty('Retention has dropped this body.', 'Id, digest, signature and attempts stay.'), extra];
   // What the relay itself reads, where the bytes do not say it: a body may be compressed.
@@ -35,10 +36,16 @@ export function bodyPart({ body, body_encoding: encoding, body_as_read: read, si
     h(
       'span',
       { class: 'dim' },
-      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, ${read === null ? 'exactly as received' : 'shown as the relay reads it'}.`,
+      `${hidden || !all ? words : 'No personal field recognised'}; ${bytes(size)}, ${howShown(event)}.`,
     ),
   );
   return [bar, all ? structured(all, shown, redraw) : plain(text ?? body, shown)];
+}
+
+function howShown({ body_as_read: read, body_matches: matches }) {
+  const asRead = read !== null ? 'shown as the relay reads it' : null;
+  if (matches === false) return ['NOT as received', asRead].filter(Boolean).join(', ');
+  return asRead ?? 'exactly as received';
 }
 
 function bare(shown, redraw) {

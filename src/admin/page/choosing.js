@@ -5,6 +5,7 @@ import { h, paint } from './dom.js';
 import { many } from './format.js';
 import { button, empty, link, problem, values } from './parts.js';
 import { poll, told } from './poll.js';
+import { withMoments } from './time.js';
 
 const SECONDS = 10;
 const PAGE = 50;
@@ -40,9 +41,10 @@ export function choosing(main, { signal, path, plural, filter, view }) {
 
 async function load(list, { signal, path, plural, id = (row) => row.id }) {
   const rows = [];
+  const sought = withMoments(list.filter);
   let next = null;
   for (let page = 0; page < list.pages; page += 1) {
-    const answer = await get(path, { ...list.filter, limit: PAGE, cursor: next }, signal);
+    const answer = await get(path, { ...sought, limit: PAGE, cursor: next }, signal);
     rows.push(...answer[plural].map((row) => ({ ...row, id: id(row) })));
     next = answer.next;
     if (!next) break;
@@ -120,7 +122,7 @@ export function subject(list, plural) {
   if (!list.next)
     return { body: { ids: list.rows.map((row) => row.id) }, words: `all ${words(list.rows.length)}`, done };
   return {
-    body: { all: true, ...list.filter },
+    body: { all: true, ...withMoments(list.filter) },
     words: `all ${plural} that fit, also those that are not on view`,
     done,
   };

@@ -8,6 +8,8 @@ import { field, input, link } from './parts.js';
 import { changed } from './poll.js';
 import { keepWho, whoField } from './who.js';
 
+// Most jobs end at once; how long a job is waited for between two looks, at first and at most.
+const FIRST_PAUSE = 125;
 const PAUSE = 2000;
 
 /**
@@ -100,7 +102,8 @@ const PATIENCE = 300;
 
 async function end(id) {
   for (let round = 0; round < PATIENCE; round += 1) {
-    await new Promise((resume) => setTimeout(resume, PAUSE));
+    const pause = Math.min(FIRST_PAUSE * 2 ** round, PAUSE);
+    await new Promise((resume) => setTimeout(resume, pause));
     if (document.hidden) continue;
     const job = await get(`/jobs/${id}`).catch(() => null);
     if (job?.ended_at) return job;

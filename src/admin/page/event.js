@@ -92,7 +92,7 @@ const AMOUNTS = {
 };
 
 function inShort(event) {
-  const { view, amounts, conflict, repeated_members: repeated, body_matches: matches, mismatch_found_at: found } = event;
+  const { view, amounts, conflict, repeated_members: repeated, body_matches: matches } = event;
   const failure =
     view?.failure &&
     [view.failure.code, view.failure.reason]
@@ -100,20 +100,9 @@ function inShort(event) {
       .map((text) => withoutForms(String(text)))
       .join(': ');
   return [
-    matches === false || found
-      ? h(
-          'div',
-          { class: 'problem', role: 'alert' },
-          h('strong', null, 'The body that is kept is not the one that was signed.'),
-          h(
-            'p',
-            null,
-            'Its SHA-256 is another than that of the delivery, so somebody or something has changed the inbox. Nothing is delivered of it. Look for the true body in a backup.',
-          ),
-          found ? h('p', { class: 'dim' }, 'Found ', time(found, 'whole')) : null,
-        )
-      : null,
-    amounts.length
+    alteration(event),
+    // Those of a body that is another than the signed one are nobody's.
+    amounts.length && matches !== false
       ? h(
           'p',
           { class: 'amounts' },
@@ -136,6 +125,25 @@ function inShort(event) {
         )
       : null,
   ];
+}
+
+/** Whether its body is another than the one that was signed, or was so for a while. */
+function alteration({ body_matches: matches, mismatch_found_at: found }) {
+  if (matches === false)
+    return h(
+      'div',
+      { class: 'problem', role: 'alert' },
+      h('strong', null, 'The body that is kept is not the one that was signed.'),
+      h(
+        'p',
+        null,
+        'Its SHA-256 is another than that of the delivery, so somebody or something has changed the inbox. Nothing is delivered of it. Look for the true body in a backup.',
+      ),
+      found ? h('p', { class: 'dim' }, 'Found ', time(found, 'whole')) : null,
+    );
+  if (matches && found)
+    return h('p', { class: 'notice' }, 'Its body was found altered at ', time(found), ', and is as it came in again.');
+  return null;
 }
 
 function sinks(event) {

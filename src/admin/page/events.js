@@ -21,7 +21,7 @@ import {
   values,
 } from './parts.js';
 import { told } from './poll.js';
-import { time } from './time.js';
+import { time, withMoments } from './time.js';
 
 const PAGE = 50;
 const MOST_LIVE = 500;
@@ -49,6 +49,7 @@ export function show(main, { query, signal, sources, go }) {
   paint(main, heading('Events', liveSwitch(view)), form(view), h('div', { id: 'found' }));
   // What is followed comes newest first.
   if (view.live) filter.order = '';
+  view.sought = withMoments(filter);
   if (view.live) follow(view);
   else more(view);
   window.addEventListener('changed', () => view.error && more(view), { signal });
@@ -104,7 +105,7 @@ async function more(view) {
   draw(view);
   try {
     do {
-      const page = await get('/events', { ...view.filter, limit: wanted, cursor: view.next }, signal);
+      const page = await get('/events', { ...view.sought, limit: wanted, cursor: view.next }, signal);
       view.rows.push(...page.events);
       Object.assign(view, { next: page.next, searched: page.searched });
       wanted -= page.events.length;
@@ -136,7 +137,7 @@ async function stream(view) {
   Object.assign(view, { stop, state: 'live', error: null });
   draw(view);
   const signal = AbortSignal.any([view.signal, stop.signal]);
-  const { order, ...filter } = view.filter;
+  const { order, ...filter } = view.sought;
   try {
     // After the end of what was searched, also where nothing was found: in between, something may have come.
     await tail(filter, view.last ?? view.searched?.total, signal, (events) => arrived(view, events));

@@ -55,7 +55,7 @@ export function moreFields(now, sources) {
   const all = [['', 'every'], ...sources.map((name) => [name, name])];
   if (now.source && !sources.includes(now.source)) all.push([now.source, now.source]);
   return [
-    field('Until', input('until', now.until, { placeholder: '1h, 2026-01-31T10:00:00Z' })),
+    field('Until', input('until', now.until, { placeholder: '1h, 2026-01-31 10:00' })),
     field('Category', select('category', now.category, every)),
     field('Source', select('source', now.source, all)),
     field('Entity key', input('key', now.key, { placeholder: 'order, session or account' })),

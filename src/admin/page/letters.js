@@ -59,7 +59,7 @@ function all(main, { query, signal, sinks, go }) {
         field('Since', input('since', filter.since, { placeholder: '24h' })),
       ),
     ],
-    table: (list) => letters(list, isOpen),
+    table: (list) => (isOpen ? letters(list) : decidedLetters(list)),
     empty: () => none(asked, narrowing),
     actions:
       isOpen &&
@@ -97,26 +97,43 @@ function chosenOf(list) {
   return { ...chosen, body: { ...body, ...(type && { type: [type] }) } };
 }
 
-function letters(list, isOpen) {
-  const has = (name) => list.rows.some((letter) => letter[name]);
-  return table(
-    'Dead letters',
-    [
-      isOpen && choice(list, (letter) => `Choose dead letter ${letter.id}`),
-      ['No.', (letter) => link(`#/dead-letters/${letter.id}`, String(letter.id)), 'right'],
-      !isOpen && ['State', decision, 'states'],
-      ['Given up', (letter) => time(letter.died_at), isOpen ? 'states' : 'less'],
-      ['Sink', (letter) => letter.sink],
-      ['Event', (letter) => eventLink(letter.seq, `#${letter.seq} ${letter.type}`), 'first'],
-      has('amount') && ['Amount', (letter) => letter.amount ?? '\u2013', 'right'],
-      has('key') && ['About', (letter) => about(letter.key), 'key'],
-      ['Attempts', (letter) => String(letter.attempts), 'right less'],
-      ['Why', why, 'wide'],
-      !isOpen && ['Decided', decided, 'wide'],
-    ],
-    list.rows,
-    { cls: 'brief', key: (letter) => `letter-${letter.id}` },
-  );
+function letters(list) {
+  return letterTable(list.rows, [
+    choice(list, (letter) => `Choose dead letter ${letter.id}`),
+    NUMBER,
+    ['Given up', (letter) => time(letter.died_at), 'states'],
+    ...what(list.rows),
+    ['Attempts', (letter) => String(letter.attempts), 'right less'],
+    ['Why', why, 'wide'],
+  ]);
+}
+
+/** Those decided about: the decision comes before the rest, which their own pages tell in full. */
+function decidedLetters({ rows }) {
+  return letterTable(rows, [
+    NUMBER,
+    ['State', decision, 'states'],
+    ['Decided', decided, 'wide'],
+    ...what(rows),
+    ['Why', why, 'wide'],
+  ]);
+}
+
+const NUMBER = ['No.', (letter) => link(`#/dead-letters/${letter.id}`, String(letter.id)), 'right'];
+
+/** The columns that say what was not delivered, and where to. */
+function what(rows) {
+  const has = (name) => rows.some((letter) => letter[name]);
+  return [
+    ['Sink', (letter) => letter.sink],
+    ['Event', (letter) => eventLink(letter.seq, `#${letter.seq} ${letter.type}`), 'first'],
+    has('amount') && ['Amount', (letter) => letter.amount ?? '\u2013', 'right'],
+    has('key') && ['About', (letter) => about(letter.key), 'key'],
+  ];
+}
+
+function letterTable(rows, columns) {
+  return table('Dead letters', columns, rows, { cls: 'brief', key: (letter) => `letter-${letter.id}` });
 }
 
 function decision({ state }) {
@@ -133,6 +150,14 @@ function decided({ decided_at: at, decided_by: by, decided_reason: reason, recor
 
 function why({ last_error: error, answer }) {
   return withoutForms(answer ? `${error}: ${answer}` : error);
+}
+
+/** Why it was given up without an attempt, as far as its error tells. */
+function unattempted({ last_error: error }) {
+  if (error.startsWith('the stored body is not what came in'))
+    return ['An event whose body has been altered since it came in is held back without one.'];
+  if (error.startsWith('conflict')) return ['Events whose id came with other bytes are held back without one.'];
+  return [];
 }
 
 function retry({ body, words, done }) {
@@ -199,9 +224,7 @@ function page(letter) {
       : null,
     section(
       'Attempts',
-      letter.attempts.length
-        ? attemptTable(letter.attempts)
-        : empty('No attempt was made.', 'Events whose id came with other bytes are held back without one.'),
+      letter.attempts.length ? attemptTable(letter.attempts) : empty('No attempt was made.', ...unattempted(letter)),
     ),
   ];
 }

@@ -195,7 +195,10 @@ function heard(now) {
 
 function toggleZone() {
   setUtc(!isUtc());
-  frame();
+  // A time that is typed into a filter is another one now.
+  const { query } = address();
+  if (query.has('since') || query.has('until')) route(true);
+  else frame();
 }
 
 function forget() {

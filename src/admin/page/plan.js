@@ -8,6 +8,7 @@ import { count, many } from './format.js';
 import { say } from './messages.js';
 import { button, eventLink, field, heading, input, problem, progress, values } from './parts.js';
 import { told } from './poll.js';
+import { withMoments } from './time.js';
 
 const LISTS = { type: 'types', category: 'categories' };
 
@@ -92,10 +93,11 @@ function wish({ sink, from_seq: from, to_seq: to, rate, order, ...filter }) {
 }
 
 async function plan(view) {
-  Object.assign(view, { busy: true, error: null });
+  // What is begun is what was planned, also where `today` is another day by then.
+  Object.assign(view, { busy: true, error: null, sought: wish(withMoments(view.asked)) });
   draw(view);
   try {
-    view.plan = await post('/replays/plan', wish(view.asked), view.signal);
+    view.plan = await post('/replays/plan', view.sought, view.signal);
     say(`It would deliver ${many(view.plan.deliver, 'event')}.`);
   } catch (error) {
     if (view.signal.aborted) return;
@@ -153,14 +155,14 @@ function planned(view, made) {
   );
 }
 
-function begin({ asked, go }, made) {
+function begin({ asked, sought, go }, made) {
   const least = made.complete ? '' : 'at least ';
   ask({
     title: `Deliver ${least}${many(made.deliver, 'event')} to ${asked.sink} again?`,
     verb: 'Begin the replay',
     reason: 'needed',
     path: '/replays',
-    body: { ...wish(asked), ...(asked.rate && { rate: Number(asked.rate) }) },
+    body: { ...sought, ...(asked.rate && { rate: Number(asked.rate) }) },
     text: 'It runs in the background, and can be cancelled at any time.',
     then: (job) => go(`#/replays/${job.id}`),
   });

@@ -20,7 +20,7 @@ import {
   state,
 } from './parts.js';
 import { live, poll, told } from './poll.js';
-import { time } from './time.js';
+import { time, withMoments } from './time.js';
 
 const SECONDS = 5;
 const PAGE = 50;
@@ -89,9 +89,10 @@ function none(filter, next) {
 
 async function load(filter, pages, signal) {
   const entries = [];
+  const sought = withMoments(filter);
   let next = null;
   for (let page = 0; page < pages; page += 1) {
-    const answer = await get('/record', { ...filter, limit: PAGE, cursor: next }, signal);
+    const answer = await get('/record', { ...sought, limit: PAGE, cursor: next }, signal);
     entries.push(...answer.record);
     next = answer.next;
     if (!next) break;

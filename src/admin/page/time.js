@@ -64,6 +64,38 @@ function parts(date) {
   return [text.slice(0, 10), text.slice(11, 19)];
 }
 
+// A day, perhaps with a time of day, and without a zone.
+const TYPED = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?:(:\d\d)(\.\d+)?)?)?$/i;
+
+/**
+ * What somebody has typed for a time, as the API is to have it: days and times without a zone are of the zone that is
+ * shown, and become RFC 3339. Where clocks go back, the first of the two is meant. All else stays as it is typed.
+ */
+export function moment(typed) {
+  const text = typed.trim();
+  const found = TYPED.exec({ today: dayOf(0), yesterday: dayOf(1) }[text] ?? text);
+  if (!found) return typed;
+  const [, day, clock = '00:00', seconds = ':00', fraction = ''] = found;
+  const local = `${day}T${clock}${seconds}`;
+  const asUtc = new Date(`${local}Z`);
+  // A day such as 31 February is none, and some browsers would take it for one of March.
+  if (Number.isNaN(asUtc.getTime()) || !asUtc.toISOString().startsWith(local)) return typed;
+  const at = utc ? asUtc : new Date(local);
+  return `${at.toISOString().slice(0, 19)}${fraction}Z`;
+}
+
+/** Filters as the API is to have them: their times in RFC 3339. */
+export function withMoments(filter) {
+  const named = ['since', 'until'].filter((name) => filter[name]);
+  return { ...filter, ...Object.fromEntries(named.map((name) => [name, moment(filter[name])])) };
+}
+
+/** The day so many days before today. */
+function dayOf(back) {
+  const [today] = parts(new Date(now()));
+  return new Date(Date.parse(`${today}T00:00:00Z`) - back * 86400000).toISOString().slice(0, 10);
+}
+
 /** A time. `both`: exact, and relative beside it; `whole`: the same with date and zone; `ago`: relative only. */
 export function time(iso, form = 'both') {
   if (!iso) return h('span', { class: 'dim' }, '\u2013');
@@ -81,7 +113,8 @@ export function time(iso, form = 'both') {
 function draw(node) {
   const [form, iso] = [node.dataset.form, node.dateTime];
   const whole = form === 'whole';
-  const exact = form === 'ago' ? '' : absolute(iso, whole) + (whole ? ` ${utc ? 'UTC' : localZone(new Date(iso))}` : '');
+  const exact =
+    form === 'ago' ? '' : absolute(iso, whole) + (whole ? ` ${utc ? 'UTC' : localZone(new Date(iso))}` : '');
   const texts = [exact, relative(iso)];
   [...node.children].forEach((child, at) => {
     if (child.textContent !== texts[at]) child.textContent = texts[at];

@@ -176,6 +176,30 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
+/// Says of each number why there is nothing to decide about it.
+fn tell_decided(reader: &Reader, ids: &[i64], view: &View) -> anyhow::Result<()> {
+    for &id in ids {
+        let Some(letter) = reader.dead_letter(id)? else {
+            to_stderr!("there is no dead letter {id}");
+            continue;
+        };
+        let (sink, seq) = (&letter.sink, letter.seq);
+        match (letter.replay, letter.decision) {
+            (Some(replay), _) => to_stderr!(
+                "dead letter {id} was given up by replay {replay}: `ralio-relay replay --sink {sink} --from-seq {seq} --to-seq {seq}` \
+                 delivers its event again"
+            ),
+            (None, Some(decision)) => {
+                let record =
+                    decision.job.map(|job| format!(": see `ralio-relay record show {job}`")).unwrap_or_default();
+                to_stderr!("dead letter {id} was {} at {}{record}", letter.state.as_str(), view.seconds(decision.at));
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(())
+}
+
 fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilter) -> Task) -> anyhow::Result<Exit> {
     let Chosen { config, ids, all, dry_run, yes, view, filters } = chosen;
     let by_filter = ids.is_empty();
@@ -184,7 +208,9 @@ fn decide(chosen: Chosen, verb: &str, reason: &str, task: impl FnOnce(LetterFilt
     }
     let inbox = crate::config::load_inbox(&config.config)?;
     let mut reader = super::events::open_inbox(&inbox)?;
-    let letters = filters.into_filter(ids, &mut reader, &config, &view.view())?;
+    let view = view.view();
+    tell_decided(&reader, &ids, &view)?;
+    let letters = filters.into_filter(ids, &mut reader, &config, &view)?;
     let count = || {
         let mut count = 0;
         reader.each_dead_letter(&letters, &[LetterState::Open], None, &mut |_| {

@@ -68,8 +68,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         events = reader.event(&id)?;
     }
     if events.is_empty() {
+        let beginning = match args.id.chars().count() < resolve::SHORTEST {
+            true => format!("of an id write at least the first {} characters", resolve::SHORTEST),
+            false => "no id begins so".to_owned(),
+        };
         to_stderr!(
-            "there is no event {0}, and no id that begins so: take the number in the column SEQ of `ralio-relay events list`",
+            "there is no event {}, and {beginning}: or take the number in the column SEQ of `ralio-relay events list`",
             clean(&args.id)
         );
         return Ok(Exit::Finding);

@@ -78,7 +78,7 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, job: &Job, items: &[RecordI
     if items.is_empty() {
         return out.line(match total {
             0 => "nothing that has a number".to_owned(),
-            total => format!("{total}: which ones was not kept, for an older version did this"),
+            total => format!("{total}: which ones is not kept"),
         });
     }
     let mut shown = view.table(&["NUMBER", "SEQ", "SINK", "TYPE", "EVENT", "SHA256"]);
@@ -120,6 +120,6 @@ mod tests {
         let text = shown(&[item]);
         assert!(text.contains("who        ann@host\n") && text.contains("the ledger was restored"), "{text}");
         assert!(text.contains("12") && text.contains("77") && text.ends_with("the first 1 of 120\n"), "{text}");
-        assert!(shown(&[]).ends_with("120: which ones was not kept, for an older version did this\n"));
+        assert!(shown(&[]).ends_with("120: which ones is not kept\n"));
     }
 }

@@ -117,7 +117,12 @@ fn print<W: Write>(out: &mut Output<W>, view: &View, sink: &Detail<'_>, found: &
         ("next try", at(line.next_try)),
         (
             "undelivered",
-            format!("{} ({} parked, {} after the cursor)", line.undelivered, line.parked, line.lag.unwrap_or(0)),
+            format!(
+                "{} ({} parked, {} after the cursor)",
+                line.undelivered,
+                line.parked,
+                line.undelivered.saturating_sub(line.parked)
+            ),
         ),
         ("dead letters", line.dead_letters.to_string()),
         ("delivered", line.delivered.to_string()),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ALTERED, Core, HURRIED, PRUNED};
+use super::{ALTERED, Core, HURRIED, MISSING, PRUNED};
 use crate::consume::breaker::{Closed, Failed};
 use crate::consume::later;
-use crate::inbox::{Attempt, DeadLetter, Discarded};
+use crate::inbox::{Altered, Attempt, DeadLetter, Discarded};
 use crate::model::{Outcome, Reason, Seq};
 
 /// What a delivery's end has done to the breaker.
@@ -17,6 +17,14 @@ pub(in crate::consume) enum Switched {
     Opened,
     /// It is back.
     Closed,
+}
+
+/// Why an event is given up whose body is not there as it came in.
+pub(super) fn reason(altered: Altered) -> &'static str {
+    match altered {
+        Altered::Other(_) => ALTERED,
+        Altered::Missing => MISSING,
+    }
 }
 
 /// How a delivery failed.
@@ -49,9 +57,9 @@ impl Core {
         self.end(seq);
     }
 
-    /// An event's body is not what came in: nothing was tried, and a person has to decide.
-    pub(in crate::consume) fn altered(&mut self, seq: Seq, now: Timestamp) {
-        self.bury(seq, ALTERED.to_owned(), now);
+    /// An event's body is not there as it came in: nothing was tried, and a person has to decide.
+    pub(in crate::consume) fn altered(&mut self, seq: Seq, altered: Altered, now: Timestamp) {
+        self.bury(seq, reason(altered).to_owned(), now);
     }
 
     /// What became of a delivery. `chance` is drawn from 0 to 1.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 
 pub(super) use self::ended::Switched;
+use self::ended::reason;
 use super::breaker::{Breaker, PROBE};
 use super::faults::Proven;
 use super::lanes::{Item, LaneKey, Lanes};
@@ -41,6 +42,7 @@ const MAX_UNRECORDED: usize = 1024;
 
 const CONFLICT: &str = "conflict: another event with this id and other bytes came first";
 const ALTERED: &str = "the stored body is not what came in: its SHA-256 differs, so it is not delivered";
+const MISSING: &str = "the body is missing in the inbox, and no retention has dropped it";
 const PRUNED: &str = "pruned: retention has dropped the body";
 
 /// A delivery to be started. Its end is told to [`Core::finished`], [`Core::not_started`], [`Core::bodiless`] or
@@ -233,8 +235,8 @@ impl Core {
     fn take(&mut self, event: StoredEvent, wanted: bool, now: Timestamp) {
         let seq = event.seq;
         if self.settled.remove(&seq) || !wanted {
-        } else if event.altered.is_some() {
-            self.ledger.dead(DeadLetter { seq, attempts: 0, reason: ALTERED.to_owned(), at: now });
+        } else if let Some(altered) = event.altered {
+            self.ledger.dead(DeadLetter { seq, attempts: 0, reason: reason(altered).to_owned(), at: now });
         } else if event.body.is_none() {
             self.ledger.discarded(Discarded { seq, reason: PRUNED.to_owned(), at: now });
         } else if event.conflict {

@@ -183,6 +183,19 @@ fn an_event_without_a_body_is_discarded_only_where_it_is_wanted() {
     assert_eq!(world.disk.discarded, BTreeSet::from([seq(1), seq(3)]), "nobody could try it again");
 }
 
+/// Not by retention: a person has to see it.
+#[test]
+fn an_event_whose_body_was_taken_is_given_up() {
+    let mut log = events(2);
+    (log[0].body, log[0].altered) = (None, Some(crate::inbox::Altered::Missing));
+    let mut world = World::new(log, config_with(1, 10));
+    world.turn();
+    let dead = world.record.as_ref().unwrap().dead.clone();
+    assert_eq!(dead[0].reason, "the body is missing in the inbox, and no retention has dropped it");
+    assert_eq!((dead.len(), dead[0].seq), (1, seq(1)));
+    assert!(world.record.as_ref().unwrap().discarded.is_empty());
+}
+
 #[test]
 fn a_parked_event_that_has_lost_its_body_is_discarded_and_its_lane_goes_on() {
     let mut world = World::new(of_keys(&["a", "a"]), config_with(1, 1));

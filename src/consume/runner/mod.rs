@@ -20,8 +20,8 @@ use super::lag::Lag;
 use super::reading::Judged;
 use crate::clock::Clock;
 use crate::inbox::{
-    Change, ConsumerId, ConsumerState, EventOutline, Inbox, Parked, Progress, Registration, Selection, StoredEvent,
-    Unavailable,
+    Altered, Change, ConsumerId, ConsumerState, EventOutline, Inbox, Parked, Progress, Registration, Selection,
+    StoredEvent, Unavailable,
 };
 use crate::metrics::Metrics;
 use crate::model::{JobId, Outcome, Reason, Seq};
@@ -109,9 +109,10 @@ enum Landing {
     Bodiless {
         seq: Seq,
     },
-    /// An event's body is not what came in.
+    /// An event's body is not there as it came in.
     Altered {
         seq: Seq,
+        altered: Altered,
     },
 }
 
@@ -357,7 +358,7 @@ impl Consumer {
                 self.core.not_started(seq, now);
             }
             Landing::Bodiless { seq } => self.core.bodiless(seq, now),
-            Landing::Altered { seq } => self.core.altered(seq, now),
+            Landing::Altered { seq, altered } => self.core.altered(seq, altered, now),
             Landing::Attempt { seq, at, latency, outcome } => {
                 let sink = self.config.name.as_str();
                 self.deps.metrics.sink_attempts.with_label_values(&[sink, outcome.label()]).inc();

@@ -99,8 +99,8 @@ impl Consumer {
         let replay = self.replay.as_ref().map(|(job, _)| *job);
         Box::pin(async move {
             let seq = event.seq;
-            if event.altered.is_some() {
-                return Done::Landed(Landing::Altered { seq });
+            if let Some(altered) = event.altered {
+                return Done::Landed(Landing::Altered { seq, altered });
             }
             let Some(outgoing) = reading::outgoing(event, replay) else {
                 return Done::Landed(Landing::Bodiless { seq });

@@ -62,9 +62,10 @@ use self::refusals::Refusal;
 use self::shared::Shared;
 use self::writer::{Command, Writer};
 use super::{
-    Advance, Appended, Because, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState, EventOutline, Inbox,
-    Job, JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome, Quarantined, Refused,
-    Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent, Unavailable,
+    Advance, Altered, Appended, Because, BelievedClock, Config, ConfiguredSink, ConsumerId, ConsumerState,
+    EventOutline, Inbox, Job, JobUpdate, NewEvent, NewJob, NoRoom, Progress, QuarantineFilter, QuarantineOutcome,
+    Quarantined, Refused, Registered, Registration, Released, Selection, SinkDefinition, Slice, StoredEvent,
+    Unavailable,
 };
 use crate::clock::{Clock, Uptime};
 use crate::metrics::Metrics;
@@ -185,7 +186,14 @@ impl SqliteInbox {
 
     /// Tells of bodies that are not what came in. What cannot be noted now is found again when it is read again.
     async fn look_for_altered(&self, events: &[StoredEvent]) {
-        let found: Vec<_> = events.iter().filter_map(|event| Some((event.seq, event.altered?))).collect();
+        let mut found = Vec::new();
+        for event in events {
+            match event.altered {
+                Some(Altered::Other(digest)) => found.push((event.seq, digest)),
+                Some(Altered::Missing) => self.shared.altered.raise_missing(event.seq),
+                None => {}
+            }
+        }
         if !found.is_empty() {
             _ = self.note_altered(found).await;
         }

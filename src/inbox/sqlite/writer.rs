@@ -422,6 +422,7 @@ impl Writer {
             }
         }
         self.shared.look_at_trouble();
+        _ = self.shared.altered.look(&self.connection);
         self.measure();
     }
 

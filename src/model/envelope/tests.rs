@@ -151,6 +151,7 @@ fn the_state_is_read_or_implied() {
         assert_eq!(state_of("kyc_state_updated", unusable.clone()), None);
         assert_eq!(state_of("viban_failed", unusable), None);
     }
+    assert_eq!(state_of("payin.completed.v2", json!({})).as_deref(), Some("COMPLETED"));
     assert_eq!(state_of("payin", json!({})), None);
 }
 

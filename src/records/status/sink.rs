@@ -127,6 +127,11 @@ pub(super) fn finding(line: &Line<'_>, facts: &Facts<'_>) -> Option<Finding> {
             Level::Bad,
             "Mend what the error names. Receiving goes on, and the sink is built again by itself.".to_owned(),
         ),
+        Some(SinkState::Failing) if line.undelivered == 0 => {
+            let todo = "Mend the far side. Nothing waits for it, so the next event shows whether it is mended; or have a dead \
+                        letter tried again (`ralio-relay deadletters retry`).";
+            (Level::Bad, todo.to_owned())
+        }
         Some(SinkState::Down | SinkState::Failing) => {
             let todo =
                 "Mend the far side. It is tried until it takes them, then it goes on by itself; nothing is lost.";

@@ -72,11 +72,15 @@ pub(in super::super) fn list(connection: &Connection, job: JobId) -> rusqlite::R
     rows.query_map([job.get()], from_row)?.collect()
 }
 
-/// The first events that a replay has tried to deliver, in the order of the log.
+/// The first events that a replay has tried to deliver or given up, in the order of the log.
 pub(in super::super) fn replayed(connection: &Connection, consumer: i64) -> rusqlite::Result<Vec<RecordItem>> {
     let mut rows = connection.prepare_cached(&format!(
         "SELECT NULL, NULL, a.seq, e.event_id, e.type, NULL
-         FROM (SELECT DISTINCT seq FROM attempts WHERE sink_id = ?1 ORDER BY seq LIMIT {KEPT}) a
+         FROM (SELECT seq FROM (SELECT DISTINCT seq FROM attempts WHERE sink_id = ?1 ORDER BY seq LIMIT {KEPT})
+               UNION
+               SELECT seq FROM (SELECT seq FROM dead_letters WHERE sink_id = ?1 AND discarded_at IS NULL
+                                ORDER BY seq LIMIT {KEPT})
+               ORDER BY seq LIMIT {KEPT}) a
              JOIN events e ON e.seq = a.seq ORDER BY a.seq",
     ))?;
     rows.query_map([consumer], from_row)?.collect()

@@ -53,8 +53,8 @@ pub(super) fn retry(
     let tried = counted(done, "dead letter is tried again", "dead letters are tried again");
     let pruned = match tally.pruned {
         0 => String::new(),
-        1 => "; 1 is not: retention has dropped its body".to_owned(),
-        pruned => format!("; {pruned} are not: retention has dropped their bodies"),
+        1 => "; 1 is not: its body is gone".to_owned(),
+        pruned => format!("; {pruned} are not: their bodies are gone"),
     };
     let message = format!("{tried}{pruned}{}", tally.left());
     Ok(end(step, filter, done + failed, message))

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, params_from_iter};
 
+use super::super::altered;
 use super::super::index::{Kind, Range, hash, seqs};
 use super::super::query::{ENTITY_KEY, PAGE, Query};
 use super::super::rows::{self, Stored, seq};
@@ -191,12 +192,21 @@ impl Reader {
         })
     }
 
-    /// Marks those whose bodies were found not to be what came in: hardly ever are there any.
+    /// Marks those whose bodies were found not to be what came in, and were not restored: hardly ever are there any.
     fn mark_altered(&self, events: &mut [EventSummary]) -> rusqlite::Result<()> {
+        let (mut low, mut high) = (i64::MAX, 0);
         self.each_beside(events, "SELECT seq FROM altered_bodies", |event, _| {
             event.digest_mismatch = true;
+            (low, high) = (low.min(event.seq.get()), high.max(event.seq.get()));
             Ok(())
-        })
+        })?;
+        if low > high {
+            return Ok(());
+        }
+        let restored = altered::restored(&self.connection, low, high)?;
+        let is_restored = |event: &&mut EventSummary| restored.contains(&event.seq.get());
+        events.iter_mut().filter(is_restored).for_each(|event| event.digest_mismatch = false);
+        Ok(())
     }
 
     /// Visits the rows that another table has of these events.

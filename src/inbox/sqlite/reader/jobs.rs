@@ -34,7 +34,7 @@ impl Reader {
         Ok(items::list(&self.connection, job.id)?)
     }
 
-    /// How many events have a body that was found not to be what came in, and still have it.
+    /// How many events have a body that was found not to be what came in, and was not restored since.
     pub fn altered_events(&self) -> Result<u64, ReadError> {
         Ok(altered::count(&self.connection)?)
     }

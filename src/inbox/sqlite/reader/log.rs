@@ -11,7 +11,7 @@ use super::super::query::{PAGE, Query};
 use super::super::rows::{self, Stored, seq};
 use super::super::stale::Open;
 use super::{Direction, READ_BYTES, ReadError, Reader, scan};
-use crate::inbox::{EventOutline, Selection, Slice, StoredEvent, Tally, from_micros};
+use crate::inbox::{Altered, EventOutline, Selection, Slice, StoredEvent, Tally, from_micros};
 use crate::model::{Digest, EntityKey, EventId, EventType, Seq};
 
 impl Reader {
@@ -194,6 +194,7 @@ impl Reader {
                 found.push(event);
             }
         }
+        self.tell_missing(&mut found)?;
         // After the snapshot of the log was let go of.
         let open = found.iter().enumerate().filter(|(_, (_, _, open))| *open);
         let (places, open): (Vec<_>, Vec<_>) = open
@@ -233,6 +234,20 @@ impl Reader {
         seqs.iter().filter_map(read).collect()
     }
 
+    /// Marks those without a body that retention cannot have dropped. How far it has come is asked after the bodies were
+    /// read, so that what it drops meanwhile is its own.
+    fn tell_missing(&mut self, found: &mut [(StoredEvent, i64, bool)]) -> rusqlite::Result<()> {
+        let is_missing = |event: &StoredEvent, pruned_to| {
+            event.body.is_none() && event.altered.is_none() && event.seq.get() > pruned_to
+        };
+        if found.iter().any(|(event, ..)| is_missing(event, self.pruned_to)) {
+            self.pruned_to = prune::reached(&self.connection)?;
+        }
+        let missing = found.iter_mut().map(|(event, ..)| event).filter(|event| is_missing(event, self.pruned_to));
+        missing.for_each(|event| event.altered = Some(Altered::Missing));
+        Ok(())
+    }
+
     fn stored_event(&self, row: &Row<'_>) -> rusqlite::Result<(StoredEvent, i64, bool)> {
         let Stored(id) = row.get(1)?;
         let key: Option<Stored<EntityKey>> = row.get(4)?;
@@ -240,7 +255,7 @@ impl Reader {
         let source_id = row.get(3)?;
         let body = row.get::<_, Option<Vec<u8>>>(11)?.map(bytes::Bytes::from);
         let Stored(received): Stored<Digest> = row.get(12)?;
-        let altered = body.as_deref().map(Digest::of).filter(|stored| *stored != received);
+        let altered = body.as_deref().map(Digest::of).filter(|stored| *stored != received).map(Altered::Other);
         let event = StoredEvent {
             seq: seq(row.get(0)?),
             event_type: row.get::<_, Stored<EventType>>(2)?.0,

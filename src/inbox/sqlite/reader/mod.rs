@@ -43,6 +43,8 @@ pub struct Reader {
     sources: BTreeMap<i64, SourceName>,
     /// The note of times as it was last read.
     noted: Option<(times::Version, Arc<times::Times>)>,
+    /// How far pruning had come when that was last asked: it only goes on.
+    pruned_to: i64,
 }
 
 /// Which way a walk goes.
@@ -102,7 +104,8 @@ impl Reader {
     }
 
     pub(super) fn open_path(path: &Path) -> rusqlite::Result<Self> {
-        Ok(Self { connection: open_reader(path)?, tail: Tail::default(), sources: BTreeMap::new(), noted: None })
+        let (tail, sources) = (Tail::default(), BTreeMap::new());
+        Ok(Self { connection: open_reader(path)?, tail, sources, noted: None, pruned_to: 0 })
     }
 
     /// The last event, [`Seq::ZERO`] in an empty inbox.

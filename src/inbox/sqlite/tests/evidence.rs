@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::inbox::{
-    Attempt, Because, LetterFilter, LetterState, NewAdmission, ParkedFilter, QuarantineFilter, RecordItem,
+    Altered, Attempt, Because, LetterFilter, LetterState, NewAdmission, ParkedFilter, QuarantineFilter, RecordItem,
     SinkDefinition, Task,
 };
 use crate::model::{Digest, Outcome};
@@ -63,14 +63,15 @@ async fn a_body_that_is_not_what_came_in_is_marked_and_not_given_out() {
     let inbox = open(&config);
     fill(&inbox, 3).await;
     assert_eq!(detail(&config, "2").body_matches, Some(true));
+    let came_in = detail(&config, "2").body.unwrap();
     alter(&config, 2, b"{\"amount\":9}");
     let found = Digest::of(b"{\"amount\":9}");
     for _ in 0..2 {
         let events = inbox.read_after(seq(0), 10, None).await.unwrap().events;
         let given: Vec<_> = events.iter().map(|event| (event.body.is_some(), event.altered)).collect();
-        assert_eq!(given, [(true, None), (false, Some(found)), (true, None)]);
+        assert_eq!(given, [(true, None), (false, Some(Altered::Other(found))), (true, None)]);
     }
-    assert_eq!(inbox.read(vec![seq(2)]).await.unwrap()[0].altered, Some(found));
+    assert_eq!(inbox.read(vec![seq(2)]).await.unwrap()[0].altered, Some(Altered::Other(found)));
     let shown = detail(&config, "2");
     assert_eq!((shown.body_matches, shown.body.as_deref()), (Some(false), Some(&b"{\"amount\":9}"[..])));
     let marked = shown.mismatch_found_at.unwrap();
@@ -81,9 +82,38 @@ async fn a_body_that_is_not_what_came_in_is_marked_and_not_given_out() {
     // The first finding stays, and what has no body any more is no alarm.
     inbox.note_altered(vec![(seq(2), found), (seq(77), found)]).await.unwrap();
     assert_eq!(reader.event("2").unwrap()[0].mismatch_found_at, Some(marked));
+    // Restored, it is no alarm any more; that it was found stays.
+    alter(&config, 2, &came_in);
+    let shown = detail(&config, "2");
+    assert_eq!((shown.body_matches, shown.mismatch_found_at), (Some(true), Some(marked)));
+    assert_eq!((reader.altered_events().unwrap(), shown.summary.digest_mismatch), (0, false));
+    alter(&config, 2, b"{\"amount\":9}");
+    assert_eq!((reader.altered_events().unwrap(), detail(&config, "2").summary.digest_mismatch), (1, true));
     let raw = Connection::open(&config.path).unwrap();
     raw.execute("DELETE FROM bodies WHERE seq = 2", []).unwrap();
     assert_eq!((reader.altered_events().unwrap(), detail(&config, "2").body_matches), (0, None));
+    inbox.close().await;
+}
+
+/// Only retention may drop bodies, and it notes how far it has come.
+#[tokio::test]
+async fn a_body_that_is_gone_without_retention_was_taken_by_somebody() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    fill(&inbox, 3).await;
+    let raw = Connection::open(&config.path).unwrap();
+    raw.busy_timeout(Duration::from_secs(5)).unwrap();
+    raw.execute("DELETE FROM bodies WHERE seq = 2", []).unwrap();
+    drop(raw);
+    let read = async || {
+        let events = inbox.read_after(seq(0), 10, None).await.unwrap().events;
+        events.iter().map(|event| (event.body.is_some(), event.altered)).collect::<Vec<_>>()
+    };
+    assert_eq!(read().await, [(true, None), (false, Some(Altered::Missing)), (true, None)]);
+    assert_eq!(inbox.read(vec![seq(2)]).await.unwrap()[0].altered, Some(Altered::Missing));
+    carry_out(&inbox, Task::Prune { before: jiff::Timestamp::MAX, sinks: vec![] }).await;
+    assert_eq!(read().await, [(false, None::<Altered>); 3]);
     inbox.close().await;
 }
 
@@ -188,6 +218,28 @@ async fn a_job_keeps_the_first_things_that_it_was_about() {
     let (purged, _) = carry_out(&inbox, Task::Purge { requests: QuarantineFilter::default() }).await;
     let item = items(&config, purged).remove(0);
     assert_eq!((item.number, item.seq, item.body_sha256), (Some(1), None, Some(Digest::of(b"x"))));
+    inbox.close().await;
+}
+
+#[tokio::test]
+async fn a_replay_was_also_about_what_it_gave_up_untried() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let inbox = open(&config);
+    fill(&inbox, 30).await;
+    let bus = register(&inbox, "bus").await.id;
+    inbox.record(progress(bus, 30)).await.unwrap();
+    let job = inbox.submit(job(replay("bus", 1, 30))).await.unwrap();
+    let id = inbox.consumer(Registration::Replay { job }, "*".to_owned()).await.unwrap().id;
+    let seqs = || items(&config, job).iter().map(|item| item.seq.unwrap().get()).collect::<Vec<_>>();
+    inbox.record(Progress { dead: vec![letter(3, "altered")], ..progress(id, 3) }).await.unwrap();
+    assert_eq!(seqs(), [3]);
+    let attempts = vec![attempt(1, 1, Outcome::delivered("ok")), attempt(4, 1, Outcome::transient("no"))];
+    inbox.record(Progress { attempts, dead: vec![letter(4, "no")], ..progress(id, 4) }).await.unwrap();
+    assert_eq!(seqs(), [1, 3, 4], "each once");
+    let dead = (5..=30).map(|at| letter(at, "altered")).collect();
+    inbox.record(Progress { dead, ..progress(id, 30) }).await.unwrap();
+    assert_eq!((seqs().len(), seqs()[19]), (20, 21), "no more than the bound of tests");
     inbox.close().await;
 }
 

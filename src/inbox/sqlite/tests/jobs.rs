@@ -62,7 +62,7 @@ async fn jobs_say_what_came_of_them() {
     assert_eq!(tell(Task::Discard { letters: these(&[2]) }).await, done("1 dead letter is discarded"));
     assert_eq!(tell(Task::Discard { letters: these(&[2]) }).await, failed(decided));
     Connection::open(&config.path).unwrap().execute("DELETE FROM bodies WHERE seq = 3", []).unwrap();
-    let pruned = "0 dead letters are tried again; 1 is not: retention has dropped its body";
+    let pruned = "0 dead letters are tried again; 1 is not: its body is gone";
     assert_eq!(tell(retry("bus")).await, done(pruned));
     let purge = Task::Purge { requests: QuarantineFilter::default() };
     assert_eq!(tell(purge).await, done("0 quarantined requests are deleted"));
