@@ -160,7 +160,7 @@ fn states() -> Vec<String> {
 
 fn nearest<'a>(word: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
-    let scored = among.map(|known| (strsim::jaro_winkler(&word, known), known));
+    let scored = among.map(|known| (strsim::jaro_winkler(&word, &known.to_ascii_lowercase()), known));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 

@@ -191,7 +191,8 @@ fn print_attributes<W: Write>(out: &mut Output<W>, view: &View, event: &EventDet
 
 /// The money that it tells of, such as `EUR 1,234.56 (creditedAmount)`.
 fn amounts(event: &EventDetail) -> String {
-    let amounts = typed(event).as_ref().map(money::amounts).unwrap_or_default();
+    let body = typed(event).filter(|_| !is_altered(event));
+    let amounts = body.as_ref().map(money::amounts).unwrap_or_default();
     match &amounts[..] {
         [] => "-".to_owned(),
         amounts => {

@@ -145,11 +145,14 @@ impl TestRelay {
             let request = self.client.get(self.admin_url("/metrics")).bearer_auth(TOKEN);
             request.send().await?.error_for_status()?.text().await
         };
-        match ask().await {
-            // The relay ended a connection of the pool in the moment in which it was used again.
-            Err(error) if error.is_request() => ask().await.unwrap(),
-            asked => asked.unwrap(),
+        // The relay may end idle connections of the pool in the moment in which they are used again.
+        for _ in 0..10 {
+            match ask().await {
+                Err(error) if error.is_request() => {}
+                asked => return asked.unwrap(),
+            }
         }
+        ask().await.unwrap()
     }
 
     /// The sum of a metric (without its prefix) over all series whose labels hold these.
