@@ -1,9 +1,9 @@
 //! What the guard gives on of a connection does not hang on the pieces in which it comes.
 
 #[path = "../../src/ingest/head.rs"]
-mod head;
+mod guard;
 
-use head::{Heads, Passed, Pending, Refusal};
+use guard::{Heads, Passed, Pending, Refusal};
 
 /// Of one head.
 const MAX: usize = 1024;
