@@ -6,6 +6,7 @@ use std::io::Write as _;
 use data_encoding::BASE64;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use ralio_relay::model::unseen::escape_json;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -54,7 +55,11 @@ fn assert_line_holds(file: &JsonFile, line: &Line, sink: &str) {
     let name = &file.name;
     match (line.get("data"), std::str::from_utf8(&file.body)) {
         (Some(data), Ok(own)) if file.is_json => {
-            assert_eq!(squeezed(data.get()), squeezed(file.read_as.as_deref().unwrap_or(own)), "{name} at {sink}");
+            let mut expected = squeezed(file.read_as.as_deref().unwrap_or(own)).into_bytes();
+            if sink == "stdout" {
+                escape_json(&mut expected);
+            }
+            assert_eq!(squeezed(data.get()), String::from_utf8(expected).unwrap(), "{name} at {sink}");
             let is_ambiguous = name.contains("twice") || name.contains("thrice");
             assert_eq!(attribute(line, "ralioambiguous"), is_ambiguous.then_some(json!(true)), "{name} at {sink}");
         }
