@@ -52,7 +52,7 @@ async fn a_filter_that_cannot_match_is_an_error_that_says_what_there_is() {
     let cases: [(&[&str], &str); 17] = [
         (&["events", "list", "--type", "payin"], "did you mean 'payin.*'?"),
         (&["events", "list", "--type", "payn.*"], "did you mean 'payin.*'?"),
-        (&["events", "list", "--type", "payin.*", "--type", "PAYN.*"], "matches 'PAYN.*'; did you mean 'payin.*'?"),
+        (&["events", "list", "--type", "payin.*", "--type", "PAYN.*"], "matches 'payn.*'; did you mean 'payin.*'?"),
         (&["events", "list", "--state", "COMPLTED"], "reports the state 'COMPLTED'; did you mean 'COMPLETED'?"),
         (&["events", "list", "--type", "payin.[completed"], "did you mean 'payin.completed'?"),
         (&["events", "list", "--source", "tst"], "there is no source 'tst'; did you mean 'test'?"),

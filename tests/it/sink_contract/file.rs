@@ -75,8 +75,8 @@ impl Bench for Directory {
         }
     }
 
-    fn expected(body: &Body) -> &[u8] {
-        body.line
+    fn expected(body: &Body) -> Vec<u8> {
+        body.line.to_vec()
     }
 }
 

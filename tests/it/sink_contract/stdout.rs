@@ -93,7 +93,10 @@ impl Bench for Pipe {
         self.reader.shutdown().await;
     }
 
-    fn expected(body: &Body) -> &[u8] {
-        body.line
+    fn expected(body: &Body) -> Vec<u8> {
+        // It may be a terminal.
+        let mut line = body.line.to_vec();
+        ralio_relay::model::unseen::escape_json(&mut line);
+        line
     }
 }
