@@ -166,8 +166,9 @@ fn ask(files: &[PathBuf]) -> anyhow::Result<(Daemon, Option<ReloadFailure>)> {
     let Ok(Ok((status, body))) = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await }) else {
         return Ok((Daemon::Away, None));
     };
-    // Without a token the daemon tells when alone; the files tell why, unless they were mended meanwhile.
-    let problems = || crate::config::load(files).err().map(|problems| problems.0).unwrap_or_default();
+    // Without a token the daemon tells when alone. The files tell why, as far as that shows without secrets, which whoever
+    // asks may not be allowed to read; where it does not, `check` tells.
+    let problems = || load_outline(files).err().map(|problems| problems.0).unwrap_or_default();
     let reload_failure = health::last_reload_failed_at(&body)
         .map(|at| ReloadFailure { at, problems: problems().iter().map(ToString::to_string).collect() });
     let daemon = match status {
